@@ -1,0 +1,153 @@
+"""Architectures: small frozen dataclasses, and the one table of named variants.
+
+Sizes of the first nine rows: Radford et al. 2021 (arXiv 2103.00020), tables 19 and 20. The others follow
+the public model configurations of the LAION, DataComp, MetaCLIP and DFN releases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from .errors import ModelError
+
+Activation = Literal["quick_gelu", "gelu"]
+Resize = Literal["shortest", "squash"]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """An image encoder: a ModifiedResNet where `layers` is a 4-tuple, a VisionTransformer where it is a number."""
+
+    image_size: int
+    width: int
+    layers: int | tuple[int, int, int, int]
+    patch_size: int = 0  # ViT only
+    head_width: int = 64  # channels of one attention head
+    mlp_ratio: float = 4.0  # ViT only
+
+    @property
+    def is_resnet(self) -> bool:
+        return isinstance(self.layers, tuple)
+
+    @property
+    def output_width(self) -> int:
+        """Channels before the projection; a ResNet's four stages widen 32 times."""
+        return self.width * 32 if self.is_resnet else self.width
+
+    @property
+    def heads(self) -> int:
+        return self.output_width // self.head_width
+
+    @property
+    def mlp_width(self) -> int:
+        return int(self.width * self.mlp_ratio)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text transformer. [SOS] and [EOS] are the two last ids of the vocabulary."""
+
+    width: int
+    heads: int
+    layers: int
+    vocab_size: int = 49408
+    context_length: int = 77
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How an image becomes the encoder's input; always bicubic, always RGB."""
+
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    resize: Resize = "shortest"  # shorter side then centre crop, or both sides at once
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+    activation: Activation = "gelu"
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+
+
+def _resnet(embed: int, size: int, layers: tuple[int, int, int, int], width: int, text: TextConfig) -> CLIPConfig:
+    return CLIPConfig(embed, VisionConfig(size, width, layers), text, "quick_gelu")
+
+
+_TEXT_512 = TextConfig(512, 8, 12)
+_TEXT_768 = TextConfig(768, 12, 12)
+_B32 = CLIPConfig(512, VisionConfig(224, 768, 12, 32), _TEXT_512)
+_B16 = CLIPConfig(512, VisionConfig(224, 768, 12, 16), _TEXT_512)
+_L14 = CLIPConfig(768, VisionConfig(224, 1024, 24, 14), _TEXT_768)
+_H14 = CLIPConfig(1024, VisionConfig(224, 1280, 32, 14, head_width=80), TextConfig(1024, 16, 24))
+
+
+def _at(config: CLIPConfig, image_size: int) -> CLIPConfig:
+    return replace(config, vision=replace(config.vision, image_size=image_size))
+
+
+def _quick(config: CLIPConfig) -> CLIPConfig:
+    return replace(config, activation="quick_gelu")
+
+
+VARIANTS: dict[str, CLIPConfig] = {
+    # OpenAI, under the paper's names
+    "RN50": _resnet(1024, 224, (3, 4, 6, 3), 64, _TEXT_512),
+    "RN101": _resnet(512, 224, (3, 4, 23, 3), 64, _TEXT_512),
+    "RN50x4": _resnet(640, 288, (4, 6, 10, 6), 80, TextConfig(640, 10, 12)),
+    "RN50x16": _resnet(768, 384, (6, 8, 18, 8), 96, _TEXT_768),
+    "RN50x64": _resnet(1024, 448, (3, 15, 36, 10), 128, TextConfig(1024, 16, 12)),
+    "ViT-B/32": _quick(_B32),
+    "ViT-B/16": _quick(_B16),
+    "ViT-L/14": _quick(_L14),
+    "ViT-L/14@336px": _at(_quick(_L14), 336),
+    # the open releases, under the names their checkpoints are published with
+    "ViT-B-32": _B32,
+    "ViT-B-32-quickgelu": _quick(_B32),
+    "ViT-B-32-256": _at(_B32, 256),
+    "ViT-B-16": _B16,
+    "ViT-B-16-quickgelu": _quick(_B16),
+    "ViT-L-14": _L14,
+    "ViT-L-14-quickgelu": _quick(_L14),
+    "ViT-L-14-336": _at(_L14, 336),
+    "ViT-L-14-336-quickgelu": _at(_quick(_L14), 336),
+    "ViT-H-14": _H14,
+    "ViT-H-14-quickgelu": _quick(_H14),
+    "ViT-H-14-378-quickgelu": _at(_quick(_H14), 378),
+    "ViT-g-14": CLIPConfig(
+        1024, VisionConfig(224, 1408, 40, 14, head_width=88, mlp_ratio=4.3637), TextConfig(1024, 16, 24)
+    ),
+    "ViT-bigG-14": CLIPConfig(
+        1280, VisionConfig(224, 1664, 48, 14, head_width=104, mlp_ratio=4.9231), TextConfig(1280, 20, 32)
+    ),
+    "ViT-bigG-14-quickgelu": CLIPConfig(
+        1280,
+        VisionConfig(224, 1664, 48, 14, head_width=104, mlp_ratio=4.9231),
+        TextConfig(1280, 20, 32),
+        "quick_gelu",
+    ),
+    # ours: small enough to ship (see assets/README.md); it knows drawn scenes and nothing else
+    "tiny": CLIPConfig(
+        256,
+        VisionConfig(64, 24, (1, 2, 2, 1), head_width=64),
+        TextConfig(192, 4, 3, vocab_size=4096),
+        preprocess=PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+    ),
+}
+
+
+def variant(name: str) -> CLIPConfig:
+    """The architecture called `name`; ModelError, with the nearest names, when there is none."""
+    if name in VARIANTS:
+        return VARIANTS[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`clipmill models` lists them"
+    raise ModelError(f"unknown model {name!r}: {hint}")

@@ -1,0 +1,121 @@
+"""The two image encoders of the paper, section 2.4: ModifiedResNet and VisionTransformer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import Activation, VisionConfig
+from .transformer import Transformer
+
+
+def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return conv, nn.BatchNorm2d(outputs)
+
+
+class Bottleneck(nn.Module):
+    """ResNet-D's bottleneck with anti-aliased strides: every strided convolution is an average pool and stride 1."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, planes: int, stride: int) -> None:
+        super().__init__()
+        outputs = planes * self.expansion
+        self.conv1, self.bn1 = _conv_bn(inputs, planes, 1)
+        self.conv2, self.bn2 = _conv_bn(planes, planes, 3)
+        self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3, self.bn3 = _conv_bn(planes, outputs, 1)
+        self.downsample: nn.Module | None = None
+        if stride > 1 or inputs != outputs:
+            conv, norm = _conv_bn(inputs, outputs, 1)
+            # the reference's own key names: "-1" has no parameters
+            self.downsample = nn.Sequential(OrderedDict([("-1", nn.AvgPool2d(stride)), ("0", conv), ("1", norm)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = self.bn3(self.conv3(self.avgpool(x)))
+        return F.relu(x + shortcut, inplace=True)
+
+
+class AttentionPool2d(nn.Module):
+    """Pools a feature map with one query: the map's own average attends over the map and itself."""
+
+    def __init__(self, grid: int, width: int, heads: int, embed_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.positional_embedding = nn.Parameter(torch.randn(grid * grid + 1, width) / width**0.5)
+        self.k_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.c_proj = nn.Linear(width, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)  # [n, height * width, channels]
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
+        x = x + self.positional_embedding.to(x.dtype)
+        query, key, value = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
+        query, key, value = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
+        pooled = F.scaled_dot_product_attention(query, key, value)  # [n, heads, 1, head_width]
+        return self.c_proj(pooled.flatten(1))  # [n, embed_dim]
+
+
+class ModifiedResNet(nn.Module):
+    """ResNet-D with a three-convolution stem, anti-aliased strides and attention pooling."""
+
+    def __init__(self, config: VisionConfig, embed_dim: int) -> None:
+        super().__init__()
+        assert isinstance(config.layers, tuple)
+        width = config.width
+        self.conv1, self.bn1 = _conv_bn(3, width // 2, 3, stride=2)
+        self.conv2, self.bn2 = _conv_bn(width // 2, width // 2, 3)
+        self.conv3, self.bn3 = _conv_bn(width // 2, width, 3)
+        self.avgpool = nn.AvgPool2d(2)
+        inputs = width
+        for stage, blocks in enumerate(config.layers):
+            planes = width * 2**stage
+            strides = [2 if stage else 1] + [1] * (blocks - 1)
+            layer = []
+            for stride in strides:
+                layer.append(Bottleneck(inputs, planes, stride))
+                inputs = planes * Bottleneck.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layer))
+        self.attnpool = AttentionPool2d(config.image_size // 32, inputs, config.heads, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
+            x = F.relu(norm(conv(x)), inplace=True)
+        x = self.avgpool(x)  # [n, width, size / 4, size / 4]
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return self.attnpool(x)  # [n, embed_dim]
+
+
+class VisionTransformer(nn.Module):
+    """ViT with an extra layer norm on the embedded patches, before the transformer."""
+
+    def __init__(self, config: VisionConfig, embed_dim: int, activation: Activation) -> None:
+        super().__init__()
+        assert isinstance(config.layers, int)
+        width, patch = config.width, config.patch_size
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((config.image_size // patch) ** 2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, config.layers, config.heads, config.mlp_width, activation, causal=False)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x).flatten(2).transpose(1, 2)  # [n, patches, width]
+        first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+        x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)
+        x = self.transformer(self.ln_pre(x))
+        return self.ln_post(x[:, 0]) @ self.proj  # [n, embed_dim]

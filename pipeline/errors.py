@@ -1,0 +1,52 @@
+"""The error tree: what the user asked for is wrong, a sample or shard is bad, or the infrastructure failed."""
+
+from __future__ import annotations
+
+from ..clipmodel.errors import ClipmillError, ModelError, UserError
+
+__all__ = [
+    "ClipmillError",
+    "InfrastructureError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "PlanMismatchError",
+    "SampleError",
+    "ShardError",
+    "TooManyFailuresError",
+    "UserError",
+]
+
+
+class InputError(UserError):
+    """An input that does not exist, holds nothing, or is of no format we read."""
+
+
+class OutputError(UserError):
+    """An output that cannot be written, or that holds something else."""
+
+
+class PlanMismatchError(OutputError):
+    """The output folder was begun with another model, precision or column selection."""
+
+
+class SampleError(ClipmillError):
+    """One sample is bad. Becomes the `error` of its row, as `stage: reason`; never leaves a worker."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage, self.reason = stage, reason
+
+
+class ShardError(ClipmillError):
+    """A shard that cannot be read at all."""
+
+
+class TooManyFailuresError(ClipmillError):
+    """The run ended, and more samples or shards failed than the user allows."""
+
+    exit_code = 3
+
+
+class InfrastructureError(ClipmillError):
+    """A worker, a node or the storage failed, and kept failing. Running again resumes."""

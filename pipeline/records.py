@@ -1,0 +1,79 @@
+"""The few types that flow through a shard's life: Shard -> Sample -> Decoded -> Embedded -> ShardStats."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
+TokenIds = npt.NDArray[np.int32]  # [length], [SOS] and [EOS] included
+Vector = npt.NDArray[np.float32]  # [dim], L2-normalised
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file: the unit of work, of recovery and of commit."""
+
+    url: str
+    size: int | None = None  # bytes, where the store tells
+    etag: str | None = None  # or the modification time: whatever changes when the content does
+
+    @property
+    def part_name(self) -> str:
+        """The Parquet part's object name: a pure function of the URL, so that two workers write the same one."""
+        stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0] or "shard"
+        return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image-text pair as it stands in the shard, still encoded."""
+
+    row: int  # position in the shard
+    key: str
+    image: bytes | None = None
+    caption: bytes | str | None = None  # the .txt member's bytes, or the text of the json's `caption`
+    metadata: dict[str, Any] = field(default_factory=dict)  # the sample's json
+    image_offset: int | None = None  # of the image's first byte in the shard file
+    error: str | None = None  # `read: …` when the shard broke off inside this sample
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A sample ready to encode, or the reason why it is not. The image's encoded bytes are gone."""
+
+    row: int
+    key: str
+    caption: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    image_offset: int | None = None
+    image_size: int | None = None  # bytes
+    width: int | None = None  # pixels, as decoded
+    height: int | None = None
+    sha256: str | None = None  # of the image's encoded bytes
+    pixels: Pixels | None = None
+    tokens: TokenIds | None = None
+    caption_tokens: int | None = None  # before truncation at the context length
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class ShardStats:
+    """What became of one shard; travels from the worker to the driver and into the part's footer."""
+
+    url: str
+    rows: int = 0
+    embedded: int = 0
+    failures: Counter[str] = field(default_factory=Counter)  # by reason
+    seconds: dict[str, float] = field(default_factory=dict)  # busy time by stage
+    part_bytes: int = 0
+
+    @property
+    def failed(self) -> int:
+        return self.rows - self.embedded
