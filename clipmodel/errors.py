@@ -1,5 +1,7 @@
 """The root of clipmill's error tree; `pipeline.errors` grows the rest of it."""
 
+from __future__ import annotations
+
 
 class ClipmillError(Exception):
     """Anything clipmill reports in one line instead of a traceback.
@@ -18,3 +20,11 @@ class UserError(ClipmillError):
 
 class ModelError(UserError):
     """An unknown variant, or a weights file that is missing, broken or of another shape."""
+
+
+class ImageError(ClipmillError):
+    """An image that cannot be decoded. Its text is the bare reason; `size` is (width, height) where the header told."""
+
+    def __init__(self, reason: str, size: tuple[int, int] | None = None) -> None:
+        super().__init__(reason)
+        self.size = size

@@ -1,0 +1,103 @@
+"""Key conversions: every published layout of a CLIP state dict -> the reference's names.
+
+`canonical` is the way in. What it does not know it leaves alone, so that the check against the model names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .errors import ModelError
+
+# sizes and masks that some files carry beside the weights
+_NOT_WEIGHTS = re.compile(r"(.*\.)?(input_resolution|context_length|vocab_size|attn_mask|position_ids)$")
+_WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
+
+_HF_NAMES = {
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.final_layer_norm.weight": "ln_final.weight",
+    "text_model.final_layer_norm.bias": "ln_final.bias",
+    "text_projection.weight": "text_projection",
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "vision_model.pre_layrnorm.weight": "visual.ln_pre.weight",  # [sic]
+    "vision_model.pre_layrnorm.bias": "visual.ln_pre.bias",
+    "vision_model.post_layernorm.weight": "visual.ln_post.weight",
+    "vision_model.post_layernorm.bias": "visual.ln_post.bias",
+    "visual_projection.weight": "visual.proj",
+    "logit_scale": "logit_scale",
+}
+_HF_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+_HF_PARTS = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict under the reference's names and layouts, sizes and masks dropped; dtypes are kept."""
+    named = {_unwrapped(key): value for key, value in tensors.items()}
+    if is_hugging_face(named):
+        named = _from_hugging_face(named)
+    elif "text.token_embedding.weight" in named:
+        named = _from_custom_text(named)
+    named = {key: value for key, value in named.items() if not _NOT_WEIGHTS.match(key)}
+    if "logit_scale" in named:  # some releases store it as one element of one dimension
+        named["logit_scale"] = named["logit_scale"].reshape(())
+    return named
+
+
+def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
+    return "text_model.embeddings.token_embedding.weight" in tensors
+
+
+def _unwrapped(key: str) -> str:
+    for wrapper in _WRAPPERS:
+        key = key.removeprefix(wrapper)
+    return key
+
+
+def _from_custom_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layout with the text tower under `text.`, as the image tower is under `visual.`."""
+    named = {key.removeprefix("text."): value for key, value in tensors.items()}
+    if "text_projection.weight" in named:  # a linear layer there, a matrix on the right here
+        named["text_projection"] = named.pop("text_projection.weight").T
+    return named
+
+
+def _from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The layout of transformers' CLIPModel: split query, key and value; projections transposed."""
+    named: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if key in _HF_NAMES:
+            name = _HF_NAMES[key]
+            named[name] = value.T if name in ("text_projection", "visual.proj") else value
+        elif match := _HF_LAYER.match(key):
+            tower, layer, part, kind = match.groups()
+            prefix = f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.{layer}."
+            if part in _HF_PARTS:
+                named[f"{prefix}{_HF_PARTS[part]}.{kind}"] = value
+            elif part == "self_attn.q_proj":
+                named[f"{prefix}attn.in_proj_{kind}"] = _fused(tensors, key)
+            elif part not in ("self_attn.k_proj", "self_attn.v_proj"):
+                named[key] = value
+        else:
+            named[key] = value
+    return named
+
+
+def _fused(tensors: Mapping[str, Tensor], query_key: str) -> Tensor:
+    keys = [query_key.replace("q_proj", name) for name in ("q_proj", "k_proj", "v_proj")]
+    for key in keys:
+        if key not in tensors:
+            raise ModelError(f"tensor {key} is missing")
+    return torch.cat([tensors[key] for key in keys])

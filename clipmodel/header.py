@@ -1,0 +1,47 @@
+"""Our own metadata in a safetensors file: the whole configuration, as JSON under one key of its header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from .config import CLIPConfig, PreprocessConfig, TextConfig, VisionConfig
+from .errors import ModelError
+
+HEADER = "clipmill"  # the key
+
+
+def write_header(config: CLIPConfig, variant: str | None, metadata: Mapping[str, str]) -> str:
+    return json.dumps({"variant": variant, "config": asdict(config), "metadata": dict(metadata)})
+
+
+def read_header(header: str) -> tuple[CLIPConfig, str | None]:
+    """(configuration, variant's name) out of our own metadata."""
+    try:
+        values = json.loads(header)
+        config = values["config"]
+        vision, preprocess = config["vision"], config["preprocess"]
+        layers = vision["layers"] if isinstance(vision["layers"], int) else tuple(vision["layers"])
+        preprocess |= {key: tuple(preprocess[key]) for key in ("mean", "std")}
+        nested = {
+            "vision": VisionConfig(**{**vision, "layers": layers}),
+            "text": TextConfig(**config["text"]),
+            "preprocess": PreprocessConfig(**preprocess),
+        }
+        restored = CLIPConfig(**{**config, **nested})
+        _check_sizes(restored)
+        return restored, values.get("variant")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ModelError(f"its clipmill header is not understood ({error}); made by a newer clipmill?") from error
+
+
+def _check_sizes(config: CLIPConfig) -> None:
+    vision, text = config.vision, config.text
+    stages = vision.layers if isinstance(vision.layers, tuple) else (vision.layers, vision.patch_size)
+    sizes = (config.embed_dim, vision.image_size, vision.width, vision.head_width, vision.heads, *stages)
+    sizes += (text.width, text.heads, text.layers, text.vocab_size, text.context_length)
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or text.width % text.heads:
+        raise ValueError("impossible sizes")
+    if config.activation not in ("quick_gelu", "gelu") or config.preprocess.resize not in ("shortest", "squash"):
+        raise ValueError("unknown activation or resize")

@@ -1,0 +1,142 @@
+"""The architecture behind a state dict, told from the shapes of its tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .config import VARIANTS, CLIPConfig, TextConfig, VisionConfig
+from .errors import ModelError
+from .model import CLIP
+
+_HEAD_WIDTH = 64  # of every public model but those of the table
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Numbers of attention heads, where a checkpoint states them: they leave no trace in the shapes."""
+
+    image: int
+    text: int
+
+
+def infer(tensors: Mapping[str, Tensor], heads: Heads | None = None) -> CLIPConfig:
+    """Tensors under the reference's names -> configuration. The activation and the preprocessing cannot be told
+    from tensors and are left at their defaults. ModelError when this is no CLIP model."""
+    vision = _vision(tensors, heads.image if heads else None)
+    width = _shape(tensors, "ln_final.weight", 1)[0]
+    text = TextConfig(
+        width,
+        0,
+        _count(tensors, "transformer.resblocks."),
+        vocab_size=_shape(tensors, "token_embedding.weight", 2)[0],
+        context_length=_shape(tensors, "positional_embedding", 2)[0],
+    )
+    text = replace(text, heads=heads.text if heads else _text_heads(text))
+    return CLIPConfig(_shape(tensors, "text_projection", 2)[1], vision, text)
+
+
+def _vision(tensors: Mapping[str, Tensor], heads: int | None) -> VisionConfig:
+    if "visual.attnpool.positional_embedding" in tensors:
+        width = _shape(tensors, "visual.layer1.0.conv1.weight", 4)[0]
+        stages = [_count(tensors, f"visual.layer{stage}.") for stage in (1, 2, 3, 4)]
+        size = 32 * _grid(tensors, "visual.attnpool.positional_embedding")
+        config = VisionConfig(size, width, (stages[0], stages[1], stages[2], stages[3]))
+    else:
+        width, _, patch, _ = _shape(tensors, "visual.conv1.weight", 4)
+        mlp_width = _shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
+        ratio = mlp_width / width
+        if int(width * ratio) != mlp_width:
+            ratio = (mlp_width + 0.5) / width  # lost in the division; the model rounds down
+        layers = _count(tensors, "visual.transformer.resblocks.")
+        size = patch * _grid(tensors, "visual.positional_embedding")
+        config = VisionConfig(size, width, layers, patch, mlp_ratio=ratio)
+    if heads:
+        if config.output_width % heads:
+            raise ModelError(f"{heads} attention heads do not divide the width {config.output_width}")
+        return replace(config, head_width=config.output_width // heads)
+    return _with_head_width(config)
+
+
+def _with_head_width(config: VisionConfig) -> VisionConfig:
+    for row in VARIANTS.values():
+        if not config.is_resnet and (row.vision.width, row.vision.layers) == (config.width, config.layers):
+            if row.vision.mlp_width == config.mlp_width:  # the table's ratio, in fewer digits
+                config = replace(config, mlp_ratio=row.vision.mlp_ratio)
+            return replace(config, head_width=row.vision.head_width)
+    if config.output_width % _HEAD_WIDTH:
+        raise ModelError(f"the image encoder's number of heads cannot be told from its width, {config.output_width}")
+    return replace(config, head_width=_HEAD_WIDTH)
+
+
+def _text_heads(config: TextConfig) -> int:
+    for row in VARIANTS.values():
+        if replace(row.text, heads=0) == config:
+            return row.text.heads
+    if config.width % _HEAD_WIDTH:
+        raise ModelError(f"the text encoder's number of heads cannot be told from its width, {config.width}")
+    return config.width // _HEAD_WIDTH
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...]:
+    if key not in tensors:
+        raise ModelError(f"tensor {key} is missing")
+    shape = tuple(tensors[key].shape)
+    if len(shape) != dims or 0 in shape:
+        raise ModelError(f"tensor {key} has shape {list(shape)}, not one of {dims} dimensions")
+    return shape
+
+
+def _grid(tensors: Mapping[str, Tensor], key: str) -> int:
+    """Side of the square whose places, and one more, the positional embedding has."""
+    places = _shape(tensors, key, 2)[0] - 1
+    side = math.isqrt(max(places, 0))
+    if side < 1 or side * side != places:
+        raise ModelError(f"tensor {key} has {places + 1} places, not a square and one")
+    return side
+
+
+def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    found = {key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)}
+    if not found:
+        raise ModelError(f"tensors {prefix}* are missing")
+    return len(found)
+
+
+def same_architecture(one: CLIPConfig, other: CLIPConfig) -> bool:
+    """Whether the same tensors fit both; activation and preprocessing, which no tensor shows, may differ."""
+    ours, theirs = (replace(config.vision, mlp_ratio=0.0) for config in (one, other))
+    return (one.embed_dim, ours, one.text) == (other.embed_dim, theirs, other.text) and (
+        one.vision.mlp_width == other.vision.mlp_width
+    )
+
+
+def looks_like(config: CLIPConfig) -> str:
+    """In words: the first variant of this architecture, or its main sizes."""
+    for name, row in VARIANTS.items():
+        if same_architecture(config, row):
+            return name
+    vision = config.vision
+    kind = f"a ResNet of {vision.layers} blocks" if vision.is_resnet else f"a ViT of {vision.layers} layers"
+    return f"{kind} and width {vision.width} at {vision.image_size} pixels"
+
+
+def mismatches(tensors: Mapping[str, Tensor], config: CLIPConfig) -> Iterator[str]:
+    """In words: every way in which the tensors are not the state dict of `config`'s model."""
+    with torch.device("meta"):
+        expected = CLIP(config).state_dict()
+    for key, like in expected.items():
+        if key not in tensors:
+            if not key.endswith("num_batches_tracked"):  # read by training only; some files leave it out
+                yield f"tensor {key} is missing"
+        elif tensors[key].shape != like.shape:
+            yield f"tensor {key} has shape {list(tensors[key].shape)}, not {list(like.shape)}"
+        elif tensors[key].is_floating_point() != like.is_floating_point():
+            yield f"tensor {key} is {str(tensors[key].dtype).removeprefix('torch.')}, not floating-point"
+    for key in tensors:
+        if key not in expected:
+            yield f"tensor {key} is not part of the model"

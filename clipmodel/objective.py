@@ -1,0 +1,53 @@
+"""The symmetric contrastive objective (paper, section 2.3 and figure 3), on one device or many."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import PreprocessConfig
+from .model import CLIP
+from .preprocess import normalise
+
+MAX_LOGIT_SCALE = math.log(100)  # the paper clips the temperature so that logits are never scaled over 100
+
+
+def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+    """Mean of the image-to-text and text-to-image cross entropies of one batch of matching pairs.
+
+    image, text: [n, dim], L2-normalised; row i of one matches row i of the other. logit_scale: the scalar that
+    multiplies cosines, already exponentiated. With torch.distributed running, each rank gives its own n rows
+    and all ranks' rows are the candidates: the mean over ranks is the loss of the whole batch, and so, through
+    DistributedDataParallel's averaging, is its gradient.
+    """
+    all_image, all_text, first = image, text, 0
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        all_image = torch.cat(torch.distributed.nn.functional.all_gather(image))
+        all_text = torch.cat(torch.distributed.nn.functional.all_gather(text))
+        first = dist.get_rank() * len(image)
+    target = torch.arange(first, first + len(image), device=image.device)
+    per_image = F.cross_entropy(logit_scale * image @ all_text.T, target)
+    per_text = F.cross_entropy(logit_scale * text @ all_image.T, target)
+    return (per_image + per_text) / 2
+
+
+class ContrastiveObjective(nn.Module):
+    """uint8 pixels and token ids -> the loss, as one module that DistributedDataParallel can wrap."""
+
+    def __init__(self, clip: CLIP) -> None:
+        super().__init__()
+        self.clip = clip
+        self.preprocess: PreprocessConfig = clip.config.preprocess
+
+    def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+        """pixels: uint8 [n, size, size, 3]; tokens: int64 [n, length]. Features and loss are in float32."""
+        image = self.clip.encode_image(normalise(pixels, self.preprocess)).float()
+        text = self.clip.encode_text(tokens).float()
+        with torch.autocast(pixels.device.type, enabled=False):
+            scale = self.clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+            return contrastive_loss(F.normalize(image, dim=-1), F.normalize(text, dim=-1), scale)

@@ -1,0 +1,214 @@
+"""Models by name, by release or by file: find, verify, convert, fingerprint.
+
+Two steps, so that a driver can do the first once and workers the second many times:
+`resolve` finds the files, downloading what is missing, and hashes them; `read` makes a model of them and never
+uses the network. `load` is both. `checkpoint.py` knows the formats, `convert.py` the layouts, `infer.py` the shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .checkpoint import Contents, read_checkpoint
+from .config import VARIANTS, CLIPConfig, variant
+from .download import Progress, sha256_of
+from .errors import ModelError
+from .header import HEADER, write_header
+from .infer import Heads, infer, looks_like, mismatches, same_architecture
+from .model import CLIP
+from .preprocess import Preprocess
+from .resolve import ModelSpec, Resolved, parse_spec, resolve
+from .tokenizer import Tokenizer
+
+__all__ = [
+    "Loaded",
+    "ModelCard",
+    "ModelSpec",
+    "Resolved",
+    "load",
+    "parse_spec",
+    "random_weights",
+    "read",
+    "resolve",
+    "save",
+    "sha256_of_tensors",
+]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a dataset records about the model that made it."""
+
+    variant: str
+    weights: str
+    weights_sha256: str
+    config: CLIPConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to encode, and the two things that make its inputs."""
+
+    model: CLIP  # in eval mode, without gradients
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    card: ModelCard
+
+
+def load(
+    spec: str | Resolved,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Loaded:
+    """A model, its tokenizer, its preprocessing and its card, of a spec as in `parse_spec`.
+
+    Weights are read as float32 and cast to `dtype` afterwards. ModelError, one line that says what to do, for
+    everything that can be wrong.
+    """
+    found = spec if isinstance(spec, Resolved) else resolve(spec, progress=progress)
+    return read(found, device=device, dtype=dtype)
+
+
+def read(found: Resolved, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Loaded:
+    """The second step of `load`; makes no request."""
+    if not found.files:
+        assert found.variant is not None
+        model = random_weights(variant(found.variant), found.seed)
+        name, sha256 = found.variant, sha256_of_tensors(model.state_dict())
+    else:
+        contents = read_checkpoint(found.files)
+        try:
+            name, config = _identify(found, contents)
+        except ModelError as error:
+            raise ModelError(f"{found.files[0]}: {error}") from error
+        model = _build(config, contents.tensors)
+        sha256 = found.sha256 or sha256_of(found.files)
+    config = model.config
+    return Loaded(
+        model.to(device=device, dtype=dtype).eval().requires_grad_(False),
+        Tokenizer(config.text.vocab_size, config.text.context_length),
+        Preprocess(config.vision.image_size, config.preprocess),
+        ModelCard(name, found.weights, sha256, config),
+    )
+
+
+def _identify(found: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
+    """The variant's name and configuration. What the file or the release says goes before what the name implies."""
+    asked = variant(found.variant) if found.variant else None
+    if asked and (wrong := next(mismatches(contents.tensors, asked), None)):
+        raise ModelError(f"does not fit {found.variant}: {wrong}{_hint(contents.tensors)}")
+    if contents.config:
+        config = contents.config
+        heads = Heads(config.vision.heads, config.text.heads)
+        if not same_architecture(config, found_config := infer(contents.tensors, heads)):
+            raise ModelError(f"its header describes {looks_like(config)}, its tensors {looks_like(found_config)}")
+    elif asked:
+        config = asked
+        if contents.heads not in (None, Heads(asked.vision.heads, asked.text.heads)):
+            raise ModelError(f"does not fit {found.variant}: its config.json has other numbers of attention heads")
+    else:
+        config = _inferred(contents)
+    if not contents.config:
+        said = found.release or contents
+        if activation := said.activation:
+            config = replace(config, activation=activation)
+        if preprocess := said.preprocess:
+            config = replace(config, preprocess=preprocess)
+    if (contents.config or not asked) and (wrong := next(mismatches(contents.tensors, config), None)):
+        raise ModelError(wrong)
+    return contents.variant or _name(config, found.variant), config
+
+
+def _inferred(contents: Contents) -> CLIPConfig:
+    if not any(key.startswith(("visual.", "token_embedding.")) for key in contents.tensors):
+        some = ", ".join(sorted(contents.tensors)[:3]) or "none"
+        raise ModelError(f"no CLIP model: its tensors are {some}")
+    config = infer(contents.tensors, contents.heads)
+    if contents.activation is None:
+        names = [name for name, row in VARIANTS.items() if same_architecture(config, row)][:3]
+        choice = " or ".join(f"{name}=PATH" for name in names) or "NAME=PATH"
+        raise ModelError(f"its tensors do not say whether it uses QuickGELU or GELU: name the variant, {choice}")
+    return config
+
+
+def _hint(tensors: Mapping[str, Tensor]) -> str:
+    try:
+        return f"; this looks like {looks_like(infer(tensors))}"
+    except ModelError:
+        return ""
+
+
+def _name(config: CLIPConfig, asked: str | None) -> str:
+    """The variant that `config` is: the one asked for if it is, else its namesake of another activation, else any."""
+    rows = [
+        name for name, row in VARIANTS.items() if same_architecture(config, row) and row.activation == config.activation
+    ]
+    if asked in rows:
+        return asked
+    namesakes = [name for name in rows if asked and name.startswith(asked)]
+    return (namesakes or rows or [asked or "custom"])[0]
+
+
+def _build(config: CLIPConfig, tensors: Mapping[str, Tensor]) -> CLIP:
+    with torch.device("meta"):  # the tensors take their places: no second copy, nothing initialised in vain
+        model = CLIP(config)
+    state = {
+        key: tensor.to(torch.float32).contiguous() if tensor.is_floating_point() else tensor
+        for key, tensor in tensors.items()
+    }
+    for key, like in model.state_dict().items():
+        if key not in state:  # only batch counters, as `mismatches` says
+            state[key] = torch.zeros(like.shape, dtype=like.dtype)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def random_weights(config: CLIPConfig, seed: int = 0) -> CLIP:
+    """A freshly initialised model, the same for the same seed. The caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIP(config)
+
+
+def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save(
+    model: CLIP, path: str | Path, *, variant: str | None = None, dtype: torch.dtype | None = None, **metadata: str
+) -> None:
+    """Write the model as safetensors that `load` restores exactly, configuration included; whole or not at all.
+
+    variant: its name, which need not be in the table. dtype: float16 halves the file; only matrices are cast, as
+    the rest weighs nothing and variances and the temperature need the range. metadata: strings to keep beside.
+    """
+    tensors = {
+        key: tensor.detach().to("cpu", dtype if tensor.is_floating_point() and tensor.dim() > 1 else None).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    header = write_header(model.config, variant, metadata)
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = part.stat().st_mode  # safetensors would make it readable to its owner alone
+        save_file(tensors, part, metadata={"format": "pt", HEADER: header})
+        part.chmod(mode)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

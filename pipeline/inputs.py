@@ -1,0 +1,252 @@
+"""What was asked for, as a list of shards."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+
+from .braces import expand, is_pattern
+from .errors import InfrastructureError, InputError
+from .records import Shard
+from .shards import canonical_url, is_shard_name, open_storage, scheme_of, url_of
+
+_FEW = 16  # up to here, asking for each file is cheaper than listing the folder they are in
+
+
+def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> list[Shard]:
+    """The shards that `inputs` name: in the order given, sorted by URL within each, every URL once.
+
+    An input is a shard file, a glob (`*`, `?`, `[…]`, `**`), a brace range (`{00000..12895}`, `{a,b}`), a folder (the
+    shards in it, or where it has none, those below it) or a list of inputs (`@FILE`, or a .txt or .list file; one a
+    line, relative to the list's own folder, `#` begins a comment). Names that begin with `_` or `.` are passed over.
+    Raises InputError with one line that says what to change; InfrastructureError when the storage does not answer.
+    """
+    lister = _Lister(storage_options)
+    asked = [each for text in ([inputs] if isinstance(inputs, str) else inputs) for each in _read(str(text), lister)]
+    if not asked:
+        raise InputError("no input: name at least one shard, folder, glob or list")
+    lister.look_up(name for each in asked for name in each.names if not is_pattern(name))
+    shards: dict[str, Shard] = {}
+    parts: dict[str, str] = {}
+    for each in asked:
+        for entry in sorted(lister.find(each), key=lambda entry: entry.url):
+            shard = shards.setdefault(entry.url, Shard(entry.url, entry.size, entry.etag))
+            if (other := parts.setdefault(shard.part_name, entry.url)) != entry.url:
+                raise InputError(f"{entry.url} and {other} would both become {shard.part_name}: rename one of them")
+    return list(shards.values())
+
+
+class _Asked(NamedTuple):
+    text: str  # an input, or a line of a list
+    names: list[str]  # canonical URLs and patterns, braces expanded
+
+
+def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[_Asked]:
+    """Opens lists and expands braces."""
+    if not text.startswith("@") and not text.lower().endswith((".txt", ".list")):
+        try:
+            yield _Asked(text, [canonical_url(name) for name in expand(text)])
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        return
+    url = canonical_url(text.removeprefix("@"))
+    if url in within:
+        raise InputError(f"{text}: the list includes itself")
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lister.read_text(url).splitlines()]
+    if not any(lines):
+        raise InputError(f"{text}: the list is empty; write one input a line")
+    for line in filter(None, lines):
+        mark, name = line[: line.startswith("@")], line.removeprefix("@")
+        if "://" not in name and not name.startswith(("/", "~")):
+            name = f"{url.rpartition('/')[0]}/{name}"
+        yield from _read(mark + name, lister, (*within, url))
+
+
+class _Entry(NamedTuple):
+    """A file or folder, as the storage lists it."""
+
+    url: str
+    is_folder: bool
+    size: int | None = None
+    etag: str | None = None
+
+    def matches(self, pattern: str = "*") -> bool:
+        """Whether the last part of the name does; `_x` and `.x` only where the pattern begins so too."""
+        name = self.url.rstrip("/").rpartition("/")[2]
+        return fnmatchcase(name, pattern) and (pattern[:1] in ("_", ".") or not name.startswith(("_", ".")))
+
+    def is_shard(self) -> bool:
+        return not self.is_folder and is_shard_name(self.url)
+
+
+class _Lister:
+    """Asks the storage, each folder once."""
+
+    def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
+        self._options = storage_options
+        self._stores: dict[str, fsspec.AbstractFileSystem] = {}
+        self._folders: dict[str, list[_Entry]] = {}
+        self._entries: dict[str, _Entry | None] = {}
+
+    def find(self, asked: _Asked) -> list[_Entry]:
+        """The shards of one input."""
+        found: list[_Entry] = []
+        missing: list[str] = []
+        for name in asked.names:
+            matches = self._glob(name) if is_pattern(name) else []
+            if not matches:
+                self.look_up([name])  # known already, unless it is a pattern: a file may be called a[1].tar
+                matches = [entry] if (entry := self._entries[name]) else []
+            if matches:
+                found += self._shards_among(matches, name)
+            elif is_pattern(name):
+                raise InputError(f"{name}: matches nothing; check the folder and the pattern")
+            else:
+                missing.append(name)
+        if missing:
+            count = f"; {len(missing):,} of the {len(asked.names):,} files that {asked.text} names are missing"
+            raise InputError(self._no_such(missing[0]) + (count if len(asked.names) > 1 else ""))
+        self.look_up(bare := [entry.url for entry in found if entry.etag is None])  # an index page tells names only
+        return [self._entries.get(entry.url) or entry for entry in found] if bare else found
+
+    def look_up(self, urls: Iterable[str]) -> None:
+        """Learns about explicit names: each by itself, or many in one folder by listing that."""
+        by_folder: dict[str, dict[str, None]] = defaultdict(dict)
+        for url in urls:
+            if url not in self._entries:
+                by_folder[url.rpartition("/")[0]][url] = None
+        single: list[str] = []
+        for folder, names in by_folder.items():
+            if len(names) <= _FEW or folder.startswith("http") or folder.endswith(":/"):  # no index page; a bucket
+                single += names
+                continue
+            try:
+                listed = {entry.url: entry for entry in self._folder(folder)}
+                self._entries |= {name: listed.get(name) for name in names}
+            except _NoSuchInput:
+                self._entries |= dict.fromkeys(names)
+            except _DeniedInput:  # who may read objects need not be allowed to list them
+                single += names
+        if single:
+            with ThreadPoolExecutor(_FEW) as pool:
+                self._entries |= zip(single, pool.map(self._ask, single), strict=True)
+
+    def read_text(self, url: str) -> str:
+        """A list of inputs."""
+        with _asking(url), self._store(url).open(url, "rb") as file:
+            return str(file.read().decode("utf-8-sig"))
+
+    def _glob(self, pattern: str) -> list[_Entry]:
+        """Level by level; fsspec's own glob leaves out folders that it may not read, and with them their rows."""
+        parts = pattern.split("/")
+        fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
+        level = [_Entry("/".join(parts[:fixed]) or "/", is_folder=True)]
+        for part in parts[fixed:]:
+            folders = [entry for entry in level if entry.is_folder]
+            if part == "**":
+                level = folders + [entry for folder in folders for entry in self._below(folder.url)]
+            else:
+                level = [entry for folder in folders for entry in self._folder(folder.url) if entry.matches(part)]
+        return level
+
+    def _shards_among(self, entries: list[_Entry], name: str) -> list[_Entry]:
+        """Of what a name stands for, the shards; where it stands for folders only, those in them."""
+        shards = [entry for entry in entries if entry.is_shard()]
+        for entry in [] if shards else entries:
+            if entry.is_folder or entry.url.startswith("http"):  # on the web, a folder's index page looks like a file
+                with suppress(_NoSuchInput):
+                    direct = [e for e in self._folder(entry.url) if e.is_shard() and e.matches()]
+                    shards += direct or [e for e in self._below(entry.url) if e.is_shard()]
+        if not shards:
+            what = "holds no .tar shards" if any(e.is_folder for e in entries) else "is no shard by its name"
+            raise InputError(f"{name}: {what}; name .tar, .tar.gz or .tgz files, or a folder that holds some")
+        return shards
+
+    def _below(self, url: str) -> Iterator[_Entry]:
+        for entry in self._folder(url):
+            if entry.matches():
+                yield entry
+                if entry.is_folder:
+                    yield from self._below(entry.url)
+
+    def _folder(self, url: str) -> list[_Entry]:
+        """What is directly in a folder, by one call."""
+        if url not in self._folders:
+            with _asking(url):
+                infos = self._store(url).ls(url.rstrip("/") + "/", detail=True)
+            entries = (self._entry(url_of(scheme_of(url), info["name"]), info) for info in infos)
+            self._folders[url] = [entry for entry in entries if entry and entry.url != url]
+        return self._folders[url]
+
+    def _ask(self, url: str) -> _Entry | None:
+        """What a name stands for, by one call; None for nothing."""
+        with suppress(_NoSuchInput), _asking(url):
+            return self._entry(url, self._store(url).info(url))
+        return None
+
+    def _entry(self, url: str, info: Mapping[str, Any]) -> _Entry | None:
+        """What the storage tells; None for what is neither file nor folder."""
+        if info.get("islink") and info["type"] == "other":  # a local listing tells of the link, not of its target
+            target = Path(url).resolve()
+            if not target.exists() and is_shard_name(url):
+                raise InputError(f"{url}: a link to a file that is not there; restore the file or remove the link")
+            if not target.exists() or Path(url).is_relative_to(target):  # or a folder within itself
+                return None
+            info = self._store(url).info(url)
+        is_folder = {"file": False, "directory": True}.get(info["type"])
+        return None if is_folder is None else _Entry(url, is_folder, info.get("size"), _etag(info))
+
+    def _no_such(self, url: str) -> str:
+        top = url.rpartition("/")[0] if scheme_of(url) == "file" else "/".join(url.split("/")[:3])  # or the bucket
+        known = not top or url.startswith("http") or self._store(url).exists(top)
+        return f"{url}: no such file or folder" + ("" if known else f", nor is there a {top}")
+
+    def _store(self, url: str) -> fsspec.AbstractFileSystem:
+        scheme = scheme_of(url)
+        if scheme not in self._stores:
+            self._stores[scheme] = open_storage(url, self._options)
+            self._stores[scheme].invalidate_cache()  # what an earlier run in this process has seen may have changed
+        return self._stores[scheme]
+
+
+class _NoSuchInput(InputError): ...
+
+
+class _DeniedInput(InputError): ...
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[None]:
+    """Each storage client raises what it likes; the user gets one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{url}: a list of inputs must be UTF-8 text") from error
+    except Exception as error:
+        cause = error.__cause__ or error if url.startswith("http") else error  # on the web, all is FileNotFoundError
+        status = getattr(cause, "status", None)
+        if isinstance(cause, (FileNotFoundError, NotADirectoryError)) or status == 404:
+            raise _NoSuchInput(f"{url}: no such file or folder; check its spelling") from error
+        if isinstance(cause, PermissionError) or status in (401, 403) or "Credentials" in type(cause).__name__:
+            raise _DeniedInput(f"{url}: permission denied; check its access rights or your credentials") from error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise InfrastructureError(f"{url}: the storage does not answer: {reason}") from error
+
+
+def _etag(info: Mapping[str, Any]) -> str | None:
+    """Whatever changes when the content does: the store's own tag, or modification time and size."""
+    tag = next(filter(None, map(info.get, ("ETag", "etag", "Content-MD5", "md5Hash"))), None)
+    changed = next(filter(None, map(info.get, ("mtime", "LastModified", "Last-Modified", "created"))), None)
+    changed = changed.timestamp() if isinstance(changed, datetime) else changed
+    return str(tag).strip('"') if tag else f"{changed}-{info.get('size')}" if changed else None

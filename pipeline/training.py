@@ -1,0 +1,221 @@
+"""Training over the shards that `embed` reads: data order, checkpoints, resume, evaluation at the end."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..clipmodel import metrics, weights
+from ..clipmodel.config import CLIPConfig
+from ..clipmodel.model import CLIP
+from ..clipmodel.objective import normalise
+from ..clipmodel.preprocess import Preprocess
+from ..clipmodel.tokenizer import Tokenizer
+from ..clipmodel.train import TrainBatch, TrainConfig, Trainer
+from .decode import Decoder
+from .errors import InputError, OutputError
+from .records import Decoded, Shard
+from .shards import read_samples
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train on what, and how."""
+
+    config: CLIPConfig
+    name: str  # the architecture's name, for the model card
+    shards: Sequence[Shard]
+    out: Path
+    batch_size: int = 256
+    epochs: int = 1
+    seed: int = 0
+    trainer: TrainConfig = field(default_factory=lambda: TrainConfig(steps=0))
+    checkpoint_every: int = 500  # steps
+    shuffle_buffer: int = 4096  # samples, encoded
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    step: int
+    steps: int
+    loss: float
+    pairs: int  # seen since the start, all ranks together
+
+
+def train(job: TrainJob, on_progress: Callable[[TrainProgress], None] = lambda _: None) -> Path:
+    """Train to the last step, resuming from the checkpoint beside `job.out` when there is one; save the weights.
+
+    Under torchrun every rank calls this; ranks share out the shards, rank 0 writes.
+    """
+    rank, world = _rank_and_world()
+    torch.manual_seed(job.seed)
+    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(CLIP(job.config), job.trainer, device)
+    checkpoint = job.out.with_name(job.out.name + ".checkpoint")
+    _resume(trainer, checkpoint)
+    steps = job.trainer.steps
+    with _prefetched(_batches(job, trainer.step_number, rank, world)) as batches:
+        for batch in batches:
+            loss = trainer.step(batch)
+            on_progress(TrainProgress(trainer.step_number, steps, loss, trainer.step_number * job.batch_size * world))
+            if rank == 0 and trainer.step_number % job.checkpoint_every == 0 and trainer.step_number < steps:
+                _save_checkpoint(trainer, checkpoint)
+            if trainer.step_number >= steps:
+                break
+    if trainer.step_number < steps:
+        raise InputError(f"the shards hold too few pairs for a batch of {job.batch_size}: lower --batch-size")
+    if rank == 0:
+        weights.save(trainer.clip.eval(), job.out, name=job.name)
+        checkpoint.unlink(missing_ok=True)
+    return job.out
+
+
+def _rank_and_world() -> tuple[int, int]:
+    """torchrun's environment starts the process group; alone, there is none."""
+    if "WORLD_SIZE" in os.environ and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _save_checkpoint(trainer: Trainer, path: Path) -> None:
+    partial = path.with_name(path.name + ".part")
+    torch.save(trainer.state_dict(), partial)
+    partial.replace(path)
+
+
+def _resume(trainer: Trainer, path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        trainer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # whatever torch makes of a broken or foreign file
+        raise OutputError(f"cannot resume from {path}: {error}; delete it to start over") from error
+
+
+def _batches(job: TrainJob, done_steps: int, rank: int, world: int) -> Iterator[TrainBatch]:
+    """Whole batches, epoch after epoch, in an order that the seed fixes; the first `done_steps` are skipped
+    without being decoded."""
+    decoder = Decoder(Preprocess(job.config.vision.image_size, job.config.preprocess), _tokenizer(job.config))
+    skip = done_steps * job.batch_size
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        epoch = 0
+        while True:
+            held: list[Decoded] = []
+            found = 0
+            for chunk in _shuffled(job, epoch, rank, world):
+                found += len(chunk)
+                if skip >= len(chunk):
+                    skip -= len(chunk)
+                    continue
+                chunk, skip = chunk[skip:], 0
+                held += [d for d in decoder.decode_batch(chunk, pool) if d.pixels is not None and d.tokens is not None]
+                while len(held) >= job.batch_size:
+                    yield collate(held[: job.batch_size])
+                    held = held[job.batch_size :]
+            if found < job.batch_size:
+                return
+            epoch += 1
+
+
+def _shuffled(job: TrainJob, epoch: int, rank: int, world: int) -> Iterator[list[Any]]:
+    """This rank's samples of one epoch, in chunks: shards in random order, samples through a shuffle buffer."""
+    rng = np.random.default_rng((job.seed, epoch))
+    order = rng.permutation(len(job.shards))[rank::world]
+    buffer: list[Any] = []
+    for index in order:
+        for sample in read_samples(job.shards[index], job.storage_options):
+            buffer.append(sample)
+            if len(buffer) >= job.shuffle_buffer:
+                rng.shuffle(buffer)
+                half = len(buffer) // 2
+                yield buffer[half:]
+                buffer = buffer[:half]
+    rng.shuffle(buffer)
+    yield buffer
+
+
+def _tokenizer(config: CLIPConfig) -> Tokenizer:
+    return Tokenizer(config.text.vocab_size, config.text.context_length)
+
+
+def collate(rows: Sequence[Decoded]) -> TrainBatch:
+    """Stack pixels; pad tokens with zeros to the longest of the batch."""
+    longest = max(len(row.tokens) for row in rows if row.tokens is not None)
+    tokens = np.zeros((len(rows), longest), dtype=np.int64)
+    for padded, row in zip(tokens, rows, strict=True):
+        assert row.tokens is not None
+        padded[: len(row.tokens)] = row.tokens
+    pixels = np.stack([row.pixels for row in rows if row.pixels is not None])
+    return TrainBatch(torch.from_numpy(pixels), torch.from_numpy(tokens))
+
+
+class _prefetched:
+    """Runs an iterator in a thread, a few items ahead, so that decoding overlaps with the step."""
+
+    def __init__(self, items: Iterator[TrainBatch], ahead: int = 4) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
+
+    def _fill(self, items: Iterator[TrainBatch]) -> None:
+        last: Any = None
+        try:
+            for item in items:
+                if not self._offer(item):
+                    return
+        except BaseException as error:  # handed to the consumer, which raises it
+            last = error
+        self._offer(last)
+
+    def _offer(self, item: Any) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __enter__(self) -> Iterator[TrainBatch]:
+        self._thread.start()
+        return iter(self._next, None)
+
+    def _next(self) -> TrainBatch | None:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@torch.inference_mode()
+def evaluate(model: CLIP, rows: Sequence[Decoded], batch_size: int = 256) -> dict[str, float]:
+    """recall@1/5/10 both ways among `rows`, whose captions should be distinct."""
+    images, texts = [], []
+    for start in range(0, len(rows), batch_size):
+        batch = collate(rows[start : start + batch_size])
+        images.append(model.encode_image(normalise(batch.pixels, model.config.preprocess)))
+        texts.append(model.encode_text(batch.tokens))
+    image = torch.nn.functional.normalize(torch.cat(images).float(), dim=-1)
+    text = torch.nn.functional.normalize(torch.cat(texts).float(), dim=-1)
+    similarity = (image @ text.T).cpu().numpy()
+    result = {}
+    for k in (1, 5, 10):
+        result[f"text_to_image_recall@{k}"] = metrics.recall_at_k(similarity.T, k)
+        result[f"image_to_text_recall@{k}"] = metrics.recall_at_k(similarity, k)
+    return result
