@@ -135,7 +135,7 @@ VARIANTS: dict[str, CLIPConfig] = {
     # ours: small enough to ship (see assets/README.md); it knows drawn scenes and nothing else
     "tiny": CLIPConfig(
         256,
-        VisionConfig(64, 24, (1, 2, 2, 1), head_width=64),
+        VisionConfig(96, 16, (1, 1, 1, 1)),
         TextConfig(192, 4, 3, vocab_size=4096),
         preprocess=PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
     ),

@@ -12,10 +12,11 @@ def recall_at_k(similarity: Floats, k: int) -> float:
     """Share of queries whose own candidate is among the k most similar.
 
     similarity: [n, n], query i's right answer is candidate i. A candidate that ties with the right one counts
-    as ahead of it, so a constant matrix scores as chance at best, never as perfect.
+    as ahead of it, and so does one where either is not a number: neither a constant matrix nor a diverged
+    model's scores as perfect.
     """
     right = np.diagonal(similarity)[:, None]
-    ahead = (similarity >= right).sum(axis=1) - 1
+    ahead = (~(similarity < right)).sum(axis=1) - 1
     return float((ahead < k).mean())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .config import CLIPConfig
 from .text import TextTransformer
-from .transformer import Transformer
+from .transformer import ResidualAttentionBlock, Transformer
 from .vision import Bottleneck, ModifiedResNet, VisionTransformer
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -63,6 +63,7 @@ def initialize(model: CLIP) -> None:
 def _initialize_blocks(transformer: Transformer) -> None:
     width, layers = transformer.width, transformer.layers
     for block in transformer.resblocks:
+        assert isinstance(block, ResidualAttentionBlock)
         nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
         nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
         nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,13 +27,30 @@ def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor
     """
     all_image, all_text, first = image, text, 0
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        all_image = torch.cat(torch.distributed.nn.functional.all_gather(image))
-        all_text = torch.cat(torch.distributed.nn.functional.all_gather(text))
+        all_image, all_text = _Gathered.apply(image), _Gathered.apply(text)
         first = dist.get_rank() * len(image)
     target = torch.arange(first, first + len(image), device=image.device)
     per_image = F.cross_entropy(logit_scale * image @ all_text.T, target)
     per_text = F.cross_entropy(logit_scale * text @ all_image.T, target)
     return (per_image + per_text) / 2
+
+
+class _Gathered(torch.autograd.Function):
+    """All ranks' rows, in rank order; each rank must have as many. Every rank's loss reaches back to the rows' own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = len(rows)
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        first = dist.get_rank() * ctx.count
+        return total[first : first + ctx.count]
 
 
 class ContrastiveObjective(nn.Module):

@@ -2,7 +2,7 @@
 
 Cleaning and splitting follow the reference to the letter, so the ids are the same. Speed comes from plain
 ASCII taking short cuts that change nothing, and from merging each distinct word once: captions repeat
-their words, and what is new is merged by the `tokenizers` library.
+their words, and what is new is merged by the `tokenizers` library's model, without its pipeline around it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import ftfy
 import numpy as np
 import numpy.typing as npt
 import regex
-import tokenizers
 import torch
-from tokenizers import models, pre_tokenizers
+from tokenizers import models
 from torch import Tensor
 
 from .errors import ModelError
@@ -34,7 +33,8 @@ _WORDS = regex.compile(
 )
 # the same for lower-case ASCII, in the standard library's faster engine; commonest first, as no two can start alike
 _ASCII_WORDS = re.compile(rf"[a-z]+|{re.escape(SOS)}|{re.escape(EOS)}|'(?:[stmd]|re|ve|ll)|[0-9]|[^\sa-z0-9]+")
-_PLAIN = re.compile(r"[ -%'-~]*").fullmatch  # what ftfy and unescaping leave alone: no entity, no control character
+# what ftfy and unescaping leave alone: no control character, and no `&` that an entity could begin with
+_PLAIN = re.compile(r"[ -%'-~]*(?:&(?![^ ])[ -%'-~]*)*").fullmatch
 _CACHED_WORDS = 1 << 17  # a few tens of megabytes
 
 TokenIds = npt.NDArray[np.int32]
@@ -52,16 +52,20 @@ class Tokenizer:
             raise ModelError(f"vocab_size is {vocab_size}; it must be from {_BYTES + 2} to {FULL_VOCABULARY}")
         self.vocab_size, self.context_length = vocab_size, context_length
         self.sos, self.eos = vocab_size - 2, vocab_size - 1
-        self._bpe = _byte_pair_encoder(vocab_size)
-        self._known: dict[str, list[int]] = {}
+        self._known = _Words(vocab_size)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Ids of each text, int32 [length], [SOS] and [EOS] included, as long as they come (not truncated)."""
-        split = [words(text) for text in texts]
-        known = self._merge_new({word for text in split for word in text})
-        return [
-            np.array([self.sos, *(i for word in text for i in known[word]), self.eos], dtype=np.int32) for text in split
-        ]
+        if len(self._known) > _CACHED_WORDS:  # replaced, never emptied: another thread may be reading it
+            self._known = _Words(self.vocab_size)
+        known, rows = self._known, []
+        for text in texts:
+            ids = [self.sos]
+            for word in words(text):
+                ids += known[word]
+            ids.append(self.eos)
+            rows.append(np.array(ids, dtype=np.int32))
+        return rows
 
     def truncate(self, ids: TokenIds) -> TokenIds:
         """Cut to the context length; the last id stays [EOS]."""
@@ -80,26 +84,28 @@ class Tokenizer:
             row[: len(ids)] = torch.from_numpy(ids)
         return padded
 
-    def _merge_new(self, needed: set[str]) -> dict[str, list[int]]:
-        """The word -> ids table with all of `needed` in it. A full table is replaced, never emptied: another
-        thread may be reading it."""
-        if len(self._known) > _CACHED_WORDS:
-            self._known = {}
-        known = self._known
-        new = [word for word in needed if word not in known]
-        merged = self._bpe.encode_batch_fast(new, add_special_tokens=False)
-        known.update((word, encoding.ids) for word, encoding in zip(new, merged, strict=True))
-        return known
-
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[int, int]]:
         return Tokenizer, (self.vocab_size, self.context_length)
 
 
+class _Words(dict[str, list[int]]):
+    """Word -> ids, merged when first asked for. Threads may share it: two may merge a word, to the same ids."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__({SOS: [vocab_size - 2], EOS: [vocab_size - 1]})
+        self._bpe = _byte_pair_encoder(vocab_size)
+
+    def __missing__(self, word: str) -> list[int]:
+        letters = word.encode().decode("latin-1").translate(_LETTERS)
+        ids = self[word] = [token.id for token in self._bpe.tokenize(letters)]
+        return ids
+
+
 def clean(text: str) -> str:
-    """Mend encodings, unescape HTML twice, fold white space, lower the case."""
+    """Mend encodings, unescape HTML twice, lower the case. White space is left as it is, since no word has any."""
     if not _PLAIN(text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    return text.lower()
 
 
 def words(text: str) -> list[str]:
@@ -118,21 +124,22 @@ def merges() -> tuple[tuple[str, str], ...]:
     return tuple((first, second) for first, second in pairs)
 
 
-def byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for the bytes, in the order that gives them their ids:
+def byte_alphabet() -> dict[int, str]:
+    """Byte -> the printable character that stands for it, in the order that gives them their ids:
     bytes that are printable Latin-1 as themselves first, the others as the characters from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = 256 - len(printable)
-    return [chr(b) for b in printable] + [chr(256 + i) for i in range(others)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+_LETTERS = byte_alphabet()
 
 
 @cache
-def _byte_pair_encoder(vocab_size: int) -> tokenizers.Tokenizer:
-    letters = byte_alphabet()
+def _byte_pair_encoder(vocab_size: int) -> models.BPE:
+    letters = list(_LETTERS.values())
     kept = list(merges()[: vocab_size - _BYTES - 2])
     tokens = letters + [letter + "</w>" for letter in letters] + [first + second for first, second in kept]
     vocabulary = {token: i for i, token in enumerate([*tokens, SOS, EOS])}
-    bpe = tokenizers.Tokenizer(models.BPE(vocabulary, kept, end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.add_special_tokens([SOS, EOS])
-    return bpe
+    # words are remembered here, so that it need not remember them too
+    return models.BPE(vocabulary, kept, end_of_word_suffix="</w>", cache_capacity=0)

@@ -5,8 +5,6 @@ Parameter names are the reference implementation's, so that its checkpoints load
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,6 +44,19 @@ class SelfAttention(nn.Module):
         return self.out_proj(x.transpose(1, 2).reshape(n, length, width))
 
 
+class Perceptron(nn.Module):
+    """Two linear layers around the activation; `gelu` is its name in the reference, whichever it is."""
+
+    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, hidden)
+        self.gelu = ACTIVATIONS[activation]()
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(self.gelu(self.c_fc(x)))
+
+
 class ResidualAttentionBlock(nn.Module):
     """Pre-norm attention and a two-layer perceptron, each added to the residual stream."""
 
@@ -53,13 +64,7 @@ class ResidualAttentionBlock(nn.Module):
         super().__init__()
         self.attn = SelfAttention(width, heads)
         self.ln_1 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                c_fc=nn.Linear(width, mlp_width),
-                gelu=ACTIVATIONS[activation](),
-                c_proj=nn.Linear(mlp_width, width),
-            )
-        )
+        self.mlp = Perceptron(width, mlp_width, activation)
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:

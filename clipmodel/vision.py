@@ -68,6 +68,11 @@ class AttentionPool2d(nn.Module):
 class ModifiedResNet(nn.Module):
     """ResNet-D with a three-convolution stem, anti-aliased strides and attention pooling."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, config: VisionConfig, embed_dim: int) -> None:
         super().__init__()
         assert isinstance(config.layers, tuple)

@@ -25,6 +25,8 @@ def classifier(
 ) -> Tensor:
     """float32 [classes, embed_dim], L2-normalised: per class the normalised mean of its prompts' normalised
     embeddings. A template without `{}` is an error, since every class would then be the same."""
+    if not names or not templates:
+        raise ValueError("a classifier needs at least one class name and one template")
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"template {template!r} has no {{}} for the class name")

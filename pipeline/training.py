@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,11 +15,12 @@ import torch
 from ..clipmodel import metrics, weights
 from ..clipmodel.config import CLIPConfig
 from ..clipmodel.model import CLIP
-from ..clipmodel.objective import normalise
-from ..clipmodel.preprocess import Preprocess
+from ..clipmodel.preprocess import Preprocess, normalise
 from ..clipmodel.tokenizer import Tokenizer
 from ..clipmodel.train import TrainBatch, TrainConfig, Trainer
+from .ahead import ahead
 from .decode import Decoder
+from .encode import pad
 from .errors import InputError, OutputError
 from .records import Decoded, Shard
 from .shards import read_samples
@@ -36,7 +35,6 @@ class TrainJob:
     shards: Sequence[Shard]
     out: Path
     batch_size: int = 256
-    epochs: int = 1
     seed: int = 0
     trainer: TrainConfig = field(default_factory=lambda: TrainConfig(steps=0))
     checkpoint_every: int = 500  # steps
@@ -64,7 +62,7 @@ def train(job: TrainJob, on_progress: Callable[[TrainProgress], None] = lambda _
     checkpoint = job.out.with_name(job.out.name + ".checkpoint")
     _resume(trainer, checkpoint)
     steps = job.trainer.steps
-    with _prefetched(_batches(job, trainer.step_number, rank, world)) as batches:
+    with ahead(_batches(job, trainer.step_number, rank, world), 4) as batches:
         for batch in batches:
             loss = trainer.step(batch)
             on_progress(TrainProgress(trainer.step_number, steps, loss, trainer.step_number * job.batch_size * world))
@@ -75,7 +73,7 @@ def train(job: TrainJob, on_progress: Callable[[TrainProgress], None] = lambda _
     if trainer.step_number < steps:
         raise InputError(f"the shards hold too few pairs for a batch of {job.batch_size}: lower --batch-size")
     if rank == 0:
-        weights.save(trainer.clip.eval(), job.out, name=job.name)
+        weights.save(trainer.clip.eval(), job.out, variant=job.name)
         checkpoint.unlink(missing_ok=True)
     return job.out
 
@@ -152,55 +150,9 @@ def _tokenizer(config: CLIPConfig) -> Tokenizer:
 
 def collate(rows: Sequence[Decoded]) -> TrainBatch:
     """Stack pixels; pad tokens with zeros to the longest of the batch."""
-    longest = max(len(row.tokens) for row in rows if row.tokens is not None)
-    tokens = np.zeros((len(rows), longest), dtype=np.int64)
-    for padded, row in zip(tokens, rows, strict=True):
-        assert row.tokens is not None
-        padded[: len(row.tokens)] = row.tokens
+    tokens = pad([row.tokens for row in rows if row.tokens is not None])
     pixels = np.stack([row.pixels for row in rows if row.pixels is not None])
-    return TrainBatch(torch.from_numpy(pixels), torch.from_numpy(tokens))
-
-
-class _prefetched:
-    """Runs an iterator in a thread, a few items ahead, so that decoding overlaps with the step."""
-
-    def __init__(self, items: Iterator[TrainBatch], ahead: int = 4) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(ahead)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
-
-    def _fill(self, items: Iterator[TrainBatch]) -> None:
-        last: Any = None
-        try:
-            for item in items:
-                if not self._offer(item):
-                    return
-        except BaseException as error:  # handed to the consumer, which raises it
-            last = error
-        self._offer(last)
-
-    def _offer(self, item: Any) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def __enter__(self) -> Iterator[TrainBatch]:
-        self._thread.start()
-        return iter(self._next, None)
-
-    def _next(self) -> TrainBatch | None:
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    return TrainBatch(torch.from_numpy(pixels), tokens)
 
 
 @torch.inference_mode()

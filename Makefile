@@ -1,0 +1,82 @@
+# Everything a checkout can do. `make VENV=/path/to/env TARGET` uses that environment instead of .venv.
+# Written for the make of Debian, Ubuntu and macOS alike (GNU make 3.81 and later).
+VENV ?= .venv
+PYTHON ?= python3
+OUT ?= demo-out
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+# A stamp is a file whose age says when its install last succeeded. Kept in VENV, so each environment has its own.
+RUNTIME := $(VENV)/.clipmill-runtime
+DEV := $(VENV)/.clipmill-dev
+# The pins need 3.11 (numpy, pandas and others dropped 3.10); an older Python resolves pyproject.toml's ranges.
+PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+
+.DEFAULT_GOAL := help
+.PHONY: help venv dev demo test test-fast check bench tiny clean
+
+# Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
+export RAY_USAGE_STATS_ENABLED = 0
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(RUNTIME) ## an environment that runs clipmill (3 minutes the first time)
+
+dev: $(DEV) ## the same, with what the tests and checks need
+
+demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter it, into demo-out/
+	$(BIN)/clipmill demo --out $(OUT)
+
+test: $(DEV) ## the whole test suite
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV) ## the tests that take less than a minute each
+	$(BIN)/python -m pytest -m "not long"
+
+# mypy does not follow an editable install's import hook: build/mypy/clipmill is the package as it will be imported.
+check: $(DEV) ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/clipmill
+	$(BIN)/mypy -p clipmill.clipmodel -p clipmill.pipeline -p clipmill.jobs
+
+bench: $(DEV) ## every benchmark in tests/bench, in order
+	@set -e; for file in tests/bench/bench_*.py; do \
+		[ -e "$$file" ] || { echo "no benchmark in tests/bench yet"; break; }; \
+		echo "== $$file"; $(BIN)/python "$$file"; \
+	done
+
+tiny: $(RUNTIME) ## train again the tiny model that is shipped in clipmodel/assets
+	$(BIN)/python -m clipmill.jobs.tiny
+
+clean: ## back to a fresh clone: all that make made here, .venv included (an overriding VENV is left alone)
+	rm -rf .venv build dist demo-out clipmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# bin/pip, not the folder: `python3 -m venv` without ensurepip (Debian without python3-venv) leaves an environment
+# that has no pip, which the next run must not take for a good one.
+#
+# PyPI's torch for Linux brings gigabytes of CUDA, so without an NVIDIA driver the CPU build is asked for first;
+# where no index that pip knows has one, PyPI's serves.
+$(RUNTIME): pyproject.toml constraints.txt
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing python3-venv" && apt-get update -qq >/dev/null \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null \
+		&& $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } \
+	|| { echo "'$(PYTHON) -m venv $(VENV)' failed: install Python 3.10 or newer with its venv module" \
+		"(Debian, Ubuntu: apt-get install python3-venv), then run make again" >&2; exit 1; }
+	@echo "installing clipmill's dependencies into $(VENV) (minutes the first time)"
+	@{ ! command -v nvidia-smi >/dev/null && $(PIP) install -qq "torch==$(TORCH)+cpu" 2>/dev/null; } \
+	|| $(PIP) install -qq "torch==$(TORCH)"
+	@$(PIP) install -qq $(PINS) -e .
+	@touch $@
+
+# The tests read two files of clip-anytorch as the reference and never import the package. It depends on
+# torchvision, which is large and has no build for the CPU torch above: hence --no-deps, and not in the dev extra.
+$(DEV): $(RUNTIME)
+	@echo "installing the tests' and checks' dependencies into $(VENV)"
+	@$(PIP) install -qq $(PINS) -e '.[dev]'
+	@$(PIP) install -qq $(PINS) --no-deps clip-anytorch
+	@touch $@

@@ -1,0 +1,70 @@
+"""Run an iterator in a thread, a few items ahead of whoever consumes it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+@contextmanager
+def ahead(items: Iterable[T], depth: int) -> Generator[Iterable[T], None, None]:
+    """The same items in the same order, up to `depth` of them made before they are asked for.
+
+    What the iterator raises is raised to the consumer, in its place. Leaving the context stops the thread and closes
+    the iterator.
+    """
+    runner = _Runner(items, depth)
+    try:
+        yield runner
+    finally:
+        runner.stop()
+
+
+class _Runner(Generic[T]):
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items = items
+        self._queue: queue.Queue[Any] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, daemon=True, name="ahead")
+        self._thread.start()
+
+    def __iter__(self) -> Generator[T, None, None]:
+        while True:
+            item, error = self._queue.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _fill(self) -> None:
+        iterator = iter(self._items)
+        try:
+            for item in iterator:
+                if not self._offer((item, None)):
+                    return
+            self._offer((_END, None))
+        except BaseException as error:
+            self._offer((None, error))
+        finally:
+            close = getattr(iterator, "close", None)
+            if close:
+                close()
+
+    def _offer(self, entry: tuple[Any, BaseException | None]) -> bool:
+        """False when nobody wants it any more."""
+        while not self._stopped.is_set():
+            with suppress(queue.Full):
+                self._queue.put(entry, timeout=0.1)
+                return True
+        return False

@@ -1,0 +1,117 @@
+"""What a dataset is made with, frozen in `_clipmill/plan.json`: a second run must mean the same."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..clipmodel.weights import ModelCard
+from .encode import Precision
+from .errors import OutputError, PlanMismatchError
+from .output import OWN, Output
+from .parquet import SCHEMA_VERSION, PartLayout
+from .records import Shard
+
+PLAN = f"{OWN}/plan.json"
+SHARDS = f"{OWN}/shards.parquet"
+
+_SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("part", pa.string())])
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Everything that the values in a part depend on, in words. Two datasets of equal digest are comparable."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    preprocessing: str
+    precision: Precision
+    embedding_type: str
+    text: str
+    columns: str
+    embeds: str  # images, texts or both
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(cls, card: ModelCard, precision: Precision, layout: PartLayout, embeds: Sequence[str]) -> Fingerprint:
+        config = card.config
+        size, how = config.vision.image_size, config.preprocess
+        return cls(
+            model=card.variant,
+            weights=card.weights,
+            weights_sha256=card.weights_sha256,
+            preprocessing=f"{size} px, {how.resize}, bicubic, mean {list(how.mean)}, std {list(how.std)}",
+            precision=precision,
+            embedding_type=layout.embedding_type,
+            text=f"first {layout.context_length} tokens of a vocabulary of {config.text.vocab_size}",
+            columns=", ".join(f"{column.name}:{column.type}" for column in layout.columns),
+            embeds=" and ".join(embeds),
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256, hexadecimal. What the weights are called does not count, only what they are."""
+        values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """`precision is bf16, not fp32` for each field in which `self` differs from `other`."""
+        mine, theirs = asdict(self), asdict(other)
+        names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
+        if "model" in names:  # another model's preprocessing and text are other by nature
+            names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
+        return [f"{name.replace('_', ' ')} is {mine[name]}, not {theirs[name]}" for name in names]
+
+
+def read_plan(output: Output) -> Fingerprint | None:
+    """The output's fingerprint, or None where nothing was begun yet."""
+    content = output.read(PLAN)
+    if content is None:
+        return None
+    try:
+        return Fingerprint(**json.loads(content)["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{output.url}/{PLAN}: not a plan of this version; choose another output folder") from error
+
+
+def freeze(output: Output, fingerprint: Fingerprint, shards: Sequence[Shard]) -> list[Shard]:
+    """Begin or continue a dataset; returns every shard ever planned for it. PlanMismatchError where the output was
+    begun with other settings."""
+    begun = read_plan(output)
+    if begun and begun.digest != fingerprint.digest:
+        said = "; ".join(fingerprint.differences(begun))
+        raise PlanMismatchError(
+            f"{output.url} was begun otherwise: {said}. Choose another output folder, or the same settings"
+        )
+    if begun is None and (strangers := output.parts()):
+        raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
+    planned = planned_shards(output) if begun else []
+    every = {shard.url: shard for shard in [*planned, *shards]}
+    if list(every.values()) != planned:
+        output.write(SHARDS, _pack(every.values()))
+    if begun is None:
+        plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
+        output.write(PLAN, json.dumps(plan, indent=2).encode())
+    return list(every.values())
+
+
+def planned_shards(output: Output) -> list[Shard]:
+    content = output.read(SHARDS)
+    if content is None:
+        return []
+    rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    return [Shard(row["url"], row["size"], row["etag"]) for row in rows]
+
+
+def _pack(shards: Iterable[Shard]) -> bytes:
+    rows = [{"url": s.url, "size": s.size, "etag": s.etag, "part": s.part_name} for s in shards]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SHARDS_SCHEMA), file, compression="zstd")
+    return file.getvalue()

@@ -1,0 +1,242 @@
+"""What a run did, and what a dataset holds: the manifest is one row a committed part."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import InfrastructureError
+from .output import OWN, Output
+from .plan import planned_shards, read_plan
+from .records import Shard, ShardStats
+
+MANIFEST = f"{OWN}/manifest.parquet"
+SUMMARY = f"{OWN}/summary.json"
+QUARANTINE = f"{OWN}/failed_shards.json"
+SUCCESS = "_SUCCESS"
+
+STAGES = ("read", "decode", "encode", "write")
+
+_SCHEMA = pa.schema(
+    [
+        ("part", pa.string()),
+        ("shard", pa.string()),
+        ("rows", pa.int64()),
+        ("embedded", pa.int64()),
+        ("failures", pa.string()),  # json, by reason
+        ("seconds", pa.string()),  # json, by stage
+        ("bytes", pa.int64()),
+    ]
+)
+
+
+@dataclass
+class Totals:
+    """Counts over some parts. `seconds`: busy time by stage, all workers together."""
+
+    shards: int = 0
+    rows: int = 0
+    embedded: int = 0
+    part_bytes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, stats: ShardStats) -> None:
+        self.shards += 1
+        self.rows += stats.rows
+        self.embedded += stats.embedded
+        self.part_bytes += stats.part_bytes
+        self.failures.update(stats.failures)
+        self.seconds.update(stats.seconds)
+
+    @property
+    def failed(self) -> int:
+        return self.rows - self.embedded
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "shards": self.shards,
+            "rows": self.rows,
+            "embedded": self.embedded,
+            "failed": self.failed,
+            "failures": dict(self.failures.most_common()),
+            "part_bytes": self.part_bytes,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "utilisation": {stage: round(share, 3) for stage, share in self.utilisation.items()},
+            "bottleneck": self.bottleneck,
+        }
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage whose thread was busiest."""
+        busy = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
+        return max(busy, key=lambda stage: busy[stage]) if busy else None
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """Share of the workers' time that each stage was busy; they overlap, so these add up to more than one."""
+        total = self.seconds["total"]
+        return {stage: self.seconds[stage] / total for stage in STAGES} if total else {}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `embed` returns."""
+
+    out: str
+    planned: int  # shards
+    done_before: int  # of these, when the run began
+    run: Totals  # this run alone
+    seconds: float  # of this run, start-up of the workers included
+    busy_seconds: float  # of this run, from when all workers were ready
+    failed_shards: dict[str, str]  # URL -> reason
+    dataset: Totals  # everything committed
+    fingerprint: str
+    workers: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.dataset.shards == self.planned
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.run.rows / self.busy_seconds if self.busy_seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "out": self.out,
+            "complete": self.complete,
+            "planned_shards": self.planned,
+            "shards_done_before": self.done_before,
+            "seconds": round(self.seconds, 3),
+            "samples_per_second": round(self.samples_per_second, 2),
+            "workers": self.workers,
+            "run": self.run.as_json(),
+            "dataset": self.dataset.as_json(),
+            "failed_shards": self.failed_shards,
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status` returns, from the storage alone."""
+
+    out: str
+    planned: int
+    dataset: Totals
+    failed_shards: dict[str, str]
+    fingerprint: str
+    model: str
+    complete: bool
+
+    @property
+    def left(self) -> int:
+        return max(0, self.planned - self.dataset.shards)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "out": self.out,
+            "complete": self.complete,
+            "model": self.model,
+            "planned_shards": self.planned,
+            "shards_left": self.left,
+            "dataset": self.dataset.as_json(),
+            "failed_shards": self.failed_shards,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def status(output: Output) -> Status | None:
+    """How far a dataset is; None where none was begun."""
+    plan = read_plan(output)
+    if plan is None:
+        return None
+    shards = planned_shards(output)
+    totals = Totals()
+    for stats in ledger(output, shards, []):
+        totals.add(stats)
+    return Status(
+        out=output.url,
+        planned=len(shards),
+        dataset=totals,
+        failed_shards=quarantined(output),
+        fingerprint=plan.digest,
+        model=f"{plan.model} ({plan.weights}), {plan.precision}",
+        complete=output.read(SUCCESS) is not None,
+    )
+
+
+def quarantined(output: Output) -> dict[str, str]:
+    """Shards that could not be embedded in the last run -> why."""
+    content = output.read(QUARANTINE)
+    found: dict[str, str] = json.loads(content) if content else {}
+    return found
+
+
+def ledger(output: Output, shards: Sequence[Shard], fresh: Iterable[ShardStats]) -> list[ShardStats]:
+    """The counts of every committed part, in the order of the plan: what this run saw, what the manifest says, and
+    the footers of parts in neither (a run was killed before it could write its manifest)."""
+    known = {stats.url: stats for stats in _read_manifest(output)}
+    known |= {stats.url: stats for stats in fresh}
+    parts = output.parts()
+    committed = [shard for shard in shards if shard.part_name in parts]
+    unknown = [shard for shard in committed if shard.url not in known]
+    with ThreadPoolExecutor(16) as pool:
+        known |= {stats.url: stats for stats in pool.map(lambda shard: _from_footer(output, shard), unknown)}
+    return [known[shard.url] for shard in committed]
+
+
+def write_manifest(output: Output, stats: Sequence[ShardStats]) -> None:
+    rows = [
+        {
+            "part": Shard(each.url).part_name,
+            "shard": each.url,
+            "rows": each.rows,
+            "embedded": each.embedded,
+            "failures": json.dumps(each.failures),
+            "seconds": json.dumps(each.seconds),
+            "bytes": each.part_bytes,
+        }
+        for each in stats
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file, compression="zstd")
+    output.write(MANIFEST, file.getvalue())
+
+
+def _read_manifest(output: Output) -> list[ShardStats]:
+    content = output.read(MANIFEST)
+    if content is None:
+        return []
+    return [
+        ShardStats(
+            row["shard"],
+            row["rows"],
+            row["embedded"],
+            Counter(json.loads(row["failures"])),
+            json.loads(row["seconds"]),
+            row["bytes"],
+        )
+        for row in pq.read_table(io.BytesIO(content)).to_pylist()
+    ]
+
+
+def _from_footer(output: Output, shard: Shard) -> ShardStats:
+    with output.open(shard.part_name) as file:
+        try:
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+            counts = json.loads(metadata[b"clipmill.counts"])
+            seconds = json.loads(metadata[b"clipmill.seconds"])
+        except (KeyError, ValueError, pa.ArrowException) as error:
+            raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
+        size = file.seek(0, io.SEEK_END)
+    return ShardStats(shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size)
