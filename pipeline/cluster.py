@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,18 +92,22 @@ def connected(address: str = "auto") -> Generator[None, None, None]:
         ray.shutdown()
 
 
+def gpus() -> float:
+    """How many the connected cluster has."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
 def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
     """One worker a GPU where there are any; else workers of one core each on small machines, of four on large ones.
 
     UserError when more is asked for than the cluster could ever give.
     """
-    resources: Mapping[str, float] = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    if gpus_per_worker and not gpus:
+    cpus, accelerators = float(ray.cluster_resources().get("CPU", 0.0)), gpus()
+    if gpus_per_worker and not accelerators:
         raise UserError(f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU; leave the option out")
-    if gpus and gpus_per_worker != 0:
+    if accelerators and gpus_per_worker != 0:
         each = gpus_per_worker or 1.0
-        most = max(1, int(gpus / each))
+        most = max(1, int(accelerators / each))
         count = min(workers or most, most, max(shards, 1))
         return Placement(count, max(1.0, cpus // max(count, 1) / 2), each)
     cores = max(1, int(cpus))

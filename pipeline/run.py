@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any, Literal
 
-import ray
-
 from ..clipmodel import weights
 from ..clipmodel.download import Progress
 from ..clipmodel.weights import ModelCard, Resolved
-from .cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted, connected, place, run_shards
+from .cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted, connected, gpus, place, run_shards
 from .encode import Precision
 from .errors import OutputError, TooManyFailuresError, UserError
 from .inputs import list_shards
@@ -102,8 +101,11 @@ def embed(job: EmbedJob, on_event: OnEvent = lambda _: None, on_download: Progre
     output.prepare()
     layout = PartLayout(job.columns, card.config.embed_dim, card.config.text.context_length, job.embedding_type)
 
-    with connected(job.address):
-        precision = _precision(job, output)
+    begun = read_plan(output)
+    with ExitStack() as stack:
+        if begun is None and job.precision == "auto":
+            stack.enter_context(connected(job.address))  # who has GPUs decides the precision
+        precision = _precision(job, begun)
         fingerprint = Fingerprint.of(card, precision, layout, job.embeds)
         planned = freeze(output, fingerprint, shards)
         committed = output.parts()
@@ -113,6 +115,7 @@ def embed(job: EmbedJob, on_event: OnEvent = lambda _: None, on_download: Progre
         run = _Run(job, on_event)
         if todo:
             output.delete(SUCCESS)
+            stack.enter_context(connected(job.address))
             placement = place(job.workers, job.gpus_per_worker, len(todo))
             settings = _settings(job, model, precision, layout, card, fingerprint, output, placement)
             run.workers = placement.workers
@@ -159,14 +162,13 @@ class _Run:
         return self.ended - self.ready if self.ended and self.ready else 0.0
 
 
-def _precision(job: EmbedJob, output: Output) -> Precision:
+def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
     """`auto` is what the dataset was begun with, else bf16 on GPUs and fp32 elsewhere."""
     if job.precision != "auto":
         return job.precision
-    begun = read_plan(output)
     if begun is not None:
         return begun.precision
-    return "bf16" if ray.cluster_resources().get("GPU", 0) and job.gpus_per_worker != 0 else "fp32"
+    return "bf16" if job.gpus_per_worker != 0 and gpus() else "fp32"
 
 
 def _settings(

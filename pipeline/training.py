@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..clipmodel import metrics, weights
-from ..clipmodel.config import CLIPConfig
+from ..clipmodel import weights
+from ..clipmodel.config import CLIPConfig, variant
 from ..clipmodel.model import CLIP
-from ..clipmodel.preprocess import Preprocess, normalise
+from ..clipmodel.preprocess import Preprocess
 from ..clipmodel.tokenizer import Tokenizer
-from ..clipmodel.train import TrainBatch, TrainConfig, Trainer
+from ..clipmodel.train import Precision, TrainBatch, TrainConfig, Trainer
 from .ahead import ahead
 from .decode import Decoder
 from .encode import pad
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, UserError
+from .inputs import list_shards
 from .records import Decoded, Shard
 from .shards import read_samples
 
@@ -40,6 +41,22 @@ class TrainJob:
     checkpoint_every: int = 500  # steps
     shuffle_buffer: int = 4096  # samples, encoded
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, inputs: Sequence[str], out: Path, model: str, config: TrainConfig, **settings: Any) -> TrainJob:
+        """A job from what a user says; UserError for what is wrong with it."""
+        if out.suffix != ".safetensors":
+            raise UserError(f"{out}: the weights' file must end in .safetensors")
+        if not out.absolute().parent.is_dir():
+            raise OutputError(f"{out.absolute().parent}: no such folder to write the weights to")
+        architecture = variant(model)
+        shards = list_shards(inputs, settings.get("storage_options"))
+        return cls(architecture, model, shards, out, trainer=config, **settings)
+
+
+def auto_precision() -> Precision:
+    """bf16 where a GPU is, fp32 elsewhere: few CPUs have bf16 arithmetic."""
+    return "bf16" if torch.cuda.is_available() else "fp32"
 
 
 @dataclass(frozen=True)
@@ -153,21 +170,3 @@ def collate(rows: Sequence[Decoded]) -> TrainBatch:
     tokens = pad([row.tokens for row in rows if row.tokens is not None])
     pixels = np.stack([row.pixels for row in rows if row.pixels is not None])
     return TrainBatch(torch.from_numpy(pixels), tokens)
-
-
-@torch.inference_mode()
-def evaluate(model: CLIP, rows: Sequence[Decoded], batch_size: int = 256) -> dict[str, float]:
-    """recall@1/5/10 both ways among `rows`, whose captions should be distinct."""
-    images, texts = [], []
-    for start in range(0, len(rows), batch_size):
-        batch = collate(rows[start : start + batch_size])
-        images.append(model.encode_image(normalise(batch.pixels, model.config.preprocess)))
-        texts.append(model.encode_text(batch.tokens))
-    image = torch.nn.functional.normalize(torch.cat(images).float(), dim=-1)
-    text = torch.nn.functional.normalize(torch.cat(texts).float(), dim=-1)
-    similarity = (image @ text.T).cpu().numpy()
-    result = {}
-    for k in (1, 5, 10):
-        result[f"text_to_image_recall@{k}"] = metrics.recall_at_k(similarity.T, k)
-        result[f"image_to_text_recall@{k}"] = metrics.recall_at_k(similarity, k)
-    return result

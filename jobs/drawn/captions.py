@@ -92,10 +92,7 @@ def _article(words: str) -> str:
 
 
 def _place(place: str, rng: np.random.Generator | None) -> str:
-    if place in _PLACES:
-        ways = _PLACES[place]
-    else:
-        ways = (f"at the {place}", f"in the {place} corner", f"in the {place}")
+    ways = _PLACES.get(place, (f"at the {place}", f"in the {place} corner", f"in the {place}"))
     return ways[0] if rng is None else _pick(rng, ways)
 
 

@@ -18,9 +18,12 @@ def _arc(radius: float, start: float = 0.0, stop: float = 360.0, x: float = 0.0,
 def _heart() -> Points:
     turns = np.linspace(0, 2 * math.pi, 49)
     return [
-        (0.92 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 17.5)
+        (
+            0.92 * math.sin(t) ** 3,
+            (math.cos(4 * t) + 2 * math.cos(3 * t) + 5 * math.cos(2 * t) - 13 * math.cos(t)) / 17.5,
+        )
         for t in turns
-    ]  # fmt: skip
+    ]
 
 
 def _star() -> Points:
@@ -49,6 +52,7 @@ SHAPES: dict[str, list[tuple[Points, bool]]] = {
     "diamond": [([(0, -1), (0.6, 0), (0, 1), (-0.6, 0)], True)],
     "crescent": [(_arc(0.97), True), (_arc(0.8, x=0.48), False)],
     "arrow": [([(-0.95, -0.25), (0.1, -0.25), (0.1, -0.75), (0.98, 0), (0.1, 0.75), (0.1, 0.25), (-0.95, 0.25)], True)],
-    "bolt": [([(0.2, -0.97), (-0.6, 0.12), (-0.06, 0.12), (-0.3, 0.95), (0.62, -0.24), (0.08, -0.24), (0.58, -0.8)], True)],
+    "bolt": [([(0.2, -0.97), (-0.6, 0.12), (-0.06, 0.12), (-0.3, 0.95), (0.62, -0.24), (0.08, -0.24), (0.58, -0.8)],
+              True)],
     "fish": [(_fish(), True)],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Drawn pairs as WebDataset shards, in the layout that img2dataset writes: NNNNN.tar, NNNNN.parquet, NNNNN_stats.json."""
+"""Drawn pairs as WebDataset shards, as img2dataset writes them: NNNNN.tar, NNNNN.parquet, NNNNN_stats.json."""
 
 from __future__ import annotations
 

@@ -1,0 +1,177 @@
+"""`clipmill demo`: what clipmill is for, on drawn shards, in a minute, offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.rule import Rule
+
+from ..clipmodel import metrics
+from ..clipmodel.weights import Loaded, load
+from ..clipmodel.zeroshot import TEMPLATES, classifier
+from ..pipeline import EmbedJob, Summary, embed
+from ..pipeline.encode import ClipEncoder, Vectors
+from ..pipeline.errors import OutputError
+from ..pipeline.evaluation import recall
+from ..pipeline.parquet import Column
+from ..pipeline.run import DEFAULT_COLUMNS
+from .drawn.damage import DAMAGES
+from .drawn.pairs import PairSpec
+from .drawn.scenes import CLASSES
+from .drawn.shards import DrawnSpec, write_shards
+from .show import EmbedProgress, out, show_summary
+
+QUERIES = ("a red star", "a small blue fish on a white background", "a yellow ring above a green square")
+KEEP = 0.85  # share of pairs, by similarity
+_COLUMNS = (*DEFAULT_COLUMNS, Column("label"), Column("caption_is_right", "bool"))
+
+
+def run_demo(folder: Path, pairs: int) -> Summary:
+    """Draw shards into `folder`/shards, embed them into `folder`/embeddings, and say what can be learnt from those."""
+    spec = DrawnSpec(pairs, 8, PairSpec(seed=42, full_captions=0.0), wrong_captions=0.15, damaged=len(DAMAGES))
+    shards, dataset = folder / "shards", folder / "embeddings"
+    _headline(f"1. {pairs:,} image-text pairs in {spec.shards} WebDataset shards")
+    _draw(spec, shards)
+    _headline("2. Embed and score them on a local Ray cluster")
+    with EmbedProgress() as progress:
+        summary = embed(EmbedJob([str(shards)], str(dataset), "tiny", _COLUMNS, address="local"), progress)
+    show_summary(summary)
+    model = load("tiny")
+    rows = _read(dataset)
+    _headline("3. What the embeddings know")
+    _tell_figures(model, rows)
+    _headline("4. Text to image")
+    _search(model, rows)
+    _headline(f"5. Keep the {KEEP:.0%} of pairs whose image and caption agree best")
+    _filter(rows, folder / "kept.parquet")
+    _headline("6. Yours to query")
+    out.print(
+        f"Parquet: {dataset}/*.parquet — open it with DuckDB, Polars, pandas or PyArrow. For example:\n", markup=False
+    )
+    out.print(example_query(dataset), markup=False)
+    out.print(
+        "\n`tiny` knows drawn scenes and nothing else; for photographs: clipmill embed … --model ViT-B/32", markup=False
+    )
+    return summary
+
+
+def example_query(dataset: Path) -> str:
+    """A shell command: the pairs whose caption fits their image least."""
+    sql = (
+        "SELECT caption, caption_is_right, round(similarity, 3) AS similarity "
+        f"FROM '{dataset}/*.parquet' WHERE error IS NULL ORDER BY similarity LIMIT 5"
+    )
+    python, program = shlex.quote(sys.executable), f'import duckdb; duckdb.sql("{sql}").show()'
+    if set(str(dataset)) & set("\"'$`\\!"):
+        return f"{python} -c {shlex.quote(program)}"
+    return f'{python} -c "{program.replace(chr(34), chr(92) + chr(34))}"'  # easier to read
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The embedded rows, as far as the demo needs them."""
+
+    table: pa.Table
+    images: Vectors
+    texts: Vectors
+
+    def column(self, name: str) -> npt.NDArray[np.object_]:
+        return np.array(self.table[name].to_pylist(), dtype=object)
+
+
+def _headline(text: str) -> None:
+    out.print()
+    out.print(Rule(text, align="left", style="dim"))
+
+
+def _draw(spec: DrawnSpec, shards: Path) -> None:
+    """Draw unless the same shards are there already."""
+    note = shards / "_drawn.json"  # a name that shard listings pass over
+    said = json.dumps(asdict(spec))
+    if note.exists() and note.read_text() == said:
+        out.print(f"drawn before, in {shards}", markup=False)
+        return
+    if shards.exists() and any(shards.iterdir()):
+        raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete it")
+    began = time.monotonic()
+    write_shards(spec, shards, processes=min(spec.shards, os.cpu_count() or 1))
+    note.write_text(said)
+    size = sum(path.stat().st_size for path in shards.glob("*.tar"))
+    out.print(
+        f"drawn in {time.monotonic() - began:.0f} s: {size / 1e6:.1f} MB of JPEG, PNG and WebP in {shards}; "
+        f"15 % carry another picture's caption, {spec.damaged} are damaged",
+        markup=False,
+    )
+
+
+def _read(dataset: Path) -> _Rows:
+    table = pq.read_table(dataset)
+    table = table.filter(pc.is_null(table["error"]))
+
+    def vectors(name: str) -> Vectors:
+        column = table[name].combine_chunks()
+        return column.flatten().to_numpy().astype(np.float32).reshape(len(table), -1)
+
+    return _Rows(table, vectors("image_embedding"), vectors("text_embedding"))
+
+
+def _tell_figures(model: Loaded, rows: _Rows) -> None:
+    labels, right = rows.column("label"), rows.column("caption_is_right").astype(bool)
+    names = [f"{colour} {shape}" for colour, shape in CLASSES]
+    classes = classifier(model.model, model.tokenizer, names, TEMPLATES["drawing"]).numpy()
+    labelled = np.flatnonzero(labels != np.array(None))
+    truth = np.array([names.index(label) for label in labels[labelled]])
+    top1 = metrics.top1(rows.images[labelled] @ classes.T, truth)
+    similarity = rows.column("similarity").astype(np.float32)
+    auc = metrics.roc_auc(similarity[right], similarity[~right])
+    captions = rows.column("caption")
+    chosen = list({captions[place]: place for place in np.flatnonzero(right)}.values())[:200]
+    found = recall(rows.images[chosen], rows.texts[chosen])
+    out.print(
+        f"zero-shot     {top1:.1%} of {len(labelled):,} pictures of one thing named right, among {len(names)} classes",
+        markup=False,
+    )
+    for way in ("text_to_image", "image_to_text"):
+        shares = ", ".join(f"recall@{k} {found[f'{way}@{k}']:.1%}" for k in (1, 5, 10))
+        out.print(f"{way.replace('_', ' '):<13} {shares}  among {len(chosen)} distinct captions", markup=False)
+    out.print(
+        f"similarity    tells right captions from wrong ones with ROC-AUC {auc:.4f} "
+        f"({right.sum():,} right, {(~right).sum():,} wrong)",
+        markup=False,
+    )
+
+
+def _search(model: Loaded, rows: _Rows) -> None:
+    _, queries = ClipEncoder(model.model).encode([], model.tokenizer.encode(QUERIES))
+    captions, keys = rows.column("caption"), rows.column("key")
+    for query, scores in zip(QUERIES, queries @ rows.images.T, strict=True):
+        out.print(f"“{query}”", markup=False)
+        for place in np.argsort(-scores)[:3]:
+            out.print(f"  {scores[place]:.3f}  {keys[place]}  {captions[place]}", markup=False)
+
+
+def _filter(rows: _Rows, kept: Path) -> None:
+    """The exact top fraction, by one pass of DuckDB over the similarities."""
+    count = round(KEEP * len(rows.table))
+    pairs = rows.table.drop_columns(["image_embedding", "text_embedding"])
+    chosen = duckdb.sql(f"SELECT * FROM pairs ORDER BY similarity DESC LIMIT {count}").to_arrow_table()
+    pq.write_table(chosen, kept)
+    wrong = ~rows.column("caption_is_right").astype(bool)
+    left = pc.sum(pc.invert(chosen["caption_is_right"])).as_py()
+    out.print(
+        f"kept {count:,} of {len(pairs):,} in {kept}: "
+        f"{wrong.sum() - left:,} of the {wrong.sum():,} wrong captions are gone",
+        markup=False,
+    )

@@ -1,0 +1,188 @@
+"""What people see: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from ..clipmodel.config import VARIANTS
+from ..clipmodel.sources import releases
+from ..pipeline.cluster import Event, Rows, ShardDone, ShardFailed, WorkerLost, WorkersStarted
+from ..pipeline.run import Planned
+from ..pipeline.summary import Status, Summary, Totals
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class EmbedProgress:
+    """Turns the events of `embed` into a bar: shards, samples, samples/s, failures, time left."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("shards · {task.fields[samples]:,} samples · {task.fields[speed]:,.0f}/s"),
+            TextColumn("· {task.fields[failed]:,} failed ·"),
+            TimeElapsedColumn(),
+            TextColumn("· left"),
+            TimeRemainingColumn(),
+            console=err,
+            transient=not err.is_terminal,
+        )
+        self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
+        self._samples = self._failed = 0
+        self._ready = 0.0
+
+    def __enter__(self) -> EmbedProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event | Planned) -> None:
+        task = self._bar.tasks[self._task]
+        if isinstance(event, Planned):
+            self._planned(event)
+        elif isinstance(event, WorkersStarted):
+            self._ready = task.elapsed or 0.0
+            self._bar.update(self._task, description="embedding")
+        elif isinstance(event, Rows):
+            self._samples += event.embedded + event.failed
+            self._failed += event.failed
+            seconds = max(1e-3, (task.elapsed or 0.0) - self._ready)
+            self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
+        elif isinstance(event, ShardDone):
+            self._bar.advance(self._task)
+        elif isinstance(event, ShardFailed):
+            err.print(f"[yellow]shard failed[/]: {event.shard.url}: {event.reason}", markup=True)
+            self._bar.advance(self._task)
+        elif isinstance(event, WorkerLost):
+            err.print(f"[yellow]a worker was lost and is replaced[/]: {event.reason[:200]}", markup=True)
+
+    def _planned(self, plan: Planned) -> None:
+        todo = plan.shards - plan.done
+        done = f", {plan.done:,} done before" if plan.done else ""
+        err.print(f"{plan.shards:,} shards{done}; model {plan.model}, {plan.precision}", markup=False)
+        self._bar.update(self._task, total=todo, visible=todo > 0, description="starting workers")
+
+
+def download_progress() -> _Download:
+    return _Download()
+
+
+class _Download:
+    """A bar that appears when bytes do."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("downloading weights"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self._bar.start()
+        self._bar.update(self._task, completed=done, total=total)
+        if total is not None and done >= total:
+            self._bar.stop()
+
+
+def show_summary(summary: Summary) -> None:
+    run, dataset = summary.run, summary.dataset
+    if not run.shards and not summary.failed_shards:
+        out.print(f"nothing to do: all {summary.planned:,} shards are embedded already", markup=False)
+    else:
+        speed = f", {summary.samples_per_second:,.1f}/s" if summary.samples_per_second else ""
+        out.print(
+            f"embedded {run.embedded:,} of {run.rows:,} samples in {run.shards:,} shards, "
+            f"{summary.seconds:,.1f} s{speed} ({_busy(run)})",
+            markup=False,
+        )
+    _show_dataset(dataset, summary.planned, summary.failed_shards)
+    out.print(f"in {summary.out}", markup=False)
+
+
+def show_status(status: Status) -> None:
+    out.print(f"{status.out}: {'complete' if status.complete else 'not complete'}", markup=False)
+    out.print(f"model       {status.model}", markup=False)
+    failed = len(status.failed_shards)
+    out.print(
+        f"shards      {status.planned:,} planned, {status.dataset.shards:,} committed, {failed:,} failed, "
+        f"{status.left:,} left",
+        markup=False,
+    )
+    _show_dataset(status.dataset, status.planned, status.failed_shards)
+    if status.dataset.seconds["total"]:
+        speed = status.dataset.rows / status.dataset.seconds["total"]
+        out.print(f"throughput  {speed:,.1f} samples/s a shard stream ({_busy(status.dataset)})", markup=False)
+    if status.left:
+        out.print("run the same `clipmill embed` again to go on", markup=False)
+
+
+def _show_dataset(totals: Totals, planned: int, failed_shards: dict[str, str]) -> None:
+    out.print(
+        f"dataset     {totals.rows:,} rows = {totals.embedded:,} embedded + {totals.failed:,} failed, "
+        f"{totals.shards:,} of {planned:,} shards, {totals.part_bytes / 1e6:,.1f} MB",
+        markup=False,
+    )
+    show_failures(totals.failures)
+    for url, reason in list(failed_shards.items())[:10]:
+        out.print(f"  shard failed: {url}: {reason}", markup=False)
+
+
+def show_failures(failures: Counter[str]) -> None:
+    for reason, count in failures.most_common(20):
+        out.print(f"  {count:>7,}  {reason}", markup=False)
+
+
+def _busy(totals: Totals) -> str:
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in totals.utilisation.items())
+    return f"busy: {shares}; bottleneck: {totals.bottleneck}" if totals.bottleneck else "no work"
+
+
+def show_models() -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("variant", "image", "encoder", "embedding", "weights"):
+        table.add_column(heading, no_wrap=heading != "weights")
+    for name, config in VARIANTS.items():
+        vision = config.vision
+        kind = f"ResNet, width {vision.width}" if vision.is_resnet else f"ViT/{vision.patch_size}, width {vision.width}"
+        table.add_row(name, f"{vision.image_size} px", kind, str(config.embed_dim), ", ".join(releases(name)) or "-")
+    out.print(table)
+    out.print("\nUse NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random for none, or NAME=FILE.")
+
+
+def show_releases(name: str, as_json: bool) -> None:
+    found = {}
+    for tag, release in releases(name).items():
+        where = f"https://huggingface.co/{release.repo}" if release.repo else release.file or "shipped with clipmill"
+        found[tag] = {"from": where, "sha256": release.sha256, "activation": release.activation}
+    if as_json:
+        print(json.dumps(found))
+        return
+    if not found:
+        out.print(f"{name}: no published weights are known; use {name}=FILE or {name}=random", markup=False)
+    for tag, facts in found.items():
+        out.print(f"{name}={tag:<28} {facts['from']}", markup=False)
