@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
@@ -48,8 +48,9 @@ class _Runner(Generic[T]):
         self._thread.join()
 
     def _fill(self) -> None:
-        iterator = iter(self._items)
+        iterator: Iterator[T] | None = None
         try:
+            iterator = iter(self._items)
             for item in iterator:
                 if not self._offer((item, None)):
                     return

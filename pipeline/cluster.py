@@ -123,16 +123,16 @@ class _Actor:
         self._factory = factory
         self._rows = [0, 0]
 
-    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
+    @ray.method(concurrency_group="control")
     def progress(self) -> tuple[int, int]:
         return self._rows[0], self._rows[1]
 
-    @ray.method(concurrency_group="start")  # type: ignore[untyped-decorator]
+    @ray.method(concurrency_group="start")
     def start(self) -> None:
         """Apart from `__init__`, so that its errors reach the driver as they are."""
         self._worker = self._factory()
 
-    @ray.method(concurrency_group="work")  # type: ignore[untyped-decorator]
+    @ray.method(concurrency_group="work")
     def embed(self, shard: Shard) -> ShardStats:
         return self._worker.embed(shard, self._add)
 
@@ -190,9 +190,17 @@ class _Driver:
                 ray.kill(hand.actor)
 
     def _new_hand(self) -> _Hand:
-        remote = ray.remote(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})(_Actor)
-        options = {"num_cpus": self._placement.cpus, "num_gpus": self._placement.gpus}
-        actor = remote.options(**options, max_restarts=0, max_task_retries=0).remote(self._factory)
+        actor = (
+            ray.remote(_Actor)
+            .options(
+                num_cpus=self._placement.cpus,
+                num_gpus=self._placement.gpus,
+                max_restarts=0,  # retries are ours: Ray would restart for ever what cannot start
+                max_task_retries=0,
+                concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1},
+            )
+            .remote(self._factory)
+        )
         return _Hand(actor, actor.start.remote())
 
     def _see_starts(self) -> Iterator[Event]:

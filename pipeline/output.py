@@ -149,10 +149,20 @@ def _clear(staging: Path) -> None:
         pid = rest.partition(".")[0]
         with suppress(OSError):
             if host == _host() and pid.isdecimal():
-                if not Path(f"/proc/{pid}").exists():
+                if not _is_alive(int(pid)):
                     path.unlink()
             elif time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # no signal is sent
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _host() -> str:

@@ -76,6 +76,11 @@ def _bool(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _side(pixels: int | None) -> int | None:
+    """A broken image's header may claim more than the column holds, or less than nothing."""
+    return pixels if pixels is not None and 0 <= pixels < 2**31 else None
+
+
 _CASTS = {"string": _text, "int64": _int, "float64": _float, "bool": _bool}
 
 _BEFORE = [pa.field("key", pa.string(), nullable=False)]
@@ -129,8 +134,8 @@ class PartLayout:
             "row": [row.row for row in rows],
             "image_offset": [row.image_offset for row in rows],
             "image_size": [row.image_size for row in rows],
-            "width": [row.width for row in rows],
-            "height": [row.height for row in rows],
+            "width": [_side(row.width) for row in rows],
+            "height": [_side(row.height) for row in rows],
             "sha256": [row.sha256 for row in rows],
             "caption_tokens": [row.caption_tokens for row in rows],
             "caption_truncated": truncated,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,9 +18,8 @@ from .train import train
 
 __all__ = ["app", "main"]
 
-# the parents of typer's own errors; which package they are from depends on typer's version
-_UsageError = typer.BadParameter.__mro__[1]
-_ParseError = typer.BadParameter.__mro__[2]
+# The common parent of what typer raises for a wrong command line: click's or its own, depending on its version.
+_ParseError: type[Any] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     help="Embed, score, label and filter image-text pairs with CLIP: on a laptop, or on a Ray cluster of GPUs.",
@@ -64,7 +63,7 @@ def main() -> None:
     except _ParseError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "clipmill"
-        _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")  # type: ignore[attr-defined]
+        _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what is committed stays, run the same command again to go on")

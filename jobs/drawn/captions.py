@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .scenes import Scene, Thing
+    from .scenes import Relation, Scene, Thing
 
 # Other words for a colour or a shape, used now and then in place of the canonical one.
 COLOUR_SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-INVERSE: dict[str, str] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+INVERSE: dict[Relation, Relation] = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 # "a red star with a blue ring ...": where the second thing is, seen from the first.
 BESIDE: dict[str, str] = {
     "left of": "on its left",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from .palette import COLOURS, RGB, Background
@@ -20,6 +22,7 @@ def _paint_background(background: Background, width: int, height: int, rng: np.r
     tones = np.clip(tones + rng.integers(-5, 6, tones.shape), 0, 255)
     short = min(width, height)
     rows, columns, how = 1, 1, Image.Resampling.NEAREST
+    mix: npt.NDArray[np.floating]
     if background.kind == "plain":
         mix = np.zeros((1, 1))
     elif background.kind == "gradient":
@@ -58,6 +61,11 @@ def _paint_texture(fill: ImageDraw.ImageDraw, texture: str, side: int, span: flo
                     fill.ellipse((x - 0.1 * step, y - 0.1 * step, x + 1.1 * step, y + 1.1 * step), fill=tone)
 
 
+def _rgb(values: npt.NDArray[Any]) -> RGB:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
+
+
 def _paint_thing(image: Image.Image, thing: Thing, rng: np.random.Generator) -> None:
     """Paint the shape's mask and its texture enlarged, reduce both, and paste one through the other."""
     width, height = image.size
@@ -80,7 +88,7 @@ def _paint_thing(image: Image.Image, thing: Thing, rng: np.random.Generator) -> 
     base = np.clip(np.array(COLOURS[thing.colour]) + rng.integers(-JITTER, JITTER + 1, 3), 0, 255)
     dark = base.max() < 60 or thing.colour in ("blue", "purple", "brown")
     second = base + 0.3 * (255 - base) if dark else base * 0.72
-    tone, other = tuple(int(v) for v in base), tuple(int(v) for v in second)
+    tone, other = _rgb(base), _rgb(second)
     fill = Image.new("RGB", mask.size, tone)
     if thing.texture == "outlined":
         for outline, _ in outlines:
