@@ -104,6 +104,10 @@ def _draw(spec: DrawnSpec, shards: Path) -> None:
         return
     if shards.exists() and any(shards.iterdir()):
         raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete it")
+    try:
+        shards.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{shards}: cannot be written to: {error.strerror}") from error
     began = time.monotonic()
     write_shards(spec, shards, processes=min(spec.shards, os.cpu_count() or 1))
     note.write_text(said)

@@ -17,7 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from ..clipmodel.config import VARIANTS
 from ..clipmodel.sources import releases
@@ -50,11 +49,11 @@ class EmbedProgress:
         self._ready = 0.0
 
     def __enter__(self) -> EmbedProgress:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # stopping prints an empty line
+            self._bar.stop()
 
     def __call__(self, event: Event | Planned) -> None:
         task = self._bar.tasks[self._task]
@@ -81,6 +80,8 @@ class EmbedProgress:
         done = f", {plan.done:,} done before" if plan.done else ""
         err.print(f"{plan.shards:,} shards{done}; model {plan.model}, {plan.precision}", markup=False)
         self._bar.update(self._task, total=todo, visible=todo > 0, description="starting workers")
+        if todo:
+            self._bar.start()
 
 
 def download_progress() -> _Download:
@@ -163,14 +164,14 @@ def _busy(totals: Totals) -> str:
 
 
 def show_models() -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "image", "encoder", "embedding", "weights"):
-        table.add_column(heading, no_wrap=heading != "weights")
+    """One line a variant, however long: who greps these lines wants whole names."""
+    row = "{:<23} {:<7} {:<20} {:<10} {}".format
+    out.print(row("variant", "image", "encoder", "embedding", "weights"), markup=False)
     for name, config in VARIANTS.items():
         vision = config.vision
         kind = f"ResNet, width {vision.width}" if vision.is_resnet else f"ViT/{vision.patch_size}, width {vision.width}"
-        table.add_row(name, f"{vision.image_size} px", kind, str(config.embed_dim), ", ".join(releases(name)) or "-")
-    out.print(table)
+        tags = ", ".join(releases(name)) or "-"
+        out.print(row(name, f"{vision.image_size} px", kind, config.embed_dim, tags), markup=False)
     out.print("\nUse NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random for none, or NAME=FILE.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +16,7 @@ from .show import err, out
 
 def run_training(job: TrainJob, evaluation: Sequence[str], label: str | None) -> None:
     """Train, resuming where a checkpoint is; then evaluate on the shards named, if any."""
+    first = os.environ.get("RANK", "0") == "0"  # under torchrun one rank speaks for all
     held_out = list_shards(evaluation, job.storage_options) if evaluation else []  # before hours are spent
     with Progress(
         TextColumn("training"),
@@ -25,6 +27,7 @@ def run_training(job: TrainJob, evaluation: Sequence[str], label: str | None) ->
         TextColumn("· left"),
         TimeRemainingColumn(),
         console=err,
+        disable=not first,
     ) as bar:
         task = bar.add_task("training", total=job.trainer.steps, loss=float("nan"), pairs=0)
 
@@ -32,6 +35,8 @@ def run_training(job: TrainJob, evaluation: Sequence[str], label: str | None) ->
             bar.update(task, completed=progress.step, loss=progress.loss, pairs=progress.pairs)
 
         path = train(job, show)
+    if not first:
+        return
     out.print(f"weights in {path}; use them as --model {path}", markup=False)
     if held_out:
         show_evaluation(evaluate(load(str(path)).model, held_out, label, options=job.storage_options))

@@ -109,11 +109,24 @@ def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Pl
         each = gpus_per_worker or 1.0
         most = max(1, int(accelerators / each))
         count = min(workers or most, most, max(shards, 1))
-        return Placement(count, max(1.0, cpus // max(count, 1) / 2), each)
+        return Placement(count, max(1.0, _cpus_each(count, each) / 2), each)
     cores = max(1, int(cpus))
     most = workers or (cores if cores <= 8 else cores // 4)
     count = max(1, min(most, max(shards, 1), cores))
-    return Placement(count, max(1, cores // count), 0.0)
+    return Placement(count, _cpus_each(count, 0.0), 0.0)
+
+
+def _cpus_each(workers: int, gpus: float) -> int:
+    """The most CPUs that each of so many workers can have. A worker has to fit on one node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def room(cpus: int) -> int:
+        """Workers for which there is."""
+        fit = [(int(node.get("CPU", 0) / cpus), int(node.get("GPU", 0) / gpus) if gpus else workers) for node in nodes]
+        return sum(min(each) for each in fit)
+
+    largest = int(max((node.get("CPU", 0.0) for node in nodes), default=0.0))
+    return next((cpus for cpus in range(largest, 0, -1) if room(cpus) >= workers), 1)
 
 
 class _Actor:
@@ -169,14 +182,14 @@ class _Driver:
         self._todo, self._placement = todo, placement
         self._factory = ray.put(factory)
         self._attempts: dict[str, int] = {}
-        self._lost = 0
+        self._lost = 0  # actors, since a shard was done
         self._hands = [self._new_hand() for _ in range(placement.workers)]
 
     def run(self) -> Iterator[Event]:
         started = False
         while self._todo or any(hand.shards for hand in self._hands):
             yield from self._see_starts()
-            if not started and all(hand.starting is None for hand in self._hands):
+            if not started and any(hand.starting is None for hand in self._hands):
                 started = True
                 yield WorkersStarted(len(self._hands))
             for hand in self._hands:
@@ -190,14 +203,15 @@ class _Driver:
                 ray.kill(hand.actor)
 
     def _new_hand(self) -> _Hand:
+        # Ray takes the groups here only, and not among the options
+        remote: Any = ray.remote(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})
         actor = (
-            ray.remote(_Actor)
+            remote(_Actor)
             .options(
                 num_cpus=self._placement.cpus,
                 num_gpus=self._placement.gpus,
                 max_restarts=0,  # retries are ours: Ray would restart for ever what cannot start
                 max_task_retries=0,
-                concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1},
             )
             .remote(self._factory)
         )
@@ -213,10 +227,14 @@ class _Driver:
             except RayTaskError as error:
                 raise _own(error) from error
             except RayActorError as error:
+                if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
+                    raise InfrastructureError(f"a worker cannot be made: {' '.join(str(error).split())}") from error
                 yield from self._replace(hand, error)
 
     def _fill(self, hand: _Hand) -> None:
         while self._todo and hand.starting is None and len(hand.shards) < _IN_FLIGHT:
+            if hand.shards and any(self._attempts.get(s.url) for s in (self._todo[0], *hand.shards.values())):
+                return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
             shard = self._todo.popleft()
             hand.shards[hand.actor.embed.remote(shard)] = shard
 
@@ -241,6 +259,7 @@ class _Driver:
             except RayActorError as error:
                 yield from self._replace(hand, error)
             else:
+                self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
                 yield ShardDone(hand.shards.pop(ref), stats)
 
     def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:

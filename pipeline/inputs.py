@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import fsspec
 
 from .braces import expand, is_pattern
-from .errors import InfrastructureError, InputError
+from .errors import InfrastructureError, InputError, ShardError
 from .records import Shard
-from .shards import canonical_url, is_shard_name, open_storage, scheme_of, url_of
+from .shards import canonical_url, is_shard_name, open_storage, read_samples, scheme_of, url_of
 
+_LOOK = 8  # shards to look into before work starts; usually one is enough
 _FEW = 16  # up to here, asking for each file is cheaper than listing the folder they are in
 
 
@@ -43,6 +44,29 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
             if (other := parts.setdefault(shard.part_name, entry.url)) != entry.url:
                 raise InputError(f"{entry.url} and {other} would both become {shard.part_name}: rename one of them")
     return list(shards.values())
+
+
+def look_into(shards: Sequence[Shard], storage_options: Mapping[str, Any] | None = None) -> None:
+    """InputError when the first shards are none: what was named is something else. One that can be read is enough,
+    since a bad shard among good ones is for the run to count."""
+    reasons = []
+    for shard in shards[:_LOOK]:
+        if (reason := _refusal(shard, storage_options)) is None:
+            return
+        reasons.append(reason)
+    if reasons:
+        raise InputError(reasons[0] + (f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""))
+
+
+def _refusal(shard: Shard, storage_options: Mapping[str, Any] | None) -> str | None:
+    """Why this is no shard. None where it is one, or where the storage hiccups: workers try again."""
+    try:
+        next(read_samples(shard, storage_options), None)
+    except ShardError as error:
+        return str(error)
+    except Exception:
+        return None
+    return None
 
 
 class _Asked(NamedTuple):

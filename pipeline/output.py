@@ -64,7 +64,7 @@ class Output:
         except FileNotFoundError:
             return set()
         except NotADirectoryError as error:
-            raise OutputError(f"{where}: is a file; name a folder") from error
+            raise OutputError(f"{where}: {_reason(error)}") from error
 
     def parts(self) -> set[str]:
         """Names of the committed parts."""

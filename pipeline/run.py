@@ -15,13 +15,13 @@ from ..clipmodel.download import Progress
 from ..clipmodel.weights import ModelCard, Resolved
 from .cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted, connected, gpus, place, run_shards
 from .encode import Precision
-from .errors import OutputError, TooManyFailuresError, UserError
-from .inputs import list_shards
+from .errors import TooManyFailuresError, UserError
+from .inputs import list_shards, look_into
 from .output import Output
 from .parquet import Column, EmbeddingType, PartLayout
 from .plan import Fingerprint, freeze, read_plan
 from .records import Shard, ShardStats
-from .summary import QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, write_manifest
+from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, write_manifest
 from .worker import ClipWorkerSettings
 
 DEFAULT_COLUMNS = (Column("uid"), Column("url"), Column("caption"))
@@ -34,7 +34,7 @@ class EmbedJob:
 
     inputs: Sequence[str]
     out: str
-    model: str = "tiny"  # NAME, NAME=WEIGHTS or a path, as `clipmodel.load` takes it
+    model: str  # NAME, NAME=WEIGHTS or a path, as `clipmodel.load` takes it
     columns: tuple[Column, ...] = DEFAULT_COLUMNS
     precision: Literal["auto"] | Precision = "auto"
     embedding_type: EmbeddingType = "float16"
@@ -93,7 +93,8 @@ def embed(job: EmbedJob, on_event: OnEvent = lambda _: None, on_download: Progre
     job.check()
     shards = list_shards(job.inputs, job.storage_options)
     output = Output.at(job.out, job.storage_options)
-    _refuse_overlap(shards, output)
+    if not output.parts():
+        look_into(shards, job.storage_options)
     model = weights.resolve(job.model, progress=on_download)
     loaded = weights.read(model)  # here too, so that a broken file is told before any worker starts
     card = loaded.card
@@ -201,12 +202,6 @@ def _settings(
     )
 
 
-def _refuse_overlap(shards: Sequence[Shard], output: Output) -> None:
-    inside = next((shard.url for shard in shards if shard.url == output.url), None)
-    if inside:
-        raise OutputError(f"{output.url}: is one of the inputs; name another output folder")
-
-
 def _account(
     run: _Run, output: Output, planned: list[Shard], done: int, fingerprint: Fingerprint, began: float
 ) -> Summary:
@@ -227,7 +222,7 @@ def _account(
         fingerprint=fingerprint.digest,
         workers=run.workers,
     )
-    if run.stats or run.failed or output.read(SUCCESS) is None:
+    if run.stats or run.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, every)
         output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
         output.write(QUARANTINE, json.dumps(run.failed, indent=2).encode())
@@ -241,8 +236,9 @@ def _judge(run: _Run, summary: Summary) -> None:
     job, dataset = run.job, summary.dataset
     if len(run.failed) > job.max_failed_shards:
         url, reason = next(iter(run.failed.items()))
+        first = reason if reason.startswith(url) else f"{url}: {reason}"
         rest = f" (and {len(run.failed) - 1} more; see {QUARANTINE})" if len(run.failed) > 1 else ""
-        raise TooManyFailuresError(f"{len(run.failed)} of {summary.planned} shards failed: {url}: {reason}{rest}")
+        raise TooManyFailuresError(f"{len(run.failed)} of {summary.planned} shards failed: {first}{rest}")
     if dataset.rows and dataset.failed > job.max_failed_samples * dataset.rows:
         reasons = "; ".join(f"{reason} ({n:,})" for reason, n in dataset.failures.most_common(3))
         raise TooManyFailuresError(f"{dataset.failed:,} of {dataset.rows:,} samples failed: {reasons}")

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from clipmill.clipmodel import load
 from clipmill.clipmodel.config import PreprocessConfig
@@ -27,11 +28,13 @@ from clipmill.clipmodel.vision import Bottleneck
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.shards import DrawnSpec
 from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.embed_shard import Mill
+from clipmill.pipeline.embed_shard import Mill, embed_shard
 from clipmill.pipeline.encode import ClipEncoder, Encoder, Vectors
-from clipmill.pipeline.errors import ModelError, ShardError
+from clipmill.pipeline.errors import ModelError, ShardError, UserError
+from clipmill.pipeline.output import Output
 from clipmill.pipeline.parquet import Column, PartLayout
 from clipmill.pipeline.records import Pixels, Shard, ShardStats, TokenIds, Vector
+from clipmill.pipeline.summary import Summary
 from PIL import Image
 
 CONTEXT = 12  # tokens
@@ -148,18 +151,43 @@ def write_pairs(path: Path, count: int) -> Shard:
     return write_tar(path, members)
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A run of the main job: where it wrote, what it returned and what it told of on the way."""
+
+    out: Path
+    summary: Summary
+    events: list[Any]
+
+
+def files(out: str) -> dict[str, tuple[int, int]]:
+    """Name -> when it was written, and its size."""
+    found = {path.relative_to(out).as_posix(): path.stat() for path in Path(out).rglob("*") if path.is_file()}
+    return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in found.items()}
+
+
+def parts(out: str | Path) -> list[dict[str, Any]]:
+    """The rows of all parts, in the order of their names."""
+    return [row for part in sorted(Path(out).glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
 def attempt(folder: Path, name: str) -> int:
     """Which try this is, from 1; counted in files, since processes die here."""
     number = 1
-    while True:
-        try:
-            (folder / f"{name}.{number}").touch(exist_ok=False)
-            return number
-        except FileExistsError:
-            number += 1
+    while not _is_new(folder / f"{name}.{number}"):
+        number += 1
+    return number
+
+
+def _is_new(path: Path) -> bool:
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def attempts(folder: Path) -> Counter[str]:
@@ -198,8 +226,35 @@ class FakeWorker:
             time.sleep(1.0)
         if kind == "bad":
             raise ShardError(f"{shard.url}: not a tar")
+        if kind == "wrong":
+            raise UserError("the output is not yours")
         if kind == "broken" or (kind == "flaky" and number < 3):
             raise OSError(5, "the disk hiccups")
         if kind == "poison" or (kind == "deadly" and number == 1):
             os._exit(1)
         return ShardStats(shard.url, 4, 3, Counter({"decode: truncated JPEG": 1}), {"total": 0.5}, 100)
+
+
+@dataclass(frozen=True)
+class FakeMills:
+    """A factory of workers that embed for real with a fake model, and die once, well within a shard."""
+
+    output: Output
+    folder: Path  # where deaths are counted
+
+    def __call__(self) -> FakeMill:
+        return FakeMill(self)
+
+
+@dataclass
+class FakeMill:
+    made_by: FakeMills
+    images: int = 0
+
+    def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
+        return embed_shard(shard, fake_mill(FakeEncoder(on_call=self._die_once)), self.made_by.output, on_rows)
+
+    def _die_once(self, images: int, _: int) -> None:
+        self.images += images
+        if self.images > 20 and attempt(self.made_by.folder, "death") == 1:
+            os._exit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
+from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -21,24 +22,27 @@ __all__ = ["app", "main"]
 # The common parent of what typer raises for a wrong command line: click's or its own, depending on its version.
 _ParseError: type[Any] = typer.BadParameter.__mro__[2]
 
+_STOPPED = 130  # the exit code after Ctrl-C
+
 app = typer.Typer(
     help="Embed, score, label and filter image-text pairs with CLIP: on a laptop, or on a Ray cluster of GPUs.",
     epilog="Start with `clipmill demo`. Each command explains itself: `clipmill embed --help`.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its tables cut the names of options off at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog="[dim]Example:[/dim] clipmill demo --out demo-out")(demo)
-app.command(
-    epilog="[dim]Example:[/dim] clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32",
-)(embed)
-app.command(epilog="[dim]Example:[/dim] clipmill status out/")(status)
-app.command(epilog="[dim]Example:[/dim] clipmill models ViT-B-32")(models)
-app.command(
-    epilog="[dim]Example:[/dim] clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000",
-)(train)
+
+
+def _command(function: Callable[..., None], example: str) -> None:
+    app.command(epilog=f"\b\nExample:\n  {example}")(function)  # \b: not to be wrapped
+
+
+_command(demo, "clipmill demo --out demo-out")
+_command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
+_command(status, "clipmill status out/")
+_command(models, "clipmill models ViT-B-32")
+_command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
 
 
 def _version(wanted: bool) -> None:
@@ -59,7 +63,9 @@ def main() -> None:
     """The console script: one line for whatever is wrong, and the exit codes of the error tree."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == _STOPPED:  # some versions of typer turn Ctrl-C into this
+            raise KeyboardInterrupt
     except _ParseError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "clipmill"
@@ -67,18 +73,15 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what is committed stays, run the same command again to go on")
-        code = 130
-    except BrokenPipeError:  # `clipmill … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = _STOPPED
     except ClipmillError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _say(str(error))
         code = error.exit_code
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         _say(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

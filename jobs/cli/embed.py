@@ -30,7 +30,7 @@ def embed(
     out: Annotated[str, typer.Option("--out", "-o", help="Folder or object-store prefix for the Parquet parts.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them.")
-    ] = "tiny",
+    ],
     column: Annotated[
         list[str] | None,
         typer.Option(

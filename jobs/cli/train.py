@@ -18,9 +18,7 @@ class TrainPrecision(str, Enum):
 def train(
     inputs: Annotated[list[str], typer.Argument(metavar="SHARDS…", help="Shards, named as for `clipmill embed`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The weights to write, a .safetensors file.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="The variant to train; `clipmill models` lists them.")
-    ] = "tiny",
+    model: Annotated[str, typer.Option("--model", "-m", help="The variant to train; `clipmill models` lists them.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1000,
     batch_size: Annotated[int, typer.Option(help="Pairs a step, on each device.", min=2)] = 256,
     learning_rate: Annotated[float, typer.Option(help="The highest, after the warm-up.")] = 1e-3,

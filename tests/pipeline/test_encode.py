@@ -68,7 +68,9 @@ def test_the_inputs_can_be_told_apart(sharp: Loaded, images: list[Pixels], texts
 
 def test_embeddings_are_what_the_model_says(sharp: Loaded, captions: list[str], images: list[Pixels]) -> None:
     """The captions padded to the context length, the images one by one, without any of the encoder's doing."""
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (sharp.preprocess.config.mean, sharp.preprocess.config.std))
+    mean, std = (
+        torch.tensor(value).view(3, 1, 1) for value in (sharp.preprocess.config.mean, sharp.preprocess.config.std)
+    )
     alone = [(torch.from_numpy(each).permute(2, 0, 1).float() / 255 - mean) / std for each in images]
     with torch.inference_mode():
         expected_images = torch.cat([F.normalize(sharp.model.encode_image(pixels[None]), dim=-1) for pixels in alone])
@@ -91,9 +93,7 @@ def test_the_batch_size_changes_nothing(
         assert_same(one, other)
 
 
-def test_embeddings_come_in_the_order_of_the_inputs(
-    sharp: Loaded, images: list[Pixels], texts: list[TokenIds]
-) -> None:
+def test_embeddings_come_in_the_order_of_the_inputs(sharp: Loaded, images: list[Pixels], texts: list[TokenIds]) -> None:
     encoder = ClipEncoder(sharp.model, batch_size=2)
     image_vectors, text_vectors = encoder.encode(images, texts)
     order = np.random.default_rng(1).permutation(len(images))
@@ -111,9 +111,7 @@ def test_captions_are_cut_at_the_longest_of_their_batch(
     assert calls == [(len(some), some[-1]) for some in (lengths[i : i + 4] for i in range(0, len(lengths), 4))]
 
 
-def test_equal_captions_are_encoded_once(
-    sharp: Loaded, texts: list[TokenIds], calls: list[tuple[int, ...]]
-) -> None:
+def test_equal_captions_are_encoded_once(sharp: Loaded, texts: list[TokenIds], calls: list[tuple[int, ...]]) -> None:
     one, other = texts[0], texts[1]
     _, vectors = ClipEncoder(sharp.model).encode([], [one, other, one.copy(), one, other])
     assert [shape[0] for shape in calls] == [2]

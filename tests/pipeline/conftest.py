@@ -1,0 +1,84 @@
+"""What tests of the main job share: a run on Ray, and ways to run without."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline import run as module
+from clipmill.pipeline.cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted
+from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.records import Shard
+from clipmill.pipeline.worker import WorkerFactory
+from fakes import Drawn, Ran
+
+
+@pytest.fixture(scope="session")
+def base(drawn: Drawn, sharp_weights: Path) -> EmbedJob:
+    """All of the drawn shards; tests say into what."""
+    return EmbedJob([str(drawn.folder)], "", f"tiny={sharp_weights}", batch_size=7, workers=2)
+
+
+@pytest.fixture(scope="session")
+def ran(cluster: None, base: EmbedJob, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run on Ray, with two workers. What it made is not to be changed."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    events: list[Any] = []
+    return Ran(out, embed(replace(base, out=str(out)), events.append), events)
+
+
+@pytest.fixture
+def job(ran: Ran, base: EmbedJob, tmp_path: Path) -> EmbedJob:
+    """The same, done before, in a folder that may be changed."""
+    return replace(base, out=str(shutil.copytree(ran.out, tmp_path / "out")))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No cluster: shards are embedded in this process, by the workers that Ray would have. Returns what was done."""
+    did: list[str] = []
+
+    def run_shards(shards: Iterable[Shard], factory: WorkerFactory, _: Placement) -> Iterator[Event]:
+        worker = factory()
+        yield WorkersStarted(1)
+        for shard in shards:
+            did.append(Path(shard.url).name)
+            try:
+                stats = worker.embed(shard, lambda *_: None)
+            except ShardError as error:
+                yield ShardFailed(shard, str(error))
+            else:
+                yield Rows(stats.embedded, stats.failed)
+                yield ShardDone(shard, stats)
+
+    monkeypatch.setattr(module, "run_shards", run_shards)
+    monkeypatch.setattr(module, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(module, "place", lambda *_: Placement(1, 1, 0.0))
+    monkeypatch.setattr(module, "gpus", lambda: 0.0)
+    return did
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts a cluster or looks into a shard fails the test."""
+
+    def never(*_: object) -> Any:
+        pytest.fail("there is nothing to do")
+
+    for name in ("run_shards", "connected", "look_into"):
+        monkeypatch.setattr(module, name, never)
+
+
+@pytest.fixture
+def some(drawn: Drawn, base: EmbedJob, tmp_path: Path) -> EmbedJob:
+    """A folder with the first two shards alone, to be embedded here."""
+    (tmp_path / "data").mkdir()
+    for tar in drawn.tars[:2]:
+        shutil.copy(tar, tmp_path / "data")
+    return replace(base, inputs=[str(tmp_path / "data")], out=str(tmp_path / "out"))

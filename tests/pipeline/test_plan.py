@@ -1,0 +1,147 @@
+"""What a dataset was begun with is what it goes on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clipmill.clipmodel.config import VARIANTS
+from clipmill.clipmodel.weights import ModelCard
+from clipmill.pipeline.errors import OutputError, PlanMismatchError
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.parquet import Column, PartLayout
+from clipmill.pipeline.plan import PLAN, SHARDS, Fingerprint, freeze, planned_shards, read_plan
+from clipmill.pipeline.records import Shard
+from fsspec.implementations.memory import MemoryFileSystem
+
+CARD = ModelCard("tiny", "clipmill", "ab" * 32, VARIANTS["tiny"])
+LAYOUT = PartLayout((Column("uid"), Column("score", "float64")), 256, 77)
+PRINT = Fingerprint.of(CARD, "fp32", LAYOUT, ["images", "texts"])
+SHARDS_OF = [Shard(f"/data/{name}.tar", size, f"tag {name}") for name, size in (("b", 10), ("a", 20), ("c", None))]
+
+
+@pytest.fixture(params=["folder", "store"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Output:
+    MemoryFileSystem().store.clear()
+    made = Output.at(str(tmp_path) if request.param == "folder" else "memory://bucket/out")
+    made.prepare()
+    return made
+
+
+def refusal(output: Output, fingerprint: Fingerprint) -> str:
+    with pytest.raises(PlanMismatchError) as caught:
+        freeze(output, fingerprint, SHARDS_OF)
+    assert "\n" not in str(caught.value) and output.url in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_digest_is_the_same_for_ever() -> None:
+    """A change here makes every dataset that was begun before refuse to go on: raise SCHEMA_VERSION if it must be."""
+    assert PRINT.digest == "6c041b34cc0d33d243f78bc3943797821eb0ab7d33512e132e7bb7bc53035713"
+
+
+def test_a_fingerprint_is_told_in_words() -> None:
+    assert PRINT.preprocessing == "96 px, shortest, bicubic, mean [0.5, 0.5, 0.5], std [0.25, 0.25, 0.25]"
+    assert PRINT.text == "first 77 tokens of a vocabulary of 4096"
+    assert PRINT.columns == "uid:string, score:float64"
+    assert PRINT.embeds == "images and texts"
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Fingerprint) if field.name != "weights"])
+def test_every_field_counts_and_is_named_when_it_differs(name: str) -> None:
+    other = replace(PRINT, **{name: "other"})
+    assert other.digest != PRINT.digest
+    assert other.differences(PRINT) == [f"{name.replace('_', ' ')} is other, not {getattr(PRINT, name)}"]
+    assert PRINT.differences(other) == [f"{name.replace('_', ' ')} is {getattr(PRINT, name)}, not other"]
+
+
+def test_what_weights_are_called_does_not_count() -> None:
+    renamed = replace(PRINT, weights="tiny.safetensors")
+    assert renamed.digest == PRINT.digest and renamed.differences(PRINT) == []
+
+
+def test_another_model_is_one_difference_and_not_four() -> None:
+    card = ModelCard("ViT-B/32", "openai", "cd" * 32, VARIANTS["ViT-B/32"])
+    other = Fingerprint.of(card, "fp32", LAYOUT, ["images", "texts"])
+    assert other.differences(PRINT) == ["model is ViT-B/32, not tiny"]
+
+
+def test_the_order_of_columns_counts() -> None:
+    assert Fingerprint.of(CARD, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), ["images"]).columns != PRINT.columns
+
+
+def test_nothing_begun_is_no_plan(output: Output) -> None:
+    assert read_plan(output) is None and planned_shards(output) == []
+
+
+def test_a_plan_is_read_as_it_was_frozen(output: Output) -> None:
+    assert freeze(output, PRINT, SHARDS_OF) == SHARDS_OF
+    assert read_plan(output) == PRINT and planned_shards(output) == SHARDS_OF
+    plan = json.loads(output.read(PLAN) or b"")
+    assert plan["fingerprint"] == PRINT.digest and plan["settings"]["precision"] == "fp32"
+
+
+def test_the_same_again_changes_nothing(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    monkeypatch.setattr(Output, "write", None)
+    assert freeze(output, replace(PRINT, weights="another name"), SHARDS_OF) == SHARDS_OF
+
+
+def test_other_settings_are_refused_with_the_difference(output: Output) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    before = (output.read(PLAN), output.read(SHARDS))
+    assert "precision is bf16, not fp32" in refusal(output, replace(PRINT, precision="bf16"))
+    said = refusal(output, replace(PRINT, columns="uid:string", embedding_type="float32"))
+    assert "columns is uid:string, not uid:string, score:float64" in said
+    assert "embedding type is float32, not float16" in said
+    assert (output.read(PLAN), output.read(SHARDS)) == before
+
+
+def test_new_shards_are_added_behind_those_planned(output: Output) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    new = Shard("/data/aa.tar", 5, "tag")
+    assert freeze(output, PRINT, [new, SHARDS_OF[1]]) == [*SHARDS_OF, new]
+    assert planned_shards(output) == [*SHARDS_OF, new]
+
+
+def test_shards_that_are_not_asked_for_stay_planned(output: Output) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    assert freeze(output, PRINT, SHARDS_OF[2:]) == SHARDS_OF
+
+
+def test_a_plan_of_ten_thousand_shards_keeps_its_order(output: Output) -> None:
+    many = [Shard(f"s3://bucket/{i * 7 % 10_000:05d}.tar", i) for i in range(10_000)]
+    assert freeze(output, PRINT, many) == many == planned_shards(output)
+
+
+def test_parts_without_a_plan_are_somebody_elses(output: Output) -> None:
+    output.write("theirs.parquet", b"x")
+    with pytest.raises(OutputError, match=r"holds theirs\.parquet, but no plan"):
+        freeze(output, PRINT, SHARDS_OF)
+    assert output.read(PLAN) is None
+
+
+def test_a_run_that_ended_before_its_plan_was_whole_can_be_begun_again(output: Output) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    output.delete(PLAN)
+    assert freeze(output, replace(PRINT, precision="bf16"), SHARDS_OF[:1]) == SHARDS_OF[:1]
+    assert planned_shards(output) == SHARDS_OF[:1]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff", b'{"settings": {"model": "tiny"}}', b'{"settings": {"zoom": 1}}']
+)
+def test_a_broken_plan_is_named(output: Output, content: bytes) -> None:
+    output.write(PLAN, content)
+    with pytest.raises(OutputError, match=r"plan\.json: not a plan of this version"):
+        read_plan(output)
+
+
+def test_a_shards_part_is_a_pure_function_of_its_url() -> None:
+    names: dict[str, Any] = {url: Shard(url).part_name for url in ("s3://a/00000.tar", "s3://b/00000.tar", "/x/.tar")}
+    assert names["s3://a/00000.tar"] == Shard("s3://a/00000.tar", 5, "tag").part_name
+    assert len(set(names.values())) == 3
+    assert names["s3://a/00000.tar"].startswith("00000-") and names["/x/.tar"].startswith("shard-")

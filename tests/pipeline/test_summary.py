@@ -1,0 +1,154 @@
+"""What a dataset holds is told by its parts; the manifest only makes it quick to tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.errors import InfrastructureError
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.plan import Fingerprint, freeze
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, Summary, Totals, ledger, status, write_manifest
+from fakes import fake_mill, write_pairs
+
+PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")
+ONE = ShardStats("a", 10, 7, Counter({"decode: x": 2, "read: y": 1}), {"read": 1.0, "encode": 3.0, "total": 4.0}, 100)
+TWO = ShardStats("b", 5, 5, Counter(), {"read": 3.5, "decode": 1.0, "total": 4.0}, 50)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    made = Output.at(str(tmp_path / "out"))
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def shards(tmp_path: Path, output: Output) -> list[Shard]:
+    """Three, planned in this order; all but the second embedded."""
+    made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]
+    freeze(output, PRINT, made)
+    for shard in (made[0], made[2]):
+        embed_shard(shard, fake_mill(), output)
+    return made
+
+
+def totals(*stats: ShardStats) -> Totals:
+    made = Totals()
+    for each in stats:
+        made.add(each)
+    return made
+
+
+def test_totals_add_up() -> None:
+    both = totals(ONE, TWO)
+    assert (both.shards, both.rows, both.embedded, both.failed, both.part_bytes) == (2, 15, 12, 3, 150)
+    assert both.failures == {"decode: x": 2, "read: y": 1}
+    assert both.seconds == {"read": 4.5, "encode": 3.0, "decode": 1.0, "total": 8.0}
+
+
+def test_the_bottleneck_is_the_busiest_stage() -> None:
+    assert totals(ONE).bottleneck == "encode"
+    assert totals(ONE, TWO).bottleneck == "read"
+    assert totals().bottleneck is None
+
+
+def test_utilisation_is_a_share_of_the_workers_time() -> None:
+    assert totals(ONE, TWO).utilisation == {"read": 0.5625, "decode": 0.125, "encode": 0.375, "write": 0.0}
+    assert totals().utilisation == {}
+
+
+def summary(**changes: Any) -> Summary:
+    values = {
+        "out": "out", "planned": 2, "done_before": 0, "run": totals(ONE, TWO), "seconds": 9.0, "busy_seconds": 5.0,
+        "failed_shards": {}, "dataset": totals(ONE, TWO), "fingerprint": "f", "workers": 2,
+    }  # fmt: skip
+    return Summary(**values | changes)
+
+
+def test_a_dataset_is_complete_when_every_planned_shard_is_committed() -> None:
+    assert summary().complete
+    assert not summary(planned=3).complete
+
+
+def test_speed_is_over_the_time_the_workers_were_ready() -> None:
+    assert summary().samples_per_second == 3.0
+    assert summary(busy_seconds=0.0).samples_per_second == 0.0
+
+
+def test_a_summary_is_plain_json() -> None:
+    told = summary(failed_shards={"c": "not a tar"}).as_json()
+    assert told["run"]["failures"] == {"decode: x": 2, "read: y": 1} and told["run"]["bottleneck"] == "read"
+    assert told["dataset"]["failed"] == 3 and told["failed_shards"] == {"c": "not a tar"}
+    assert (told["complete"], told["planned_shards"], told["workers"]) == (True, 2, 2)
+
+
+def test_without_a_manifest_the_footers_are_read(output: Output, shards: list[Shard]) -> None:
+    found = ledger(output, shards, [])
+    assert [(stats.url, stats.rows, stats.embedded) for stats in found] == [
+        (shards[0].url, 3, 3),
+        (shards[2].url, 5, 5),
+    ]
+    assert [stats.part_bytes for stats in found] == [
+        (Path(output.url) / shard.part_name).stat().st_size for shard in (shards[0], shards[2])
+    ]
+    assert all(stats.seconds["total"] > 0 for stats in found)
+
+
+def test_the_manifest_says_what_the_footers_say(
+    output: Output, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ledger(output, shards, [])
+    write_manifest(output, found)
+    monkeypatch.setattr(Output, "open", None)  # no footer is read
+    assert ledger(output, shards, []) == found
+
+
+def test_the_manifest_is_a_table_for_anybody(output: Output, shards: list[Shard]) -> None:
+    write_manifest(output, ledger(output, shards, []))
+    rows = pq.read_table(Path(output.url) / MANIFEST).to_pylist()
+    assert [(row["part"], row["shard"], row["rows"]) for row in rows] == [
+        (shard.part_name, shard.url, rows) for shard, rows in ((shards[0], 3), (shards[2], 5))
+    ]
+
+
+def test_what_a_run_has_seen_goes_before_the_manifest(output: Output, shards: list[Shard]) -> None:
+    write_manifest(output, [ShardStats(shard.url, 99, 99) for shard in shards])
+    fresh = ShardStats(shards[2].url, 5, 4)
+    assert [stats.rows for stats in ledger(output, shards, [fresh])] == [99, 5]
+
+
+def test_a_part_that_is_gone_is_not_counted_though_the_manifest_has_it(output: Output, shards: list[Shard]) -> None:
+    write_manifest(output, ledger(output, shards, []))
+    output.delete(shards[0].part_name)
+    assert [stats.url for stats in ledger(output, shards, [])] == [shards[2].url]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 99])
+def test_a_part_that_is_not_ours_is_named(output: Output, shards: list[Shard], content: bytes) -> None:
+    output.write(shards[1].part_name, content)
+    with pytest.raises(InfrastructureError, match=rf"{shards[1].part_name}: not a part of ours"):
+        ledger(output, shards, [])
+
+
+def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) -> None:
+    told = status(output)
+    assert told is not None
+    assert (told.planned, told.dataset.shards, told.left, told.dataset.rows) == (3, 2, 1, 8)
+    assert not told.complete and told.failed_shards == {}
+    assert told.fingerprint == PRINT.digest and told.model == "tiny (clipmill), fp32"
+    assert told.as_json()["shards_left"] == 1
+
+    output.write(QUARANTINE, b'{"x.tar": "not a tar"}')
+    output.write(SUCCESS, b"")
+    told = status(output)
+    assert told is not None and told.complete and told.failed_shards == {"x.tar": "not a tar"}
+
+
+def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:
+    assert status(Output.at(str(tmp_path / "nothing"))) is None
