@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -104,13 +105,16 @@ def _draw(spec: DrawnSpec, shards: Path) -> None:
         return
     if shards.exists() and any(shards.iterdir()):
         raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete it")
+    unfinished = shards.with_name("shards.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was stopped
     try:
-        shards.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"{shards}: cannot be written to: {error.strerror}") from error
+        raise OutputError(f"{shards.parent}: cannot be written to: {error.strerror}") from error
     began = time.monotonic()
-    write_shards(spec, shards, processes=min(spec.shards, os.cpu_count() or 1))
-    note.write_text(said)
+    write_shards(spec, unfinished, processes=min(spec.shards, os.cpu_count() or 1))
+    (unfinished / note.name).write_text(said)
+    unfinished.rename(shards)
     size = sum(path.stat().st_size for path in shards.glob("*.tar"))
     out.print(
         f"drawn in {time.monotonic() - began:.0f} s: {size / 1e6:.1f} MB of JPEG, PNG and WebP in {shards}; "

@@ -203,10 +203,9 @@ class _Driver:
                 ray.kill(hand.actor)
 
     def _new_hand(self) -> _Hand:
-        # Ray takes the groups here only, and not among the options
-        remote: Any = ray.remote(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})
+        remote: Any = ray.remote  # takes the groups, which `options` does not, and its types do not know
         actor = (
-            remote(_Actor)
+            remote(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})(_Actor)
             .options(
                 num_cpus=self._placement.cpus,
                 num_gpus=self._placement.gpus,

@@ -103,7 +103,8 @@ def sharp_model() -> Loaded:
             module.bn3.weight.fill_(1.0)
     pixels = torch.rand((32, 3, 6, 6), generator=torch.Generator().manual_seed(0)) * 4 - 2
     features = loaded.model.encode_image(torch.nn.functional.interpolate(pixels, size=loaded.preprocess.size))
-    loaded.model.visual.attnpool.c_proj.bias -= features.mean(dim=0)  # what all images have in common
+    bias = loaded.model.get_parameter("visual.attnpool.c_proj.bias")
+    bias.sub_(features.mean(dim=0))  # what all images have in common
     return loaded
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 
 import pytest
@@ -19,6 +20,9 @@ class Source:
     def __init__(self) -> None:
         self.made = 0
         self.closed = threading.Event()
+
+    def has_made(self, count: int) -> bool:
+        return self.made == count
 
     def items(self) -> Iterator[int]:
         try:
@@ -53,7 +57,8 @@ def test_nothing_is_an_item_like_any_other() -> None:
 
 
 def test_no_items_are_none() -> None:
-    with ahead([], 2) as items:
+    nothing: list[int] = []
+    with ahead(nothing, 2) as items:
         assert list(items) == []
 
 
@@ -92,9 +97,9 @@ def test_no_more_than_the_depth_waits(depth: int) -> None:
     with ahead(source.items(), depth) as items:
         iterator = iter(items)
         for taken in range(3):
-            until(lambda expected=taken + depth + 1: source.made == expected)
+            until(partial(source.has_made, taken + depth + 1))
             time.sleep(0.15)
-            assert source.made == taken + depth + 1
+            assert source.has_made(taken + depth + 1)
             assert next(iterator) == taken
 
 

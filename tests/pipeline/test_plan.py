@@ -52,7 +52,8 @@ def test_a_fingerprint_is_told_in_words() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Fingerprint) if field.name != "weights"])
 def test_every_field_counts_and_is_named_when_it_differs(name: str) -> None:
-    other = replace(PRINT, **{name: "other"})
+    change: dict[str, Any] = {name: "other"}
+    other = replace(PRINT, **change)
     assert other.digest != PRINT.digest
     assert other.differences(PRINT) == [f"{name.replace('_', ' ')} is other, not {getattr(PRINT, name)}"]
     assert PRINT.differences(other) == [f"{name.replace('_', ' ')} is {getattr(PRINT, name)}, not other"]

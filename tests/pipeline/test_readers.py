@@ -48,6 +48,12 @@ def plain(rows: Rows) -> Rows:
     return [{name: value for name, value in row.items() if "embedding" not in name} for row in rows]
 
 
+def query(sql: str) -> duckdb.DuckDBPyRelation:
+    relation = duckdb.sql(sql)
+    assert relation is not None
+    return relation
+
+
 def matrix(values: Any) -> np.ndarray:
     """Rows of floats -> float32 [n, dim]; nulls become NaNs."""
     return np.array([np.full(256, np.nan) if each is None else np.asarray(each) for each in values], dtype=np.float32)
@@ -63,7 +69,7 @@ def test_pyarrow_reads_the_folder_as_one_dataset(out: Path, rows: Rows) -> None:
 
 
 def test_duckdb_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
-    found = duckdb.sql(f"SELECT * FROM '{out}/*.parquet' ORDER BY shard, row")
+    found = query(f"SELECT * FROM '{out}/*.parquet' ORDER BY shard, row")
     names = [name for name in found.columns if "embedding" not in name]
     got = [dict(zip(names, values, strict=True)) for values in found.select(*names).fetchall()]
     assert got == sorted(plain, key=lambda row: (row["shard"], row["row"]))
@@ -73,7 +79,7 @@ def test_duckdb_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
 
 
 def test_duckdb_computes_the_same_similarity(out: Path, rows: Rows) -> None:
-    found = duckdb.sql(f"""
+    found = query(f"""
         SELECT similarity, array_cosine_similarity(image_embedding::FLOAT[256], text_embedding::FLOAT[256])
         FROM '{out}/*.parquet' WHERE error IS NULL
     """).fetchall()
@@ -84,15 +90,15 @@ def test_duckdb_computes_the_same_similarity(out: Path, rows: Rows) -> None:
 
 
 def test_duckdb_finds_the_nearest_images(out: Path, rows: Rows) -> None:
-    query = next(row for row in rows if row["error"] is None)
+    wanted = next(row for row in rows if row["error"] is None)
     found = duckdb.execute(
         f"""
         SELECT key FROM '{out}/*.parquet' WHERE error IS NULL
         ORDER BY array_cosine_similarity(image_embedding::FLOAT[256], ?::FLOAT[256]) DESC LIMIT 1
         """,
-        [query["image_embedding"]],
+        [wanted["image_embedding"]],
     ).fetchall()
-    assert found == [(query["key"],)]
+    assert found == [(wanted["key"],)]
 
 
 def test_polars_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
@@ -145,7 +151,7 @@ def test_float32_embeddings_are_read_too(drawn: Drawn, sharp: Loaded, rows: Rows
     embed_shard(shard, clip_mill(sharp, layout=PartLayout(COLUMNS, 256, 77, "float32")), output)
     part = f"{output.url}/{shard.part_name}"
     expected = [row for row in rows if row["shard"] == shard.url]
-    [(stored, computed)] = duckdb.sql(f"""
+    [(stored, computed)] = query(f"""
         SELECT list(similarity ORDER BY row),
                list(array_cosine_similarity(image_embedding::FLOAT[256], text_embedding::FLOAT[256]) ORDER BY row)
         FROM '{part}' WHERE error IS NULL

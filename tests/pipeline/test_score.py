@@ -38,7 +38,7 @@ def test_rows_are_scaled_to_length_one() -> None:
     rows = np.array([[3, 4, 0, 0], [0, 0, 0, -2], [1e-15, 0, 0, 0], [1e15, 1e15, 1e15, 1e15]], dtype=np.float32)
     unit = normalised(rows)
     assert unit.dtype == np.float32
-    expected = [[0.6, 0.8, 0, 0], [0, 0, 0, -1], [1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]]
+    expected: list[list[float]] = [[0.6, 0.8, 0, 0], [0, 0, 0, -1], [1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]]
     np.testing.assert_allclose(unit, expected, atol=1e-6)
 
 

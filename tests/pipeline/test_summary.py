@@ -64,7 +64,7 @@ def test_utilisation_is_a_share_of_the_workers_time() -> None:
 
 
 def summary(**changes: Any) -> Summary:
-    values = {
+    values: dict[str, Any] = {
         "out": "out", "planned": 2, "done_before": 0, "run": totals(ONE, TWO), "seconds": 9.0, "busy_seconds": 5.0,
         "failed_shards": {}, "dataset": totals(ONE, TWO), "fingerprint": "f", "workers": 2,
     }  # fmt: skip
