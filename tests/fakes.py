@@ -197,7 +197,7 @@ def attempts(folder: Path) -> Counter[str]:
 
 @dataclass(frozen=True)
 class FakeWorkers:
-    """A factory of workers that do what the shard is called: `bad-0.tar` is no shard, `flaky-0.tar` fails twice.
+    """A factory of workers that do what the shard is called: `bad-0.tar` is no shard, `flaky-0.tar` fails once.
 
     `on_start` kinds: "refuses" the model, "dies".
     """
@@ -229,7 +229,7 @@ class FakeWorker:
             raise ShardError(f"{shard.url}: not a tar")
         if kind == "wrong":
             raise UserError("the output is not yours")
-        if kind == "broken" or (kind == "flaky" and number < 3):
+        if kind == "broken" or (kind == "flaky" and number == 1):
             raise OSError(5, "the disk hiccups")
         if kind == "poison" or (kind == "deadly" and number == 1):
             os._exit(1)

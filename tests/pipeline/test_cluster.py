@@ -42,7 +42,8 @@ def name_of(shard: Shard) -> str:
 # --- a run in which everything goes wrong ----------------------------------------------------------------------------
 
 FINE = [f"fine-{i}" for i in range(6)]
-NAMES = ["poison-0", *FINE[:2], "bad-0", "flaky-0", "deadly-0", "broken-0", *FINE[2:]]
+BESIDE = 1  # a shard whose worker dies of another one has lost a try; then it goes alone
+NAMES = [*FINE[:2], "bad-0", "flaky-0", "deadly-0", "broken-0", *FINE[2:]]
 
 
 @dataclass(frozen=True)
@@ -70,30 +71,24 @@ def outcome(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def test_every_shard_ends_once(outcome: Outcome) -> None:
     assert outcome.done == sorted([*FINE, "flaky-0", "deadly-0"])
-    assert sorted(outcome.failed) == ["bad-0", "broken-0", "poison-0"]
+    assert sorted(outcome.failed) == ["bad-0", "broken-0"]
     assert len(outcome.of(ShardDone)) + len(outcome.of(ShardFailed)) == len(NAMES)
 
 
 def test_a_bad_shard_is_not_tried_again(outcome: Outcome) -> None:
     assert outcome.failed["bad-0"] == "s3://bucket/bad-0.tar: not a tar"
-    assert outcome.tries["bad-0"] <= 2  # twice only if its worker died beside it
+    assert outcome.tries["bad-0"] <= 1 + BESIDE
 
 
 def test_a_failing_storage_is_tried_again(outcome: Outcome) -> None:
-    assert outcome.tries["flaky-0"] >= 3
+    assert outcome.tries["flaky-0"] >= 2
     assert outcome.failed["broken-0"] == "OSError: [Errno 5] the disk hiccups"
-    assert outcome.tries["broken-0"] == 3
+    assert outcome.tries["broken-0"] >= 3 - BESIDE
 
 
 def test_a_worker_that_dies_is_replaced_and_its_shards_finish(outcome: Outcome) -> None:
     assert outcome.tries["deadly-0"] == 2
-    assert len(outcome.of(WorkerLost)) == 4  # of one deadly shard and three tries of a poisonous one
-
-
-def test_a_shard_that_kills_its_workers_is_given_up_and_no_other_is_blamed(outcome: Outcome) -> None:
-    assert outcome.tries["poison-0"] == 3
-    assert outcome.failed["poison-0"].startswith("its worker died 3 times: ")
-    assert all("\n" not in reason for reason in outcome.failed.values())
+    assert len(outcome.of(WorkerLost)) == 1
 
 
 def test_what_a_worker_counted_reaches_the_driver(outcome: Outcome) -> None:
@@ -117,6 +112,15 @@ def test_progress_never_runs_ahead_of_the_rows(outcome: Outcome) -> None:
 
 def only_importable_here() -> None:
     """This module is not sent to workers, and they cannot import it."""
+
+
+def test_a_shard_that_kills_its_workers_is_given_up_and_its_neighbour_is_not(cluster: None, tmp_path: Path) -> None:
+    """Both are under way when the first worker dies, which tells nothing of whose fault it was."""
+    outcome = Outcome(list(run_shards(shards("poison-0", "fine-0"), FakeWorkers(tmp_path), ONE)), attempts(tmp_path))
+    assert outcome.done == ["fine-0"] and list(outcome.failed) == ["poison-0"]
+    assert outcome.failed["poison-0"].startswith("its worker died 3 times: ") and outcome.tries["poison-0"] == 3
+    assert "\n" not in outcome.failed["poison-0"]
+    assert len(outcome.of(WorkerLost)) == 3
 
 
 # --- runs that cannot go on ------------------------------------------------------------------------------------------
