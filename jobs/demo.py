@@ -25,8 +25,8 @@ from ..pipeline import EmbedJob, Summary, embed
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.errors import OutputError
 from ..pipeline.evaluation import recall
+from ..pipeline.job import DEFAULT_COLUMNS
 from ..pipeline.parquet import Column
-from ..pipeline.run import DEFAULT_COLUMNS
 from .drawn.damage import DAMAGES
 from .drawn.pairs import PairSpec
 from .drawn.scenes import CLASSES
@@ -69,14 +69,15 @@ def run_demo(folder: Path, pairs: int) -> Summary:
 
 def example_query(dataset: Path) -> str:
     """A shell command: the pairs whose caption fits their image least."""
+    where = str(dataset).replace("'", "''")
     sql = (
         "SELECT caption, caption_is_right, round(similarity, 3) AS similarity "
-        f"FROM '{dataset}/*.parquet' WHERE error IS NULL ORDER BY similarity LIMIT 5"
+        f"FROM '{where}/*.parquet' WHERE error IS NULL ORDER BY similarity LIMIT 5"
     )
-    python, program = shlex.quote(sys.executable), f'import duckdb; duckdb.sql("{sql}").show()'
+    python = shlex.quote(sys.executable)
     if set(str(dataset)) & set("\"'$`\\!"):
-        return f"{python} -c {shlex.quote(program)}"
-    return f'{python} -c "{program.replace(chr(34), chr(92) + chr(34))}"'  # easier to read
+        return f"{python} -c {shlex.quote(f'import duckdb; duckdb.sql({sql!r}).show()')}"
+    return f'{python} -c "import duckdb; duckdb.sql(\\"{sql}\\").show()"'  # easier to read
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,19 @@ from rich.progress import (
 
 from ..clipmodel.config import VARIANTS
 from ..clipmodel.sources import releases
-from ..pipeline.cluster import Event, Rows, ShardDone, ShardFailed, WorkerLost, WorkersStarted
-from ..pipeline.run import Planned
+from ..pipeline.events import (
+    Event,
+    Planned,
+    Rows,
+    ShardDone,
+    ShardFailed,
+    ShardLate,
+    ShardRetried,
+    Stopping,
+    WorkerLost,
+    WorkersAdded,
+    WorkersStarted,
+)
 from ..pipeline.summary import Status, Summary, Totals
 
 out = Console(highlight=False, soft_wrap=True)
@@ -55,7 +66,7 @@ class EmbedProgress:
         if self._bar.live.is_started:  # stopping prints an empty line
             self._bar.stop()
 
-    def __call__(self, event: Event | Planned) -> None:
+    def __call__(self, event: Event) -> None:
         task = self._bar.tasks[self._task]
         if isinstance(event, Planned):
             self._planned(event)
@@ -67,21 +78,36 @@ class EmbedProgress:
             self._failed += event.failed
             seconds = max(1e-3, (task.elapsed or 0.0) - self._ready)
             self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
-        elif isinstance(event, ShardDone):
+        elif isinstance(event, (ShardDone, ShardFailed)):
             self._bar.advance(self._task)
-        elif isinstance(event, ShardFailed):
-            err.print(f"[yellow]shard failed[/]: {event.shard.url}: {event.reason}", markup=True)
-            self._bar.advance(self._task)
-        elif isinstance(event, WorkerLost):
-            err.print(f"[yellow]a worker was lost and is replaced[/]: {event.reason[:200]}", markup=True)
+        if notice := _notice(event):
+            err.print(notice, markup=False)
 
     def _planned(self, plan: Planned) -> None:
-        todo = plan.shards - plan.done
         done = f", {plan.done:,} done before" if plan.done else ""
         err.print(f"{plan.shards:,} shards{done}; model {plan.model}, {plan.precision}", markup=False)
-        self._bar.update(self._task, total=todo, visible=todo > 0, description="starting workers")
-        if todo:
+        if plan.changed:
+            err.print(f"{plan.changed:,} shards have changed since they were embedded; --refresh does them again")
+        self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
+        if plan.todo:
             self._bar.start()
+
+
+def _notice(event: Event) -> str | None:
+    """A line for what a person should know of at once."""
+    if isinstance(event, ShardFailed):
+        return f"shard failed: {event.shard.url}: {event.reason}"
+    if isinstance(event, ShardRetried):
+        return f"trying again: {event.shard.url}: {event.reason}"
+    if isinstance(event, ShardLate):
+        return f"slower than the others, so a second worker tries it too: {event.shard.url}"
+    if isinstance(event, WorkerLost):
+        return f"a worker was lost and is replaced: {event.reason[:200]}"
+    if isinstance(event, WorkersAdded):
+        return f"{event.workers:,} more workers"
+    if isinstance(event, Stopping):
+        return f"finishing the shards in hand; {event.left:,} are left for the next run"
+    return None
 
 
 def download_progress() -> _Download:

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .run import EmbedJob, embed
+    from .job import EmbedJob
+    from .run import embed
     from .summary import Status, Summary, status
 
 __all__ = ["EmbedJob", "Status", "Summary", "embed", "status"]
 
-_HOMES = {"EmbedJob": "run", "embed": "run", "Status": "summary", "Summary": "summary", "status": "summary"}
+_HOMES = {"EmbedJob": "job", "embed": "run", "Status": "summary", "Summary": "summary", "status": "summary"}
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ class Backlog:
         self._paused: list[tuple[float, Shard]] = []  # until when
         self._out: dict[str, _Out] = {}
         self._failures: dict[str, int] = {}
+        self._closed = False
         self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
 
     @property
@@ -78,14 +79,31 @@ class Backlog:
         if out is None:
             return False
         out.copies -= 1
-        if out.copies > 0 and not final:
-            return False
+        return (out.copies <= 0 or final) and self._count(shard, now, final)
+
+    def expire(self, shard: Shard, now: float) -> bool:
+        """Take it from all who have it, as a failed attempt; whether it was the last one."""
+        return self._count(shard, now, final=False)
+
+    def _count(self, shard: Shard, now: float, final: bool) -> bool:
         del self._out[shard.url]
         failures = self._failures[shard.url] = self._failures.get(shard.url, 0) + 1
         if final or failures >= self._limits.attempts:
             return True
-        self._paused.append((now + self._limits.pause * 2 ** (failures - 1), shard))
+        if not self._closed:
+            self._paused.append((now + self._limits.pause * 2 ** (failures - 1), shard))
         return False
+
+    def give_back(self, shard: Shard) -> None:
+        """Taken from a worker through no fault of the shard's; it waits first in line. Nothing for one that failed."""
+        out = self._out.get(shard.url)
+        if out is None:
+            return
+        out.copies -= 1
+        if out.copies == 0:
+            del self._out[shard.url]
+            if not self._closed:
+                self._waiting.appendleft(shard)
 
     def late(self, now: float) -> Shard | None:
         """When nothing else is left to do: a shard, out far longer than others took, for a second worker to try."""
@@ -105,8 +123,9 @@ class Backlog:
             return []
         return [out.shard for out in self._out.values() if now - out.since > self._limits.deadline]
 
-    def forget_waiting(self) -> int:
-        """Give out no more; how many that leaves undone."""
+    def close(self) -> int:
+        """Give out no more; how many that leaves undone, besides those that are out."""
+        self._closed = True
         count = len(self._waiting) + len(self._paused)
         self._waiting.clear()
         self._paused.clear()

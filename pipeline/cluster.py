@@ -1,11 +1,11 @@
-"""Spread shards over Ray actors: placement, retries, progress. A step cannot tell that it runs here."""
+"""Spread shards over Ray actors: retries, stragglers, progress. A step cannot tell that it runs here."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,56 +13,29 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from .backlog import Backlog, Limits
 from .errors import ClipmillError, InfrastructureError, ShardError, UserError
+from .events import (
+    Event,
+    Rows,
+    ShardDone,
+    ShardFailed,
+    ShardLate,
+    ShardRetried,
+    Stopping,
+    WorkerLost,
+    WorkersAdded,
+    WorkersStarted,
+)
+from .placement import Placement, divide
 from .records import Shard, ShardStats
 from .worker import WorkerFactory
 
 _IN_FLIGHT = 2  # shards an actor: while one ends, the next is read and decoded
-_ATTEMPTS = 3  # a shard
-_POLL = 0.3  # seconds
+_WAIT = 0.3  # seconds
+_TELL = 0.5  # seconds between two questions about progress
+_GROW = 15.0  # seconds between two looks at what the cluster has
 _OBJECT_STORE = 128 << 20  # bytes; shards never pass through it
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What the cluster has, divided into workers."""
-
-    workers: int
-    cpus: float  # each
-    gpus: float  # each; 0 on a cluster without
-
-
-@dataclass(frozen=True)
-class WorkersStarted:
-    workers: int
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    reason: str
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Progress since the last event of this kind; rows of a shard that is tried again are counted again."""
-
-    embedded: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class ShardDone:
-    shard: Shard
-    stats: ShardStats
-
-
-@dataclass(frozen=True)
-class ShardFailed:
-    shard: Shard
-    reason: str
-
-
-Event = WorkersStarted | WorkerLost | Rows | ShardDone | ShardFailed
 
 
 @contextmanager
@@ -98,35 +71,9 @@ def gpus() -> float:
 
 
 def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
-    """One worker a GPU where there are any; else workers of one core each on small machines, of four on large ones.
-
-    UserError when more is asked for than the cluster could ever give.
-    """
-    cpus, accelerators = float(ray.cluster_resources().get("CPU", 0.0)), gpus()
-    if gpus_per_worker and not accelerators:
-        raise UserError(f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU; leave the option out")
-    if accelerators and gpus_per_worker != 0:
-        each = gpus_per_worker or 1.0
-        most = max(1, int(accelerators / each))
-        count = min(workers or most, most, max(shards, 1))
-        return Placement(count, max(1.0, _cpus_each(count, each) / 2), each)
-    cores = max(1, int(cpus))
-    most = workers or (cores if cores <= 8 else cores // 4)
-    count = max(1, min(most, max(shards, 1), cores))
-    return Placement(count, _cpus_each(count, 0.0), 0.0)
-
-
-def _cpus_each(workers: int, gpus: float) -> int:
-    """The most CPUs that each of so many workers can have. A worker has to fit on one node."""
+    """`placement.divide` over the nodes that the connected cluster has now."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-    def room(cpus: int) -> int:
-        """Workers for which there is."""
-        fit = [(int(node.get("CPU", 0) / cpus), int(node.get("GPU", 0) / gpus) if gpus else workers) for node in nodes]
-        return sum(min(each) for each in fit)
-
-    largest = int(max((node.get("CPU", 0.0) for node in nodes), default=0.0))
-    return next((cpus for cpus in range(largest, 0, -1) if room(cpus) >= workers), 1)
+    return divide(nodes, workers, gpus_per_worker, shards)
 
 
 class _Actor:
@@ -165,12 +112,24 @@ class _Hand:
     shards: dict[Any, Shard] = field(default_factory=dict)  # in flight, by reference
 
 
-def run_shards(shards: Iterable[Shard], factory: WorkerFactory, placement: Placement) -> Iterator[Event]:
+@dataclass(frozen=True)
+class Orders:
+    """What a run is told besides its shards."""
+
+    limits: Limits = field(default_factory=Limits)
+    stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
+    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for
+
+
+def run_shards(
+    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, orders: Orders | None = None
+) -> Iterator[Event]:
     """Embed every shard, tell of each as it ends. A lost actor is replaced and its shards given out again.
 
     Raises what a worker could not start for, and InfrastructureError when actors keep dying.
     """
-    driver = _Driver(deque(shards), factory, placement)
+    orders = orders or Orders()
+    driver = _Driver(Backlog(shards, orders.limits), factory, placement, orders)
     try:
         yield from driver.run()
     finally:
@@ -178,24 +137,28 @@ def run_shards(shards: Iterable[Shard], factory: WorkerFactory, placement: Place
 
 
 class _Driver:
-    def __init__(self, todo: deque[Shard], factory: WorkerFactory, placement: Placement) -> None:
-        self._todo, self._placement = todo, placement
+    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, orders: Orders) -> None:
+        self._backlog, self._placement, self._orders = backlog, placement, orders
         self._factory = ray.put(factory)
-        self._attempts: dict[str, int] = {}
         self._lost = 0  # actors, since a shard was done
-        self._hands = [self._new_hand() for _ in range(placement.workers)]
+        self._told = self._grown = time.monotonic()
+        self._stopping = False
+        self._hands = [] if backlog.is_empty else [self._new_hand() for _ in range(placement.workers)]
 
     def run(self) -> Iterator[Event]:
         started = False
-        while self._todo or any(hand.shards for hand in self._hands):
+        while not self._backlog.is_empty:
             yield from self._see_starts()
             if not started and any(hand.starting is None for hand in self._hands):
                 started = True
                 yield WorkersStarted(len(self._hands))
             for hand in self._hands:
-                self._fill(hand)
+                yield from self._fill(hand)
             yield from self._collect()
             yield from self._progress()
+            yield from self._take_away()
+            yield from self._grow()
+            yield from self._heed_stop()
 
     def stop(self) -> None:
         for hand in self._hands:
@@ -203,9 +166,11 @@ class _Driver:
                 ray.kill(hand.actor)
 
     def _new_hand(self) -> _Hand:
-        remote: Any = ray.remote  # takes the groups, which `options` does not, and its types do not know
+        # Ray takes the groups here only, and not among the options
+        make: Any = ray.remote  # its types do not know of groups
+        remote = make(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})
         actor = (
-            remote(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})(_Actor)
+            remote(_Actor)
             .options(
                 num_cpus=self._placement.cpus,
                 num_gpus=self._placement.gpus,
@@ -230,23 +195,35 @@ class _Driver:
                     raise InfrastructureError(f"a worker cannot be made: {' '.join(str(error).split())}") from error
                 yield from self._replace(hand, error)
 
-    def _fill(self, hand: _Hand) -> None:
-        while self._todo and hand.starting is None and len(hand.shards) < _IN_FLIGHT:
-            if hand.shards and any(self._attempts.get(s.url) for s in (self._todo[0], *hand.shards.values())):
+    def _fill(self, hand: _Hand) -> Iterator[Event]:
+        """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
+        now = time.monotonic()
+        while hand.starting is None and len(hand.shards) < _IN_FLIGHT:
+            shard = self._backlog.peek(now)
+            if shard is None:
+                break
+            if hand.shards and any(map(self._backlog.failed_before, (shard, *hand.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            shard = self._todo.popleft()
-            hand.shards[hand.actor.embed.remote(shard)] = shard
+            self._give(hand, self._backlog.take(now))
+        if hand.starting is None and not hand.shards and (late := self._backlog.late(now)):
+            yield ShardLate(late)
+            self._give(hand, late)
+
+    def _give(self, hand: _Hand, shard: Shard) -> None:
+        hand.shards[hand.actor.embed.remote(shard)] = shard
 
     def _collect(self) -> Iterator[Event]:
         waiting = [ref for hand in self._hands for ref in hand.shards]
         if not waiting:
             starting = [hand.starting for hand in self._hands if hand.starting is not None]
             if starting:
-                ray.wait(starting, timeout=_POLL)
+                ray.wait(starting, timeout=_WAIT)
+            else:
+                time.sleep(_WAIT / 3)  # until a pause between two attempts is over
             return
         done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         if not done:
-            done, _ = ray.wait(waiting, timeout=_POLL)
+            done, _ = ray.wait(waiting, timeout=_WAIT)
         for ref in done:
             hand = next((hand for hand in self._hands if ref in hand.shards), None)
             if hand is None:  # of an actor replaced meanwhile
@@ -259,21 +236,18 @@ class _Driver:
                 yield from self._replace(hand, error)
             else:
                 self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
-                yield ShardDone(hand.shards.pop(ref), stats)
+                shard = hand.shards.pop(ref)
+                if self._backlog.done(shard, time.monotonic()):
+                    yield ShardDone(shard, stats)
 
     def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
         if isinstance(error, UserError):  # the same for every shard
             raise error
-        if isinstance(error, ShardError) or not self._again(shard):
-            yield ShardFailed(shard, str(error) or type(error).__name__)
-
-    def _again(self, shard: Shard) -> bool:
-        """Whether the shard may have another try; it then goes to the end of the queue."""
-        self._attempts[shard.url] = self._attempts.get(shard.url, 0) + 1
-        if self._attempts[shard.url] >= _ATTEMPTS:
-            return False
-        self._todo.append(shard)
-        return True
+        reason = str(error) or type(error).__name__
+        if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
+            yield ShardFailed(shard, reason)
+        elif not isinstance(error, ShardError):
+            yield ShardRetried(shard, reason)
 
     def _replace(self, hand: _Hand, error: RayActorError) -> Iterator[Event]:
         reason = " ".join(str(error).split())
@@ -283,11 +257,44 @@ class _Driver:
         yield WorkerLost(reason)
         self._hands[self._hands.index(hand)] = self._new_hand()
         for shard in hand.shards.values():
-            if not self._again(shard):
-                yield ShardFailed(shard, f"its worker died {_ATTEMPTS} times: {reason}")
+            if self._backlog.failed(shard, time.monotonic()):
+                attempts = self._orders.limits.attempts
+                yield ShardFailed(shard, f"its worker died {attempts} times: {reason}")
+
+    def _take_away(self) -> Iterator[Event]:
+        """Shards beyond the deadline: their worker hangs, and is replaced."""
+        for shard in self._backlog.overdue(time.monotonic()):
+            reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
+            given_up = self._backlog.expire(shard, time.monotonic())
+            yield ShardFailed(shard, reason) if given_up else ShardRetried(shard, reason)
+            for hand in [hand for hand in self._hands if shard in hand.shards.values()]:
+                ray.kill(hand.actor)
+                self._hands[self._hands.index(hand)] = self._new_hand()
+                for other in hand.shards.values():
+                    self._backlog.give_back(other)
+
+    def _grow(self) -> Iterator[Event]:
+        """More workers where machines have joined the cluster. Those that leave are lost workers."""
+        now = time.monotonic()
+        if now - self._grown < _GROW or self._stopping:
+            return
+        self._grown = now
+        placement = self._orders.grown()
+        more = placement.workers - len(self._hands) if placement else 0
+        if more > 0:
+            self._hands += [self._new_hand() for _ in range(more)]
+            yield WorkersAdded(more)
+
+    def _heed_stop(self) -> Iterator[Event]:
+        if not self._stopping and self._orders.stop():
+            self._stopping = True
+            yield Stopping(self._backlog.close())
 
     def _progress(self) -> Iterator[Event]:
         """Ask each actor, without waiting for any."""
+        if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
+            return
+        self._told = time.monotonic()
         embedded = failed = 0
         for hand in self._hands:
             if hand.starting is not None:

@@ -37,6 +37,7 @@ class Mill:
     layout: PartLayout
     provenance: Mapping[str, str]  # goes into every part's footer
     images_a_batch: int = 32
+    replace: bool = False  # parts that are there already
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +49,7 @@ def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lamb
     """
     clock, stats = Clock(), ShardStats(shard.url)
     samples = clock.timed("read", chunks(read_samples(shard, mill.storage_options), _CHUNK))
-    with output.staged(shard.part_name) as path, ahead(samples, _AHEAD) as read:
+    with output.staged(shard.part_name, mill.replace) as path, ahead(samples, _AHEAD) as read:
         with ahead(_decoded(read, mill, clock), _AHEAD) as rows, PartWriter(path, mill.layout) as part:
             for window in _windows(rows):
                 encoded, images, texts = _encode(window, mill, clock, on_rows)

@@ -13,6 +13,7 @@ __all__ = [
     "PlanMismatchError",
     "SampleError",
     "ShardError",
+    "StoppedError",
     "TooManyFailuresError",
     "UserError",
 ]
@@ -46,6 +47,12 @@ class TooManyFailuresError(ClipmillError):
     """The run ended, and more samples or shards failed than the user allows."""
 
     exit_code = 3
+
+
+class StoppedError(ClipmillError):
+    """The run was asked to stop, and did so cleanly."""
+
+    exit_code = 130
 
 
 class InfrastructureError(ClipmillError):

@@ -6,20 +6,24 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from datetime import datetime
-from fnmatch import fnmatchcase
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
 
+from . import folder_input
 from .braces import expand, is_pattern
-from .errors import InfrastructureError, InputError, ShardError
+from .entries import DeniedInput, Entry, NoSuchInput, asking, etag_of
+from .errors import InputError, ShardError
+from .grouping import utf8
 from .records import Shard
-from .shards import canonical_url, is_shard_name, open_storage, read_samples, scheme_of, url_of
+from .retry import retry
+from .shards import is_shard_name, read_samples, sidecars
+from .storage import canonical_url, is_web, open_storage, scheme_of, url_of
 
 _LOOK = 8  # shards to look into before work starts; usually one is enough
+_ATTEMPTS = 5  # a second and a half; somebody waits
 _FEW = 16  # up to here, asking for each file is cheaper than listing the folder they are in
 
 
@@ -28,7 +32,9 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
 
     An input is a shard file, a glob (`*`, `?`, `[…]`, `**`), a brace range (`{00000..12895}`, `{a,b}`), a folder (the
     shards in it, or where it has none, those below it) or a list of inputs (`@FILE`, or a .txt or .list file; one a
-    line, relative to the list's own folder, `#` begins a comment). Names that begin with `_` or `.` are passed over.
+    line, relative to the list's own folder, `#` begins a comment). A folder that holds images and no shard files is a
+    shard itself; its URL ends with a slash. Names that begin with `_` or `.` are passed over, and so are img2dataset's
+    tables beside its tars, unless named outright.
     Raises InputError with one line that says what to change; InfrastructureError when the storage does not answer.
     """
     lister = _Lister(storage_options)
@@ -40,6 +46,8 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
     parts: dict[str, str] = {}
     for each in asked:
         for entry in sorted(lister.find(each), key=lambda entry: entry.url):
+            if (name := utf8(entry.url)) != entry.url:
+                raise InputError(f"{name}: the name is not UTF-8, as URLs in Parquet must be; rename it")
             shard = shards.setdefault(entry.url, Shard(entry.url, entry.size, entry.etag))
             if (other := parts.setdefault(shard.part_name, entry.url)) != entry.url:
                 raise InputError(f"{entry.url} and {other} would both become {shard.part_name}: rename one of them")
@@ -95,35 +103,18 @@ def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[
         yield from _read(mark + name, lister, (*within, url))
 
 
-class _Entry(NamedTuple):
-    """A file or folder, as the storage lists it."""
-
-    url: str
-    is_folder: bool
-    size: int | None = None
-    etag: str | None = None
-
-    def matches(self, pattern: str = "*") -> bool:
-        """Whether the last part of the name does; `_x` and `.x` only where the pattern begins so too."""
-        name = self.url.rstrip("/").rpartition("/")[2]
-        return fnmatchcase(name, pattern) and (pattern[:1] in ("_", ".") or not name.startswith(("_", ".")))
-
-    def is_shard(self) -> bool:
-        return not self.is_folder and is_shard_name(self.url)
-
-
 class _Lister:
     """Asks the storage, each folder once."""
 
     def __init__(self, storage_options: Mapping[str, Any] | None) -> None:
         self._options = storage_options
         self._stores: dict[str, fsspec.AbstractFileSystem] = {}
-        self._folders: dict[str, list[_Entry]] = {}
-        self._entries: dict[str, _Entry | None] = {}
+        self._folders: dict[str, list[Entry]] = {}
+        self._entries: dict[str, Entry | None] = {}
 
-    def find(self, asked: _Asked) -> list[_Entry]:
+    def find(self, asked: _Asked) -> list[Entry]:
         """The shards of one input."""
-        found: list[_Entry] = []
+        found: list[Entry] = []
         missing: list[str] = []
         for name in asked.names:
             matches = self._glob(name) if is_pattern(name) else []
@@ -150,15 +141,15 @@ class _Lister:
                 by_folder[url.rpartition("/")[0]][url] = None
         single: list[str] = []
         for folder, names in by_folder.items():
-            if len(names) <= _FEW or folder.startswith("http") or folder.endswith(":/"):  # no index page; a bucket
+            if len(names) <= _FEW or is_web(folder) or folder.endswith(":/"):  # no index page; a bucket
                 single += names
                 continue
             try:
-                listed = {entry.url: entry for entry in self._folder(folder)}
+                listed = {entry.url: entry._replace(is_sidecar=False) for entry in self._folder(folder)}
                 self._entries |= {name: listed.get(name) for name in names}
-            except _NoSuchInput:
+            except NoSuchInput:
                 self._entries |= dict.fromkeys(names)
-            except _DeniedInput:  # who may read objects need not be allowed to list them
+            except DeniedInput:  # who may read objects need not be allowed to list them
                 single += names
         if single:
             with ThreadPoolExecutor(_FEW) as pool:
@@ -166,14 +157,15 @@ class _Lister:
 
     def read_text(self, url: str) -> str:
         """A list of inputs."""
-        with _asking(url), self._store(url).open(url, "rb") as file:
-            return str(file.read().decode("utf-8-sig"))
+        with asking(url):
+            content: bytes = retry(lambda: self._store(url).cat_file(url), _ATTEMPTS)
+            return content.decode("utf-8-sig")
 
-    def _glob(self, pattern: str) -> list[_Entry]:
+    def _glob(self, pattern: str) -> list[Entry]:
         """Level by level; fsspec's own glob leaves out folders that it may not read, and with them their rows."""
         parts = pattern.split("/")
         fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
-        level = [_Entry("/".join(parts[:fixed]) or "/", is_folder=True)]
+        level = [Entry("/".join(parts[:fixed]) or "/", is_folder=True)]
         for part in parts[fixed:]:
             folders = [entry for entry in level if entry.is_folder]
             if part == "**":
@@ -182,42 +174,61 @@ class _Lister:
                 level = [entry for folder in folders for entry in self._folder(folder.url) if entry.matches(part)]
         return level
 
-    def _shards_among(self, entries: list[_Entry], name: str) -> list[_Entry]:
+    def _shards_among(self, entries: list[Entry], name: str) -> list[Entry]:
         """Of what a name stands for, the shards; where it stands for folders only, those in them."""
         shards = [entry for entry in entries if entry.is_shard()]
         for entry in [] if shards else entries:
-            if entry.is_folder or entry.url.startswith("http"):  # on the web, a folder's index page looks like a file
-                with suppress(_NoSuchInput):
-                    direct = [e for e in self._folder(entry.url) if e.is_shard() and e.matches()]
-                    shards += direct or [e for e in self._below(entry.url) if e.is_shard()]
+            if entry.is_folder or is_web(entry.url):  # on the web, a folder's index page looks like a file
+                with suppress(NoSuchInput):
+                    below = (each for each in self._below(entry.url) if each.is_folder)
+                    shards += self._shards_in(entry.url) or [s for each in below for s in self._shards_in(each.url)]
         if not shards:
-            what = "holds no .tar shards" if any(e.is_folder for e in entries) else "is no shard by its name"
-            raise InputError(f"{name}: {what}; name .tar, .tar.gz or .tgz files, or a folder that holds some")
+            if any(entry.is_folder for entry in entries):
+                what = "holds no .tar shards, Parquet files or images"
+            elif any(entry.is_sidecar for entry in entries):
+                what = "is only the table beside a tar"
+            else:
+                what = "is no shard by its name"
+            known = ".tar, .tar.gz, .tgz or .parquet files"
+            raise InputError(f"{name}: {what}; name {known}, a folder that holds some, or a folder of images")
         return shards
 
-    def _below(self, url: str) -> Iterator[_Entry]:
+    def _shards_in(self, url: str) -> list[Entry]:
+        """The shards directly in a folder; where it has none but images, the folder itself."""
+        entries = self._folder(url)
+        shards = [entry for entry in entries if entry.is_shard() and entry.matches()]
+        if shards or is_web(url) or not any(entry.is_image() for entry in entries):
+            return shards
+        etag = folder_input.etag_of((entry.name, entry.size, entry.etag) for entry in entries if not entry.is_folder)
+        return [Entry(url if url.endswith("/") else f"{url}/", is_folder=True, etag=etag)]
+
+    def _below(self, url: str) -> Iterator[Entry]:
         for entry in self._folder(url):
             if entry.matches():
                 yield entry
                 if entry.is_folder:
                     yield from self._below(entry.url)
 
-    def _folder(self, url: str) -> list[_Entry]:
+    def _folder(self, url: str) -> list[Entry]:
         """What is directly in a folder, by one call."""
         if url not in self._folders:
-            with _asking(url):
-                infos = self._store(url).ls(url.rstrip("/") + "/", detail=True)
-            entries = (self._entry(url_of(scheme_of(url), info["name"]), info) for info in infos)
-            self._folders[url] = [entry for entry in entries if entry and entry.url != url]
+            with asking(url):
+                infos = retry(lambda: self._store(url).ls(url.rstrip("/") + "/", detail=True), _ATTEMPTS)
+            asked = (self._entry(url_of(scheme_of(url), info["name"]), info) for info in infos)
+            entries = [entry for entry in asked if entry and entry.url != url]
+            tables = sidecars(entry.url for entry in entries if not entry.is_folder)
+            self._folders[url] = [
+                entry._replace(is_sidecar=True) if entry.url in tables else entry for entry in entries
+            ]
         return self._folders[url]
 
-    def _ask(self, url: str) -> _Entry | None:
+    def _ask(self, url: str) -> Entry | None:
         """What a name stands for, by one call; None for nothing."""
-        with suppress(_NoSuchInput), _asking(url):
-            return self._entry(url, self._store(url).info(url))
+        with suppress(NoSuchInput), asking(url):
+            return self._entry(url, retry(lambda: self._store(url).info(url), _ATTEMPTS))
         return None
 
-    def _entry(self, url: str, info: Mapping[str, Any]) -> _Entry | None:
+    def _entry(self, url: str, info: Mapping[str, Any]) -> Entry | None:
         """What the storage tells; None for what is neither file nor folder."""
         if info.get("islink") and info["type"] == "other":  # a local listing tells of the link, not of its target
             target = Path(url).resolve()
@@ -227,11 +238,11 @@ class _Lister:
                 return None
             info = self._store(url).info(url)
         is_folder = {"file": False, "directory": True}.get(info["type"])
-        return None if is_folder is None else _Entry(url, is_folder, info.get("size"), _etag(info))
+        return None if is_folder is None else Entry(url, is_folder, info.get("size"), etag_of(info))
 
     def _no_such(self, url: str) -> str:
         top = url.rpartition("/")[0] if scheme_of(url) == "file" else "/".join(url.split("/")[:3])  # or the bucket
-        known = not top or url.startswith("http") or self._store(url).exists(top)
+        known = not top or is_web(url) or self._store(url).exists(top)
         return f"{url}: no such file or folder" + ("" if known else f", nor is there a {top}")
 
     def _store(self, url: str) -> fsspec.AbstractFileSystem:
@@ -240,37 +251,3 @@ class _Lister:
             self._stores[scheme] = open_storage(url, self._options)
             self._stores[scheme].invalidate_cache()  # what an earlier run in this process has seen may have changed
         return self._stores[scheme]
-
-
-class _NoSuchInput(InputError): ...
-
-
-class _DeniedInput(InputError): ...
-
-
-@contextmanager
-def _asking(url: str) -> Iterator[None]:
-    """Each storage client raises what it likes; the user gets one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"{url}: a list of inputs must be UTF-8 text") from error
-    except Exception as error:
-        cause = error.__cause__ or error if url.startswith("http") else error  # on the web, all is FileNotFoundError
-        status = getattr(cause, "status", None)
-        if isinstance(cause, (FileNotFoundError, NotADirectoryError)) or status == 404:
-            raise _NoSuchInput(f"{url}: no such file or folder; check its spelling") from error
-        if isinstance(cause, PermissionError) or status in (401, 403) or "Credentials" in type(cause).__name__:
-            raise _DeniedInput(f"{url}: permission denied; check its access rights or your credentials") from error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise InfrastructureError(f"{url}: the storage does not answer: {reason}") from error
-
-
-def _etag(info: Mapping[str, Any]) -> str | None:
-    """Whatever changes when the content does: the store's own tag, or modification time and size."""
-    tag = next(filter(None, map(info.get, ("ETag", "etag", "Content-MD5", "md5Hash"))), None)
-    changed = next(filter(None, map(info.get, ("mtime", "LastModified", "Last-Modified", "created"))), None)
-    changed = changed.timestamp() if isinstance(changed, datetime) else changed
-    return str(tag).strip('"') if tag else f"{changed}-{info.get('size')}" if changed else None

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
-import socket
-import tempfile
-import time
-from collections.abc import Generator, Mapping
+import re
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
+from . import staging, store
 from .errors import ClipmillError, InfrastructureError, OutputError
+from .remote import RemoteFile
+from .retry import ATTEMPTS, error_code, is_final, retry
 from .shards import canonical_url, open_storage, scheme_of
+
+T = TypeVar("T")
 
 OWN = "_clipmill"  # the folder of everything that is no part; readers of Parquet pass over such names
 _STAGING = f"{OWN}/staging"
-_ABANDONED = 24 * 3600  # seconds, after which another machine's unfinished file is taken for abandoned
+_PROBE = f"{OWN}/probe"
+_PART = re.compile(r"[^/]*-[0-9a-f]{8}\.parquet")  # as Shard.part_name makes them
+_BLOCK = 256 << 10  # bytes a request, of files that are looked into: a footer is smaller
 
 
 @dataclass(frozen=True)
 class Output:
-    """`url` is canonical. Cheap to send to workers."""
+    """`url` is canonical. Cheap to send to workers.
+
+    Raises OutputError where the user has to do something (the bucket, the folder, the rights), and InfrastructureError
+    when an object store keeps failing. A local disk's OSErrors go through.
+    """
 
     url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+    conditional: bool = False  # whether the store is known to spare what exists when told so
 
     @classmethod
     def at(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Output:
@@ -38,29 +48,35 @@ class Output:
     def is_local(self) -> bool:
         return scheme_of(self.url) == "file"
 
-    def prepare(self) -> None:
-        """Make the folder, see that it can be written to, and clear what crashed runs have left."""
+    def prepare(self) -> Output:
+        """See that files can be written, and clear what crashed runs have left. Returns this output for the workers,
+        who should not have to find out what the store can do."""
         try:
             if self.is_local:
                 self._local(_STAGING).mkdir(parents=True, exist_ok=True)
-                _clear(self._local(_STAGING))
-            probe = f"{OWN}/probe-{_host()}-{os.getpid()}"
-            self.write(probe, b"")
-            self.delete(probe)
+                staging.clear(self._local(_STAGING))
+            else:
+                staging.scratch()
+            self.write(_PROBE, b"")  # always by the same name: if we die here, the next run clears it
+            prepared = self if self.is_local else replace(self, conditional=self._ask_for_conditions())
+            self.delete(_PROBE)
         except ClipmillError:
             raise
         except Exception as error:
             raise OutputError(f"{self.url}: cannot be written to: {_reason(error)}") from error
+        return prepared
 
     def names(self, folder: str = "") -> set[str]:
         """The files directly in a folder of the output."""
         where = f"{self.url}/{folder}".rstrip("/")
-        try:
-            storage = self._storage()
+
+        def names(storage: fsspec.AbstractFileSystem) -> set[str]:
             storage.invalidate_cache()
-            return {
-                info["name"].rpartition("/")[2] for info in storage.ls(where, detail=True) if info["type"] == "file"
-            }
+            infos = storage.ls(where, detail=True)
+            return {info["name"].rpartition("/")[2] for info in infos if info["type"] == "file"} - {""}
+
+        try:
+            return self._call(names, "cannot be listed")
         except FileNotFoundError:
             return set()
         except NotADirectoryError as error:
@@ -73,47 +89,96 @@ class Output:
     def read(self, name: str) -> bytes | None:
         """A file's contents, or None where there is none."""
         try:
-            content: bytes = self._storage().cat_file(f"{self.url}/{name}")
-            return content
+            return self._call(lambda storage: cast(bytes, storage.cat_file(self._url(name))), "cannot be read")
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        with self.staged(name) as path:
-            path.write_bytes(content)
+        """One file at once, in place of what may be there."""
+        if self.is_local:
+            with self.staged(name) as path:
+                path.write_bytes(content)
+            return
+        try:
+            self._call(lambda storage: storage.pipe_file(self._url(name), content), "cannot be written to")
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._storage().rm_file(f"{self.url}/{name}")
+            self._call(lambda storage: storage.rm_file(self._url(name)), "cannot be deleted from")
 
     @contextmanager
-    def staged(self, name: str) -> Generator[Path, None, None]:
-        """A local path to write to; leaving the context commits it as `name`, leaving through an exception does not."""
-        if self.is_local:
-            folder = self._local(_STAGING)  # on the same file system, so that the commit is one rename
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{_host()}.{os.getpid()}.{time.monotonic_ns()}.{Path(name).name}"
-            try:
-                yield path
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-                target = self._local(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
-            finally:
-                path.unlink(missing_ok=True)
-            return
-        scratch = Path(tempfile.mkdtemp(prefix="clipmill-"))
-        try:
-            path = scratch / Path(name).name
-            yield path
-            self._storage().put_file(str(path), f"{self.url}/{name}")
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    def staged(self, name: str, replace: bool = False) -> Generator[Path, None, None]:
+        """A local path to write to; leaving the context commits it as `name`, leaving through an exception does not.
 
-    def open(self, name: str) -> Any:
+        A part that is there already may stay as it is: whoever committed it made it from the same shard in the same
+        way. With `replace` this one counts.
+        """
+        path = staging.unfinished(self._folder_to_stage_in(), name)
+        try:
+            yield path
+            if self.is_local:
+                self._move(path, name)
+            else:
+                self._put(path, name, create=self.conditional and not replace)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def open(self, name: str) -> BinaryIO:
         """A readable, seekable file."""
-        return self._storage().open(f"{self.url}/{name}", "rb")
+        if self.is_local:
+            return self._local(name).open("rb")
+        url = self._url(name)
+        size = self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
+        return cast(BinaryIO, io.BufferedReader(RemoteFile(self._storage(), url, size, _BLOCK), _BLOCK))
+
+    def _folder_to_stage_in(self) -> Path:
+        if not self.is_local:
+            return staging.scratch()
+        folder = self._local(_STAGING)  # on the same file system, so that the commit is one rename
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _move(self, path: Path, name: str) -> None:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        target = self._local(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def _put(self, path: Path, name: str, create: bool) -> None:
+        path.stat()  # a file that was never written is the caller's fault, and no missing bucket
+        try:
+            self._call(
+                lambda storage: store.put_file(storage, path, self._url(name), create=create),
+                "cannot be written to",
+                attempts=1,  # it tries again itself
+            )
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _ask_for_conditions(self) -> bool:
+        storage = self._storage()
+        store.abort_uploads(storage, self.url, lambda name: bool(_PART.fullmatch(name)) or name.startswith(f"{OWN}/"))
+        return store.honours_create(storage, self._url(_PROBE))
+
+    def _call(self, call: Callable[[fsspec.AbstractFileSystem], T], failed: str, attempts: int = ATTEMPTS) -> T:
+        """What a call of the storage returns. FileNotFoundError goes through: callers know what it means."""
+        storage = self._storage()
+        if self.is_local:
+            return call(storage)
+        try:
+            return retry(lambda: call(storage), attempts)
+        except (ClipmillError, FileNotFoundError, MemoryError, TypeError):
+            raise
+        except Exception as error:
+            if is_final(error):
+                raise OutputError(f"{self.url}: {failed}: {_reason(error)}") from error
+            raise InfrastructureError(f"{self.url}: {failed}: the storage keeps failing: {_reason(error)}") from error
+
+    def _no_bucket(self) -> OutputError:
+        return OutputError(f"{self.url}: cannot be written to: there is no {'/'.join(self.url.split('/')[:3])}")
 
     def _storage(self) -> fsspec.AbstractFileSystem:
         try:
@@ -121,17 +186,11 @@ class Output:
         except (ValueError, ImportError) as error:
             raise OutputError(f"{self.url}: {error}") from error
 
+    def _url(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
     def _local(self, name: str) -> Path:
         return Path(self.url) / name
-
-
-@contextmanager
-def infrastructure(what: str) -> Generator[None, None, None]:
-    """Failures of disks and stores, in our own words."""
-    try:
-        yield
-    except OSError as error:
-        raise InfrastructureError(f"{what}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -139,31 +198,7 @@ def _reason(error: Exception) -> str:
         return "there is a file where a folder should be"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _clear(staging: Path) -> None:
-    """Remove unfinished files whose writer is gone: of this machine's by asking for the process, of others' by age."""
-    for path in staging.iterdir():
-        host, _, rest = path.name.partition(".")
-        pid = rest.partition(".")[0]
-        with suppress(OSError):
-            if host == _host() and pid.isdecimal():
-                if not _is_alive(int(pid)):
-                    path.unlink()
-            elif time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # no signal is sent
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
-def _host() -> str:
-    return socket.gethostname().partition(".")[0]
+    if isinstance(error, PermissionError):  # as stores' clients raise it, often without a word
+        return "permission denied; check its access rights or your credentials"
+    told = error.__cause__ if error_code(error) and error.__cause__ else error
+    return " ".join(str(told).split()) or type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -81,9 +81,26 @@ def read_plan(output: Output) -> Fingerprint | None:
         raise OutputError(f"{output.url}/{PLAN}: not a plan of this version; choose another output folder") from error
 
 
-def freeze(output: Output, fingerprint: Fingerprint, shards: Sequence[Shard]) -> list[Shard]:
-    """Begin or continue a dataset; returns every shard ever planned for it. PlanMismatchError where the output was
-    begun with other settings."""
+@dataclass(frozen=True)
+class Plan:
+    """shards: every one ever planned for the output. changed: those of them whose file is another one now than the
+    one that was embedded."""
+
+    shards: list[Shard]
+    changed: list[Shard]
+
+
+def freeze(
+    output: Output,
+    fingerprint: Fingerprint,
+    shards: Sequence[Shard],
+    committed: Collection[str] = (),
+    refresh: bool = False,
+) -> Plan:
+    """Begin or continue a dataset. PlanMismatchError where the output was begun with other settings.
+
+    A shard keeps the identity it had when its part was committed, unless `refresh` says that it is embedded again.
+    """
     begun = read_plan(output)
     if begun and begun.digest != fingerprint.digest:
         said = "; ".join(fingerprint.differences(begun))
@@ -93,13 +110,22 @@ def freeze(output: Output, fingerprint: Fingerprint, shards: Sequence[Shard]) ->
     if begun is None and (strangers := output.parts()):
         raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
     planned = planned_shards(output) if begun else []
-    every = {shard.url: shard for shard in [*planned, *shards]}
+    every = {shard.url: shard for shard in planned}
+    changed = [s for s in shards if s.part_name in committed and s.url in every and _is_another(every[s.url], s)]
+    kept = set() if refresh else {shard.url for shard in changed}
+    every |= {shard.url: shard for shard in shards if shard.url not in kept}
     if list(every.values()) != planned:
         output.write(SHARDS, _pack(every.values()))
     if begun is None:
         plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
         output.write(PLAN, json.dumps(plan, indent=2).encode())
-    return list(every.values())
+    return Plan(list(every.values()), changed)
+
+
+def _is_another(old: Shard, new: Shard) -> bool:
+    """As far as both listings told."""
+    pairs = ((old.size, new.size), (old.etag, new.etag))
+    return any(a is not None and b is not None and a != b for a, b in pairs)
 
 
 def planned_shards(output: Output) -> list[Shard]:

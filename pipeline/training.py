@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..clipmodel import weights
 from ..clipmodel.config import CLIPConfig, variant
+from ..clipmodel.infer import mismatches
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import Preprocess
 from ..clipmodel.tokenizer import Tokenizer
@@ -77,18 +78,20 @@ def train(job: TrainJob, on_progress: Callable[[TrainProgress], None] = lambda _
     device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(CLIP(job.config), job.trainer, device)
     checkpoint = job.out.with_name(job.out.name + ".checkpoint")
-    _resume(trainer, checkpoint)
+    begin = _resume(trainer, checkpoint, rank, world)
     steps = job.trainer.steps
-    with ahead(_batches(job, trainer.step_number, rank, world), 4) as batches:
-        for batch in batches:
+    if len(job.shards) < world:
+        raise InputError(f"{len(job.shards)} shards are too few for {world} processes: give more, smaller ones")
+    with ahead(_batches(job, begin, rank, world), 4) as batches:
+        for batch, place in batches:
             loss = trainer.step(batch)
             on_progress(TrainProgress(trainer.step_number, steps, loss, trainer.step_number * job.batch_size * world))
-            if rank == 0 and trainer.step_number % job.checkpoint_every == 0 and trainer.step_number < steps:
-                _save_checkpoint(trainer, checkpoint)
+            if trainer.step_number % job.checkpoint_every == 0 and trainer.step_number < steps:
+                _save_checkpoint(trainer, checkpoint, place, rank, world)
             if trainer.step_number >= steps:
                 break
     if trainer.step_number < steps:
-        raise InputError(f"the shards hold too few pairs for a batch of {job.batch_size}: lower --batch-size")
+        raise InputError(f"the shards hold too few whole pairs for a batch of {job.batch_size}: lower --batch-size")
     if rank == 0:
         weights.save(trainer.clip.eval(), job.out, variant=job.name)
         checkpoint.unlink(missing_ok=True)
@@ -104,44 +107,66 @@ def _rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def _save_checkpoint(trainer: Trainer, path: Path) -> None:
-    partial = path.with_name(path.name + ".part")
-    torch.save(trainer.state_dict(), partial)
-    partial.replace(path)
+class _Place(NamedTuple):
+    """How far into its samples a rank is: their epoch, and how many of it are used up, damaged ones included."""
+
+    epoch: int = 0
+    samples: int = 0
 
 
-def _resume(trainer: Trainer, path: Path) -> None:
+def _save_checkpoint(trainer: Trainer, path: Path, place: _Place, rank: int, world: int) -> None:
+    places = [torch.tensor(place, device=trainer.device)] * world
+    if world > 1:
+        places = [torch.empty_like(places[0]) for _ in range(world)]
+        torch.distributed.all_gather(places, torch.tensor(place, device=trainer.device))
+    if rank == 0:
+        partial = path.with_name(path.name + ".part")
+        torch.save({**trainer.state_dict(), "places": [each.tolist() for each in places]}, partial)
+        partial.replace(path)
+
+
+def _resume(trainer: Trainer, path: Path, rank: int, world: int) -> _Place:
+    """Where to go on. OutputError for a file that no run like this one can have left."""
     if not path.exists():
-        return
+        return _Place()
     try:
-        trainer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        step, places, tensors = state["step"], state["places"], state["model"]
     except Exception as error:  # whatever torch makes of a broken or foreign file
-        raise OutputError(f"cannot resume from {path}: {error}; delete it to start over") from error
+        raise OutputError(f"{path}: not a checkpoint, or a broken one; delete it to start over") from error
+    if other := next(mismatches(tensors, trainer.clip.config), None):
+        raise OutputError(f"{path}: a checkpoint of another model ({other}); delete it to start over")
+    if step >= trainer.config.steps:
+        raise OutputError(f"{path}: is at step {step:,} already; ask for more steps, or delete it to start over")
+    if len(places) != world:
+        raise OutputError(f"{path}: from a run of {len(places)} processes, not {world}; delete it to start over")
+    trainer.load_state_dict(state)
+    return _Place(*places[rank])
 
 
-def _batches(job: TrainJob, done_steps: int, rank: int, world: int) -> Iterator[TrainBatch]:
-    """Whole batches, epoch after epoch, in an order that the seed fixes; the first `done_steps` are skipped
-    without being decoded."""
+def _batches(job: TrainJob, begin: _Place, rank: int, world: int) -> Iterator[tuple[TrainBatch, _Place]]:
+    """Whole batches from `begin` on, epoch after epoch, in an order that the seed fixes; with each, the place after
+    it. Samples before `begin` are read but not decoded."""
     decoder = Decoder(Preprocess(job.config.vision.image_size, job.config.preprocess), _tokenizer(job.config))
-    skip = done_steps * job.batch_size
+    epoch, used = begin
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-        epoch = 0
         while True:
-            held: list[Decoded] = []
-            found = 0
+            held: list[tuple[int, Decoded]] = []
+            read = made = 0
             for chunk in _shuffled(job, epoch, rank, world):
-                found += len(chunk)
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                chunk, skip = chunk[skip:], 0
-                held += [d for d in decoder.decode_batch(chunk, pool) if d.pixels is not None and d.tokens is not None]
+                first = max(read, min(used, read + len(chunk)))
+                decoded = decoder.decode_batch(chunk[first - read :], pool)
+                held += [
+                    (n, d) for n, d in enumerate(decoded, first + 1) if d.pixels is not None and d.tokens is not None
+                ]
+                read += len(chunk)
                 while len(held) >= job.batch_size:
-                    yield collate(held[: job.batch_size])
-                    held = held[job.batch_size :]
-            if found < job.batch_size:
+                    batch, held = held[: job.batch_size], held[job.batch_size :]
+                    yield collate([row for _, row in batch]), _Place(epoch, batch[-1][0])
+                    made += 1
+            if not made and not used:
                 return
-            epoch += 1
+            epoch, used = epoch + 1, 0
 
 
 def _shuffled(job: TrainJob, epoch: int, rank: int, world: int) -> Iterator[list[Any]]:

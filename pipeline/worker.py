@@ -42,6 +42,7 @@ class ClipWorkerSettings:
     device: str
     images: bool = True
     texts: bool = True
+    replace: bool = False  # parts that are there already
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self) -> ClipWorker:
@@ -62,6 +63,7 @@ class ClipWorker:
             layout=settings.layout,
             provenance=settings.provenance,
             images_a_batch=settings.batch_size,
+            replace=settings.replace,
             storage_options=settings.storage_options,
         )
 

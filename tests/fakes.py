@@ -225,6 +225,8 @@ class FakeWorker:
         on_rows(3, 1)
         if kind == "slow":
             time.sleep(1.0)
+        if kind == "hung" and number == 1:
+            time.sleep(600)
         if kind == "bad":
             raise ShardError(f"{shard.url}: not a tar")
         if kind == "wrong":

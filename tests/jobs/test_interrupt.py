@@ -135,7 +135,7 @@ def test_ctrl_c_says_how_to_go_on_and_running_again_completes(shards: Path, tmp_
         assert said == ""
         assert "Traceback" not in complained
         last = complained.strip().splitlines()[-1]
-        assert last == "clipmill: stopped; what is committed stays, run the same command again to go on"
+        assert last.startswith("clipmill: stopped") and "run the same command" in last and last.endswith("to go on")
         assert until(lambda: not run.alive(), 20), run.alive()
     check_stopped(out)
     finish(shards, out)

@@ -44,7 +44,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No cluster: shards are embedded in this process, by the workers that Ray would have. Returns what was done."""
     did: list[str] = []
 
-    def run_shards(shards: Iterable[Shard], factory: WorkerFactory, _: Placement) -> Iterator[Event]:
+    def run_shards(shards: Iterable[Shard], factory: WorkerFactory, *_: object) -> Iterator[Event]:
         worker = factory()
         yield WorkersStarted(1)
         for shard in shards:

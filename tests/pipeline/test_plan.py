@@ -79,7 +79,7 @@ def test_nothing_begun_is_no_plan(output: Output) -> None:
 
 
 def test_a_plan_is_read_as_it_was_frozen(output: Output) -> None:
-    assert freeze(output, PRINT, SHARDS_OF) == SHARDS_OF
+    assert freeze(output, PRINT, SHARDS_OF).shards == SHARDS_OF
     assert read_plan(output) == PRINT and planned_shards(output) == SHARDS_OF
     plan = json.loads(output.read(PLAN) or b"")
     assert plan["fingerprint"] == PRINT.digest and plan["settings"]["precision"] == "fp32"
@@ -88,7 +88,7 @@ def test_a_plan_is_read_as_it_was_frozen(output: Output) -> None:
 def test_the_same_again_changes_nothing(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     freeze(output, PRINT, SHARDS_OF)
     monkeypatch.setattr(Output, "write", None)
-    assert freeze(output, replace(PRINT, weights="another name"), SHARDS_OF) == SHARDS_OF
+    assert freeze(output, replace(PRINT, weights="another name"), SHARDS_OF).shards == SHARDS_OF
 
 
 def test_other_settings_are_refused_with_the_difference(output: Output) -> None:
@@ -104,18 +104,18 @@ def test_other_settings_are_refused_with_the_difference(output: Output) -> None:
 def test_new_shards_are_added_behind_those_planned(output: Output) -> None:
     freeze(output, PRINT, SHARDS_OF)
     new = Shard("/data/aa.tar", 5, "tag")
-    assert freeze(output, PRINT, [new, SHARDS_OF[1]]) == [*SHARDS_OF, new]
+    assert freeze(output, PRINT, [new, SHARDS_OF[1]]).shards == [*SHARDS_OF, new]
     assert planned_shards(output) == [*SHARDS_OF, new]
 
 
 def test_shards_that_are_not_asked_for_stay_planned(output: Output) -> None:
     freeze(output, PRINT, SHARDS_OF)
-    assert freeze(output, PRINT, SHARDS_OF[2:]) == SHARDS_OF
+    assert freeze(output, PRINT, SHARDS_OF[2:]).shards == SHARDS_OF
 
 
 def test_a_plan_of_ten_thousand_shards_keeps_its_order(output: Output) -> None:
     many = [Shard(f"s3://bucket/{i * 7 % 10_000:05d}.tar", i) for i in range(10_000)]
-    assert freeze(output, PRINT, many) == many == planned_shards(output)
+    assert freeze(output, PRINT, many).shards == many == planned_shards(output)
 
 
 def test_parts_without_a_plan_are_somebody_elses(output: Output) -> None:
@@ -128,7 +128,7 @@ def test_parts_without_a_plan_are_somebody_elses(output: Output) -> None:
 def test_a_run_that_ended_before_its_plan_was_whole_can_be_begun_again(output: Output) -> None:
     freeze(output, PRINT, SHARDS_OF)
     output.delete(PLAN)
-    assert freeze(output, replace(PRINT, precision="bf16"), SHARDS_OF[:1]) == SHARDS_OF[:1]
+    assert freeze(output, replace(PRINT, precision="bf16"), SHARDS_OF[:1]).shards == SHARDS_OF[:1]
     assert planned_shards(output) == SHARDS_OF[:1]
 
 

@@ -20,9 +20,9 @@ from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
+from clipmill.pipeline.events import Planned
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.parquet import Column
-from clipmill.pipeline.run import Planned
 from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, status
 from fakes import Drawn, Ran, clip_mill, files, parts
@@ -65,7 +65,7 @@ def test_a_run_leaves_its_account(ran: Ran, drawn: Drawn) -> None:
 
 def test_events_tell_of_the_plan_the_workers_and_each_shard(ran: Ran, drawn: Drawn) -> None:
     events = ran.events
-    assert events[0] == Planned(3, 0, "tiny (sharp.safetensors)", "fp32")
+    assert events[0] == Planned(3, 0, "tiny (sharp.safetensors)", "fp32", 3)
     assert events[1] == WorkersStarted(2)
     assert {event.shard.url for event in events if isinstance(event, ShardDone)} == {s.url for s in drawn.shards}
 

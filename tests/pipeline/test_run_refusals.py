@@ -20,6 +20,7 @@ from clipmill.pipeline.errors import (
 )
 from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS
+from clipmill.pipeline.tally import Tally
 from fakes import Drawn, parts
 
 # --- requests and inputs that are wrong ------------------------------------------------------------------------------
@@ -76,11 +77,11 @@ def test_too_many_failed_samples_fail_the_run_and_stay_embedded(job: EmbedJob, n
 
 
 def test_a_run_that_only_fails_is_stopped_early(base: EmbedJob) -> None:
-    run = module._Run(replace(base, max_failed_samples=0.5), lambda _: None)
+    run = Tally(replace(base, max_failed_samples=0.5))
     run.see(Rows(0, 900))  # too few to say
     with pytest.raises(TooManyFailuresError, match=r"1,001 of 1,001 samples failed"):
         run.see(Rows(0, 101))
-    run = module._Run(replace(base, max_failed_samples=0.5), lambda _: None)
+    run = Tally(replace(base, max_failed_samples=0.5))
     for _ in range(10):
         run.see(Rows(500, 500))
 

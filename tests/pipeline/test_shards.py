@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Sample, Shard
@@ -116,6 +117,23 @@ def test_an_extension_that_comes_back_begins_the_next_sample(read: Reader) -> No
     ]
 
 
+def test_members_that_are_not_adjacent_make_a_sample_each(read: Reader) -> None:
+    samples = read([("1.jpg", b"a"), ("2.jpg", b"b"), ("1.txt", b"c"), ("2.txt", b"d"), ("2.json", b"{}")])
+    assert [(s.row, s.key, s.image, s.caption) for s in samples] == [
+        (0, "1", b"a", None),
+        (1, "2", b"b", None),
+        (2, "1", None, b"c"),
+        (3, "2", None, b"d"),
+    ]
+
+
+def test_a_tar_of_texts_alone(read: Reader) -> None:
+    samples = read([(f"{folder}/{i}.txt", f"{folder}{i}".encode()) for folder in "ab" for i in range(3)])
+    assert [(s.key, s.image, s.caption) for s in samples] == [
+        (f"{folder}/{i}", None, f"{folder}{i}".encode()) for folder in "ab" for i in range(3)
+    ]
+
+
 def test_the_first_of_several_images_counts(read: Reader) -> None:
     (sample,) = read([("1.png", b"first"), ("1.jpg", b"second"), ("1.txt", b"t")])
     assert (sample.image, sample.image_offset) == (b"first", 512)
@@ -160,6 +178,16 @@ def test_compressed_tars_have_no_offsets(read: Reader) -> None:
     assert read(gzip.compress(pack(content)), "x.tgz") == expected
     assert read(gzip.compress(pack(content)), "x.tar") == expected  # by content
     assert read(pack(content), "y.tar.gz")[0].image_offset == 512
+
+
+def test_a_compressed_tar_that_breaks_off_ends_with_a_failed_row(read: Reader) -> None:
+    whole = pack([(f"{i}.jpg", np.random.default_rng(i).bytes(3000)) for i in range(50)])
+    packed = gzip.compress(whole)
+    for data in (packed[: len(packed) // 2], packed[: len(packed) // 2] + bytes(99) + packed[len(packed) // 2 + 99 :]):
+        for samples in (read(data, "x.tar.gz"), in_memory(data)):
+            assert 10 < len(samples) < 50
+            assert [s.error for s in samples[:-1]] == [None] * (len(samples) - 1)
+            assert (samples[-1].error or "").startswith("read: truncated tar (")
 
 
 def test_a_broken_sample_is_the_one_failed_row(read: Reader) -> None:

@@ -1,0 +1,91 @@
+"""Samples out of a WebDataset tar, as a stream: one sample in memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+from .errors import ShardError
+from .grouping import Group, utf8
+from .records import Sample, Shard
+from .remote import RemoteFile
+from .storage import is_web, open_storage, opening, scheme_of
+from .tario import NotATar, TarDamage, members
+
+_READ_AHEAD = 8 << 20  # bytes a request to a web server
+_BUFFER = 1 << 20
+
+
+def read_tar(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterator[Sample]:
+    """See `shards.read_samples`."""
+    with _open(shard, storage_options) as file:
+        with opening(shard.url):  # of remote files, only the first read tells whether they are there
+            magic = file.peek(2)[:2]
+        if not magic:
+            raise ShardError(f"{shard.url}: empty file")
+        # by content, not by name: web servers like to unpack .gz files on the way
+        compressed = magic == b"\x1f\x8b"
+        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file) if compressed else file)
+        try:
+            yield from _samples(stream, seekable=not compressed)
+        except NotATar as error:
+            raise ShardError(f"{shard.url}: not a tar: {error}") from error
+
+
+def _open(shard: Shard, storage_options: Mapping[str, Any] | None) -> io.BufferedReader:
+    """Buffered, since small reads are cheap there, and dear in fsspec's Python."""
+    url = shard.url
+    with opening(url):
+        storage = open_storage(url, storage_options)
+        if scheme_of(url) == "file":
+            return io.BufferedReader(io.FileIO(storage._strip_protocol(url)), _BUFFER)
+        size = None if is_web(url) else shard.size
+        if size is None and not is_web(url):
+            info = storage.info(url)
+            if info["type"] == "directory":
+                raise IsADirectoryError
+            size = info.get("size")
+        if size is not None:
+            return io.BufferedReader(RemoteFile(storage, url, size), _BUFFER)
+        return io.BufferedReader(storage.open(url, "rb", block_size=_READ_AHEAD, cache_type="readahead"), _BUFFER)
+
+
+def _samples(stream: BinaryIO, seekable: bool) -> Iterator[Sample]:
+    """Groups adjacent members of one key; an extension that comes back begins the next sample of that key."""
+    row = 0
+    group: Group | None = None
+    try:
+        for member in members(stream):
+            if (named := _split(member.name)) is None:
+                continue
+            if group is not None and not group.takes(*named):
+                if group.is_sample():
+                    yield group.sample(row)
+                    row += 1
+                group = None
+            group = group or Group(named[0])
+            group.add(named[1], member.data, member.offset if seekable else None)
+    except TarDamage as damage:
+        broken = _split(damage.name or "")
+        # a break inside one of its own members takes the sample along; it is the failed row then
+        if group is not None and group.is_sample() and not (broken and group.takes(*broken)):
+            yield group.sample(row)
+            row += 1
+        yield Sample(row, broken[0] if broken else "", error=f"read: truncated tar ({damage.reason})")
+        return
+    if group is not None and group.is_sample():
+        yield group.sample(row)
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    """A member's name -> key, lower-cased extension (WebDataset: from the first dot of the last path component on).
+
+    None for what is no part of a sample: no extension, hidden files, and what macOS adds to archives.
+    """
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    stem, dot, extension = base.partition(".")
+    if not stem or not dot or "__MACOSX" in folder.split("/"):
+        return None
+    return utf8(folder + slash + stem), extension.lower()

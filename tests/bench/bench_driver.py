@@ -1,0 +1,73 @@
+"""What the driver costs: shards a second over fake workers, its memory, and the planning of a resume.
+
+python tests/bench/bench_driver.py [SHARDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import ray
+from clipmill.pipeline.cluster import connected, run_shards
+from clipmill.pipeline.embed_shard import OnRows
+from clipmill.pipeline.events import ShardDone
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.placement import Placement
+from clipmill.pipeline.plan import Fingerprint, freeze
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.summary import ledger, write_manifest
+
+PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")
+
+
+@dataclass(frozen=True)
+class FakeWorkers:
+    """Commits an empty part for each shard, and does nothing else."""
+
+    folder: Path
+
+    def __call__(self) -> FakeWorkers:
+        return self
+
+    def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
+        (self.folder / shard.part_name).touch()
+        on_rows(10, 0)
+        return ShardStats(shard.url, 10, 10, part_bytes=1)
+
+
+def main(count: int = 100_000) -> None:
+    shards = [Shard(f"/data/{i:07d}.tar", 1000, str(i)) for i in range(count)]
+    me = psutil.Process()
+    with tempfile.TemporaryDirectory() as folder, connected("local"):
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        output = Output.at(folder)
+        output.prepare()
+        freeze(output, PRINT, shards)
+        stats, memory, began = [], [], time.monotonic()
+        for event in run_shards(shards, FakeWorkers(Path(folder)), Placement(2, 1, 0.0)):
+            if isinstance(event, ShardDone):
+                stats.append(event.stats)
+                if len(stats) % (count // 10) == 0:
+                    memory.append(me.memory_info().rss >> 20)
+        seconds = time.monotonic() - began
+        write_manifest(output, stats)
+        began = time.monotonic()
+        committed = output.parts()
+        planned = freeze(output, PRINT, shards, committed).shards
+        todo = [shard for shard in planned if shard.part_name not in committed]
+        rows = sum(each.rows for each in ledger(output, planned, []))
+        resume = time.monotonic() - began
+    print(f"driver: {count:,} shards, {count / seconds:,.0f} a second over 2 fake workers, start-up included")
+    print(f"driver: memory {memory[0]} MiB after a tenth of them, {memory[-1]} MiB at the end")
+    print(f"driver: planning a resume takes {resume:.1f} s ({len(todo)} to do, {rows:,} rows accounted for)")
+    if rows != 10 * count or todo:
+        sys.exit("driver: the books do not balance")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:2]))
