@@ -16,7 +16,7 @@ import fsspec
 from . import staging, store
 from .errors import ClipmillError, InfrastructureError, OutputError
 from .remote import RemoteFile
-from .retry import ATTEMPTS, error_code, is_final, retry
+from .retry import ATTEMPTS, already_exists, error_code, is_final, retry
 from .shards import canonical_url, open_storage, scheme_of
 
 T = TypeVar("T")
@@ -104,6 +104,31 @@ class Output:
         except FileNotFoundError as error:
             raise self._no_bucket() from error
 
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one of that name; whether this call may have done so. After False, read it: it
+        may still be this call's, where an answer got lost. Of several at once one wins, where the store can tell."""
+
+        def put(storage: fsspec.AbstractFileSystem) -> bool:
+            try:
+                storage.pipe_file(self._url(name), content, mode="create")
+            except Exception as error:
+                if already_exists(error):
+                    return False
+                raise
+            return True
+
+        if self.is_local:
+            return self._link(name, content)
+        if not self.conditional and self.read(name) is not None:
+            return False
+        if not self.conditional:
+            self.write(name, content)
+            return True
+        try:
+            return self._call(put, "cannot be written to")
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self._call(lambda storage: storage.rm_file(self._url(name)), "cannot be deleted from")
@@ -139,6 +164,22 @@ class Output:
         folder = self._local(_STAGING)  # on the same file system, so that the commit is one rename
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _link(self, name: str, content: bytes) -> bool:
+        path = staging.unfinished(self._folder_to_stage_in(), name)
+        try:
+            path.write_bytes(content)
+            self._local(name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, self._local(name))
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if self._local(name).exists():
+                return False
+            self._move(path, name)
+        finally:
+            path.unlink(missing_ok=True)
+        return True
 
     def _move(self, path: Path, name: str) -> None:
         with path.open("rb") as file:

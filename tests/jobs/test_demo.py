@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from clipmill.jobs import demo
 from clipmill.jobs.demo import KEEP, QUERIES, example_query
 from console import Ran, started
 
@@ -104,12 +106,20 @@ def after_section(number: int, ran: Ran) -> str:
     return ran.out[ran.out.index(f"\n{number}. ") :]
 
 
-def test_a_demo_that_was_stopped_while_drawing_begins_again(tmp_path: Path) -> None:
+def test_a_demo_that_was_stopped_while_drawing_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drawn(Exception): ...
+
+    def embed(*_: object, **__: object) -> None:
+        raise Drawn
+
     (tmp_path / "shards.unfinished").mkdir()
     (tmp_path / "shards.unfinished" / "00000.tar").write_bytes(b"half of a")
-    ran = started("demo", "--out", tmp_path, "--pairs", 200)
-    assert ran.code == 0, ran.err
+    monkeypatch.setattr(demo, "embed", embed)
+    with pytest.raises(Drawn):
+        demo.run_demo(tmp_path, 200)
     assert not (tmp_path / "shards.unfinished").exists()
+    assert all(tarfile.is_tarfile(tar) for tar in (tmp_path / "shards").glob("*.tar"))
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 8
 
 
 def test_another_demo_does_not_mix_with_this_one(first: Ran, folder: Path) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import s3
 from clipmill.pipeline.errors import OutputError
 from clipmill.pipeline.output import OWN, Output
 from fsspec.implementations.memory import MemoryFileSystem
@@ -83,6 +85,31 @@ def test_what_is_not_there_is_none(output: Output) -> None:
         assert output.names() == output.parts() == output.names("_clipmill") == set()
         output.delete("a.parquet")
         output.prepare()
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_of_several_who_begin_a_file_one_wins(output: Output, prepared: bool) -> None:
+    output = output.prepare() if prepared else output
+    assert output.write_new("_clipmill/plan.json", b"first")
+    assert not output.write_new("_clipmill/plan.json", b"second")
+    assert output.read("_clipmill/plan.json") == b"first" and output.names("_clipmill") == {"plan.json"}
+    if output.is_local or output.conditional:
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(lambda i: output.write_new("race", str(i).encode()), range(8)))
+        if output.url.startswith("memory:") or (output.url.startswith("s3:") and s3.kind() == "moto"):
+            assert any(won)  # these look first and then write
+        else:
+            assert won.count(True) == 1 and output.read("race") == str(won.index(True)).encode()
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    output = Output.at(str(tmp_path))
+    assert output.write_new("a", b"first") and not output.write_new("a", b"second")
+    assert output.read("a") == b"first" and staged(tmp_path) == []
 
 
 def test_parts_are_told_from_everything_else(output: Output) -> None:

@@ -93,7 +93,7 @@ def test_a_short_training_finds_captions_of_scenes_it_never_saw_ten_times_as_oft
     for way in ("text_to_image", "image_to_text"):
         for k in (1, 10):
             assert found.recall[f"{way}@{k}"] > 10 * k / found.pairs, found
-    assert found.zero_shot > 5 / found.classes
+    assert found.zero_shot > 3 / found.classes
 
 
 def test_progress_counts_steps_and_pairs_and_the_weights_load(drawn: Drawn, tmp_path: Path) -> None:

@@ -66,12 +66,6 @@ def job_in(bucket: Bucket, net: Proxy, drawn: Drawn, weights: Path) -> EmbedJob:
 
 
 @pytest.fixture
-def net(bucket: Bucket) -> Iterator[Proxy]:
-    with proxy(bucket.server.endpoint) as running:
-        yield running
-
-
-@pytest.fixture
 def job(cluster: None, bucket: Bucket, net: Proxy, drawn: Drawn, sharp_weights: Path) -> EmbedJob:
     return job_in(bucket, net, drawn, sharp_weights)
 
