@@ -17,6 +17,7 @@ from .output import Output
 from .parquet import PartLayout, PartWriter, verify
 from .records import Decoded, Sample, Shard, ShardStats, Vector
 from .shards import read_samples
+from .together import Decoders
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Mill:
     """What a worker holds for all its shards."""
 
     encoder: Encoder
-    decoder: Decoder
+    decoder: Decoder | Decoders
     pool: Executor  # decodes images; threads
     layout: PartLayout
     provenance: Mapping[str, str]  # goes into every part's footer

@@ -27,7 +27,8 @@ _TEXTS_AN_IMAGE = 4  # captions a batch, for each image a batch: a caption costs
 class Encoder(Protocol):
     """What embedding a shard asks of a model. `tests/fakes.py` has the other implementation."""
 
-    dim: int
+    @property
+    def dim(self) -> int: ...
 
     def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
         """uint8 images [size, size, 3] and token ids [length] -> float32 [images, dim] and [texts, dim], both

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from .encode import Precision
 from .errors import UserError
 from .parquet import Column, EmbeddingType
+from .together import NamedModel, named_models
 
 DEFAULT_COLUMNS = (Column("uid"), Column("url"), Column("caption"))
 
@@ -19,7 +20,7 @@ class EmbedJob:
 
     inputs: Sequence[str]
     out: str
-    model: str  # NAME, NAME=WEIGHTS or a path, as `clipmodel.load` takes it
+    model: str | Sequence[str]  # [ALIAS=]NAME, NAME=WEIGHTS or a path; several, each with an alias, in one pass
     columns: tuple[Column, ...] = DEFAULT_COLUMNS
     precision: Literal["auto"] | Precision = "auto"
     embedding_type: EmbeddingType = "float16"
@@ -37,6 +38,10 @@ class EmbedJob:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def models(self) -> tuple[NamedModel, ...]:
+        return named_models([self.model] if isinstance(self.model, str) else self.model)
+
+    @property
     def embeds(self) -> list[str]:
         return [side for side, wanted in (("images", self.images), ("texts", self.texts)) if wanted]
 
@@ -45,6 +50,7 @@ class EmbedJob:
         for name, value in (("--batch-size", self.batch_size), ("--workers", self.workers)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: must be at least 1")
+        _ = self.models  # which says what is wrong with them
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
         if not 0 <= self.max_failed_samples <= 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,27 +105,32 @@ class PartLayout:
     """What a part's columns are; the same for all parts of a dataset."""
 
     columns: tuple[Column, ...]
-    dim: int
+    dim: int  # of all models together
     context_length: int
     embedding_type: EmbeddingType = "float16"
+    models: tuple[tuple[str, int], ...] = ()  # aliases and their dims, where columns are prefixed
 
     @property
     def schema(self) -> pa.Schema:
-        vector = pa.list_(_EMBEDDINGS[self.embedding_type][0], self.dim)
         chosen = [pa.field(column.name, _TYPES[column.type]) for column in self.columns]
-        values = [
-            pa.field("image_embedding", vector),
-            pa.field("text_embedding", vector),
-            pa.field("similarity", pa.float32()),
-            pa.field("error", pa.string()),
-        ]
-        return pa.schema([*_BEFORE, *chosen, *_AFTER, *values])
+        values = []
+        for prefix, where in self._places():
+            vector = pa.list_(_EMBEDDINGS[self.embedding_type][0], where.stop - where.start)
+            values += [pa.field(f"{prefix}image_embedding", vector), pa.field(f"{prefix}text_embedding", vector)]
+            values.append(pa.field(f"{prefix}similarity", pa.float32()))
+        return pa.schema([*_BEFORE, *chosen, *_AFTER, *values, pa.field("error", pa.string())])
+
+    def _places(self) -> Iterator[tuple[str, slice]]:
+        """Each model's prefix, and where its part of a vector is."""
+        start = 0
+        for alias, dim in self.models or (("", self.dim),):
+            yield f"{alias}_" if alias else "", slice(start, start + dim)
+            start += dim
 
     def table(
         self, shard: Shard, rows: Sequence[Decoded], images: Sequence[Vector | None], texts: Sequence[Vector | None]
     ) -> pa.Table:
         """Rows in the order given; images and texts: float32 [dim], L2-normalised, None where there is none."""
-        scores = [similarity(image, text) for image, text in zip(images, texts, strict=True)]
         truncated = [n > self.context_length if (n := row.caption_tokens) is not None else None for row in rows]
         arrays = {
             **{column.name: [column.value_of(row) for row in rows] for column in self.columns},
@@ -139,11 +144,13 @@ class PartLayout:
             "sha256": [row.sha256 for row in rows],
             "caption_tokens": [row.caption_tokens for row in rows],
             "caption_truncated": truncated,
-            "image_embedding": self._vectors(images),
-            "text_embedding": self._vectors(texts),
-            "similarity": scores,
             "error": [row.error for row in rows],
         }
+        for prefix, where in self._places():
+            ours, theirs = ([v if v is None else v[where] for v in vectors] for vectors in (images, texts))
+            arrays[f"{prefix}image_embedding"] = self._vectors(ours, where.stop - where.start)
+            arrays[f"{prefix}text_embedding"] = self._vectors(theirs, where.stop - where.start)
+            arrays[f"{prefix}similarity"] = [similarity(a, b) for a, b in zip(ours, theirs, strict=True)]
         return pa.table(
             [
                 values if isinstance(values := arrays[field.name], pa.Array) else pa.array(values, field.type)
@@ -152,13 +159,13 @@ class PartLayout:
             schema=self.schema,
         )
 
-    def _vectors(self, vectors: Sequence[Vector | None]) -> pa.Array:
-        values = np.zeros((len(vectors), self.dim), dtype=_EMBEDDINGS[self.embedding_type][1])
+    def _vectors(self, vectors: Sequence[Vector | None], dim: int) -> pa.Array:
+        values = np.zeros((len(vectors), dim), dtype=_EMBEDDINGS[self.embedding_type][1])
         for place, vector in enumerate(vectors):
             if vector is not None:
                 values[place] = vector
         missing = pa.array([vector is None for vector in vectors], pa.bool_())
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.dim, mask=missing)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim, mask=missing)
 
 
 class PartWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -40,17 +40,22 @@ class Fingerprint:
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
-    def of(cls, card: ModelCard, precision: Precision, layout: PartLayout, embeds: Sequence[str]) -> Fingerprint:
-        config = card.config
-        size, how = config.vision.image_size, config.preprocess
+    def of(
+        cls, cards: Mapping[str, ModelCard], precision: Precision, layout: PartLayout, embeds: Sequence[str]
+    ) -> Fingerprint:
+        """cards: by alias, which is empty for the only model of a run."""
+
+        def each(words: Callable[[ModelCard], str]) -> str:
+            return "; ".join(f"{alias}: {words(card)}" if alias else words(card) for alias, card in cards.items())
+
         return cls(
-            model=card.variant,
-            weights=card.weights,
-            weights_sha256=card.weights_sha256,
-            preprocessing=f"{size} px, {how.resize}, bicubic, mean {list(how.mean)}, std {list(how.std)}",
+            model=each(lambda card: card.variant),
+            weights=each(lambda card: card.weights),
+            weights_sha256=each(lambda card: card.weights_sha256),
+            preprocessing=each(_preprocessing),
             precision=precision,
             embedding_type=layout.embedding_type,
-            text=f"first {layout.context_length} tokens of a vocabulary of {config.text.vocab_size}",
+            text=each(_text),
             columns=", ".join(f"{column.name}:{column.type}" for column in layout.columns),
             embeds=" and ".join(embeds),
         )
@@ -68,6 +73,16 @@ class Fingerprint:
         if "model" in names:  # another model's preprocessing and text are other by nature
             names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
         return [f"{name.replace('_', ' ')} is {mine[name]}, not {theirs[name]}" for name in names]
+
+
+def _preprocessing(card: ModelCard) -> str:
+    size, how = card.config.vision.image_size, card.config.preprocess
+    return f"{size} px, {how.resize}, bicubic, mean {list(how.mean)}, std {list(how.std)}"
+
+
+def _text(card: ModelCard) -> str:
+    text = card.config.text
+    return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
 
 
 def read_plan(output: Output) -> Fingerprint | None:

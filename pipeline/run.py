@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from ..clipmodel import weights
@@ -50,31 +50,31 @@ def embed(
     output = Output.at(job.out, job.storage_options)
     if not output.parts():
         look_into(shards, job.storage_options)
-    model = weights.resolve(job.model, progress=on_download)
-    card = weights.read(model).card  # here too, so that a broken file is told before any worker starts
+    models = {each.alias: weights.resolve(each.spec, progress=on_download) for each in job.models}
+    # read here too, so that a broken file is told before any worker starts
+    cards = {alias: weights.read(model).card for alias, model in models.items()}
     output.prepare()
-    layout = PartLayout(job.columns, card.config.embed_dim, card.config.text.context_length, job.embedding_type)
+    layout = _layout(job, cards)
 
     begun = read_plan(output)
     with ExitStack() as stack:
         if begun is None and job.precision == "auto":
             stack.enter_context(connected(job.address))  # who has GPUs decides the precision
         precision = _precision(job, begun)
-        fingerprint = Fingerprint.of(card, precision, layout, job.embeds)
+        fingerprint = Fingerprint.of(cards, precision, layout, job.embeds)
         committed = output.parts()
         plan = freeze(output, fingerprint, shards, committed, job.refresh)
         todo = _todo(job, shards, plan, output, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
         tally = Tally(job)
-        told = Planned(
-            len(plan.shards), done, f"{card.variant} ({card.weights})", precision, len(todo), len(plan.changed)
-        )
-        on_event(told)
+        named = ", ".join(f"{card.variant} ({card.weights})" for card in cards.values())
+        on_event(Planned(len(plan.shards), done, named, precision, len(todo), len(plan.changed)))
         if todo:
             output.delete(SUCCESS)
             stack.enter_context(connected(job.address))
             placement = place(job.workers, job.gpus_per_worker, len(todo))
-            settings = _settings(job, model, precision, layout, card, fingerprint, output, placement)
+            frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
+            settings = _settings(job, frozen, output, placement)
             for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
                 tally.see(event)
                 on_event(event)
@@ -108,27 +108,40 @@ def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
     return "bf16" if job.gpus_per_worker != 0 and gpus() else "fp32"
 
 
-def _settings(
-    job: EmbedJob,
-    model: Resolved,
-    precision: Precision,
-    layout: PartLayout,
-    card: ModelCard,
-    fingerprint: Fingerprint,
-    output: Output,
-    placement: Placement,
-) -> ClipWorkerSettings:
+def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:
+    dims = tuple((alias, card.config.embed_dim) for alias, card in cards.items())
+    context = next(iter(cards.values())).config.text.context_length
+    return PartLayout(job.columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What all parts of the dataset have in common."""
+
+    models: tuple[Resolved, ...]
+    cards: Mapping[str, ModelCard]
+    precision: Precision
+    layout: PartLayout
+    fingerprint: Fingerprint
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        cards = {alias: {**asdict(card), "precision": self.precision} for alias, card in self.cards.items()}
+        return {
+            "clipmill.version": metadata.version("clipmill"),
+            "clipmill.fingerprint": self.fingerprint.digest,
+            "clipmill.model_card": json.dumps(cards.get("", cards)),
+        }
+
+
+def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placement) -> ClipWorkerSettings:
     on_gpu = placement.gpus > 0
     return ClipWorkerSettings(
-        model=model,
-        precision=precision,
+        models=frozen.models,
+        precision=frozen.precision,
         batch_size=job.batch_size or (256 if on_gpu else 32),
-        layout=layout,
-        provenance={
-            "clipmill.version": metadata.version("clipmill"),
-            "clipmill.fingerprint": fingerprint.digest,
-            "clipmill.model_card": json.dumps({**asdict(card), "precision": precision}),
-        },
+        layout=frozen.layout,
+        provenance=frozen.provenance,
         output=output,
         threads=max(1, int(placement.cpus)),
         device="cuda" if on_gpu else "cpu",

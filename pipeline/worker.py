@@ -13,10 +13,11 @@ from ..clipmodel import weights
 from ..clipmodel.weights import Resolved
 from .decode import Decoder
 from .embed_shard import Mill, OnRows, embed_shard
-from .encode import ClipEncoder, Precision
+from .encode import ClipEncoder, Encoder, Precision
 from .output import Output
 from .parquet import PartLayout
 from .records import Shard, ShardStats
+from .together import Decoders, Together
 
 
 class Worker(Protocol):
@@ -32,7 +33,7 @@ WorkerFactory = Callable[[], Worker]
 class ClipWorkerSettings:
     """Makes a worker where it is called; picklable, and small."""
 
-    model: Resolved
+    models: tuple[Resolved, ...]
     precision: Precision
     batch_size: int
     layout: PartLayout
@@ -52,13 +53,11 @@ class ClipWorkerSettings:
 class ClipWorker:
     def __init__(self, settings: ClipWorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
-        loaded = weights.read(settings.model, device=settings.device)
         self._output = settings.output
+        encoder, decoder = _both(settings)
         self._mill = Mill(
-            encoder=ClipEncoder(loaded.model, settings.device, settings.precision, settings.batch_size),
-            decoder=Decoder(
-                loaded.preprocess if settings.images else None, loaded.tokenizer if settings.texts else None
-            ),
+            encoder=encoder,
+            decoder=decoder,
             pool=ThreadPoolExecutor(settings.threads, thread_name_prefix="decode"),
             layout=settings.layout,
             provenance=settings.provenance,
@@ -69,3 +68,22 @@ class ClipWorker:
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         return embed_shard(shard, self._mill, self._output, on_rows)
+
+
+def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:
+    """The models' encoders, and a decoder for each distinct preprocessing and tokenizer."""
+    decoders: dict[tuple[object, ...], int] = {}
+    encoders, distinct = [], []
+    for found in settings.models:
+        loaded = weights.read(found, device=settings.device)
+        text = loaded.card.config.text
+        how = (loaded.preprocess, text.vocab_size, text.context_length)
+        if how not in decoders:
+            decoders[how] = len(decoders)
+            preprocess = loaded.preprocess if settings.images else None
+            distinct.append(Decoder(preprocess, loaded.tokenizer if settings.texts else None))
+        encoder = ClipEncoder(loaded.model, settings.device, settings.precision, settings.batch_size)
+        encoders.append((encoder, decoders[how]))
+    if len(encoders) == 1:
+        return encoders[0][0], distinct[0]
+    return Together(tuple(encoders)), Decoders(tuple(distinct))

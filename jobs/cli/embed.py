@@ -27,8 +27,15 @@ Inputs = Annotated[
     ),
 ]
 Out = Annotated[str, Option("--out", "-o", help="Folder or object-store prefix for the Parquet parts.")]
-Model = Annotated[
-    str, Option("--model", "-m", help="NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them.")
+Models = Annotated[
+    list[str],
+    Option(
+        "--model",
+        "-m",
+        metavar="[ALIAS=]NAME",
+        help="NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them. Repeatable: several models, each "
+        "with an ALIAS= before it, in one pass; their columns begin with the alias.",
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -62,7 +69,7 @@ Refresh = Annotated[bool, Option("--refresh", help="Embed again shards whose fil
 def embed(
     inputs: Inputs,
     out: Out,
-    model: Model,
+    model: Models,
     column: Columns = None,
     precision: Precision = PrecisionChoice.auto,
     embedding_type: EmbeddingType = EmbeddingChoice.float16,

@@ -19,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 CARD = ModelCard("tiny", "clipmill", "ab" * 32, VARIANTS["tiny"])
 LAYOUT = PartLayout((Column("uid"), Column("score", "float64")), 256, 77)
-PRINT = Fingerprint.of(CARD, "fp32", LAYOUT, ["images", "texts"])
+PRINT = Fingerprint.of({"": CARD}, "fp32", LAYOUT, ["images", "texts"])
 SHARDS_OF = [Shard(f"/data/{name}.tar", size, f"tag {name}") for name, size in (("b", 10), ("a", 20), ("c", None))]
 
 
@@ -66,12 +66,15 @@ def test_what_weights_are_called_does_not_count() -> None:
 
 def test_another_model_is_one_difference_and_not_four() -> None:
     card = ModelCard("ViT-B/32", "openai", "cd" * 32, VARIANTS["ViT-B/32"])
-    other = Fingerprint.of(card, "fp32", LAYOUT, ["images", "texts"])
+    other = Fingerprint.of({"": card}, "fp32", LAYOUT, ["images", "texts"])
     assert other.differences(PRINT) == ["model is ViT-B/32, not tiny"]
 
 
 def test_the_order_of_columns_counts() -> None:
-    assert Fingerprint.of(CARD, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), ["images"]).columns != PRINT.columns
+    assert (
+        Fingerprint.of({"": CARD}, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), ["images"]).columns
+        != PRINT.columns
+    )
 
 
 def test_nothing_begun_is_no_plan(output: Output) -> None:

@@ -1,4 +1,4 @@
-"""What writers leave in an object store, and beside it, when they are killed: nothing that the next run does not clear."""
+"""What killed writers leave in an object store, and beside it: nothing that the next run does not clear."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,12 +21,17 @@ from clipmill.jobs.cli import main
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
 from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.inputs import list_shards
 from clipmill.pipeline.output import OWN, Output
+from clipmill.pipeline.retry import retry
 from clipmill.pipeline.storage_defaults import with_defaults
 from clipmill.pipeline.summary import Summary
-from fakes import Drawn, clip_mill
+from committing import IMPATIENT, through
+from fakes import Drawn, clip_mill, fake_mill, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
+
+SHARDS = 24
 
 Rows = list[dict[str, Any]]
 
@@ -153,6 +159,26 @@ def test_a_bad_network_changes_nothing(job: EmbedJob, bucket: Bucket, net: Proxy
     assert embed(job).complete
     assert net.count(status=503) > 0 and not all(each.answered for each in net.seen)
     check_whole(bucket, expected)
+
+
+def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
+    bucket: Bucket, net: Proxy, tmp_path: Path
+) -> None:
+    local, there = Output.at(str(tmp_path / "out")), through(net, bucket, **IMPATIENT)
+    net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=11)
+    options = there.storage_options
+    for i in range(SHARDS):
+        shard = write_pairs(tmp_path / f"{i:02d}.tar", 5)
+        bucket.storage.put_file(shard.url, bucket.url(f"in/{i:02d}.tar"))
+        embed_shard(shard, fake_mill(), local)
+    shards = retry(lambda: list_shards([bucket.url("in")], options))
+    there = there.prepare()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda shard: embed_shard(shard, fake_mill(storage_options=options), there), shards))
+    parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
+    assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("*.parquet")))
+    assert len(parts) == SHARDS and net.count("PUT", status=412) > 1
+    assert net.count(status=503) >= 5 and sum(not each.answered for each in net.seen) >= 5
 
 
 def test_a_store_that_ignores_conditions_changes_nothing(

@@ -1,4 +1,4 @@
-"""The output on a real object store: one request a part, one winner, a word for what is wrong, no harm by a bad network."""
+"""The output on a real object store: one request a part, one winner, a word for what is wrong, whatever the network."""
 
 from __future__ import annotations
 
