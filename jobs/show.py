@@ -85,7 +85,8 @@ class EmbedProgress:
 
     def _planned(self, plan: Planned) -> None:
         done = f", {plan.done:,} done before" if plan.done else ""
-        err.print(f"{plan.shards:,} shards{done}; model {plan.model}, {plan.precision}", markup=False)
+        noun = "shard" if plan.shards == 1 else "shards"
+        err.print(f"{plan.shards:,} {noun}{done}; model {plan.model}, {plan.precision}", markup=False)
         if plan.changed:
             err.print(f"{plan.changed:,} shards have changed since they were embedded; --refresh does them again")
         self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
@@ -110,12 +111,8 @@ def _notice(event: Event) -> str | None:
     return None
 
 
-def download_progress() -> _Download:
-    return _Download()
-
-
-class _Download:
-    """A bar that appears when bytes do."""
+class DownloadProgress:
+    """A bar that appears when bytes do, and is gone when they are all there or something fails."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -128,6 +125,13 @@ class _Download:
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> DownloadProgress:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def __call__(self, done: int, total: int | None) -> None:
         self._bar.start()

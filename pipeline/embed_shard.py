@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from .ahead import ahead
 from .clock import Clock
@@ -19,9 +18,8 @@ from .records import Decoded, Sample, Shard, ShardStats, Vector
 from .shards import read_samples
 from .together import Decoders
 
-T = TypeVar("T")
-
-_CHUNK = 32  # samples that go from stage to stage together
+_CHUNK = 32  # samples that go from stage to stage together,
+_CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
 _AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the memory
 _WINDOW = 4096  # rows a row group; captions of a window are sorted by length
 
@@ -49,7 +47,7 @@ def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lamb
     visible of a shard that did not get to the end.
     """
     clock, stats = Clock(), ShardStats(shard.url)
-    samples = clock.timed("read", chunks(read_samples(shard, mill.storage_options), _CHUNK))
+    samples = clock.timed("read", chunks(read_samples(shard, mill.storage_options)))
     with output.staged(shard.part_name, mill.replace) as path, ahead(samples, _AHEAD) as read:
         with ahead(_decoded(read, mill, clock), _AHEAD) as rows, PartWriter(path, mill.layout) as part:
             for window in _windows(rows):
@@ -64,9 +62,17 @@ def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lamb
     return stats
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
+def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """In order, bounded by number and by bytes, so that large images take no more memory than small ones."""
+    chunk: list[Sample] = []
+    size = 0
+    for sample in samples:
+        chunk.append(sample)
+        size += len(sample.image or b"")
+        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
@@ -78,7 +84,7 @@ def _decoded(read: Iterable[list[Sample]], mill: Mill, clock: Clock) -> Iterator
 
 
 def _windows(decoded: Iterable[list[Decoded]]) -> Generator[Iterator[list[Decoded]], None, None]:
-    """Runs of chunks, of `_WINDOW` rows each. Each must be used up before the next is asked for."""
+    """Runs of chunks, of `_WINDOW` rows or a few more. Each must be used up before the next is asked for."""
     iterator = iter(decoded)
     for first in iterator:
         yield _one_window(first, iterator)
@@ -86,7 +92,10 @@ def _windows(decoded: Iterable[list[Decoded]]) -> Generator[Iterator[list[Decode
 
 def _one_window(first: list[Decoded], rest: Iterator[list[Decoded]]) -> Iterator[list[Decoded]]:
     yield first
-    yield from islice(rest, _WINDOW // _CHUNK - 1)
+    rows = len(first)
+    while rows < _WINDOW and (chunk := next(rest, None)) is not None:
+        yield chunk
+        rows += len(chunk)
 
 
 def _encode(

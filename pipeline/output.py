@@ -25,6 +25,7 @@ OWN = "_clipmill"  # the folder of everything that is no part; readers of Parque
 _STAGING = f"{OWN}/staging"
 _PROBE = f"{OWN}/probe"
 _PART = re.compile(r"[^/]*-[0-9a-f]{8}\.parquet")  # as Shard.part_name makes them
+_AT_FIRST = 4  # attempts, while somebody sits there and may have mistyped the endpoint
 _BLOCK = 256 << 10  # bytes a request, of files that are looked into: a footer is smaller
 
 
@@ -57,7 +58,7 @@ class Output:
                 staging.clear(self._local(_STAGING))
             else:
                 staging.scratch()
-            self.write(_PROBE, b"")  # always by the same name: if we die here, the next run clears it
+            self._write(_PROBE, b"", _AT_FIRST)  # always by the same name: if we die here, the next run clears it
             prepared = self if self.is_local else replace(self, conditional=self._ask_for_conditions())
             self.delete(_PROBE)
         except ClipmillError:
@@ -95,14 +96,7 @@ class Output:
 
     def write(self, name: str, content: bytes) -> None:
         """One file at once, in place of what may be there."""
-        if self.is_local:
-            with self.staged(name) as path:
-                path.write_bytes(content)
-            return
-        try:
-            self._call(lambda storage: storage.pipe_file(self._url(name), content), "cannot be written to")
-        except FileNotFoundError as error:
-            raise self._no_bucket() from error
+        self._write(name, content, ATTEMPTS)
 
     def write_new(self, name: str, content: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call may have done so. After False, read it: it
@@ -157,6 +151,16 @@ class Output:
         url = self._url(name)
         size = self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
         return cast(BinaryIO, io.BufferedReader(RemoteFile(self._storage(), url, size, _BLOCK), _BLOCK))
+
+    def _write(self, name: str, content: bytes, attempts: int) -> None:
+        if self.is_local:
+            with self.staged(name) as path:
+                path.write_bytes(content)
+            return
+        try:
+            self._call(lambda storage: storage.pipe_file(self._url(name), content), "cannot be written to", attempts)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
 
     def _folder_to_stage_in(self) -> Path:
         if not self.is_local:

@@ -117,11 +117,7 @@ def freeze(
     A shard keeps the identity it had when its part was committed, unless `refresh` says that it is embedded again.
     """
     begun = read_plan(output)
-    if begun and begun.digest != fingerprint.digest:
-        said = "; ".join(fingerprint.differences(begun))
-        raise PlanMismatchError(
-            f"{output.url} was begun otherwise: {said}. Choose another output folder, or the same settings"
-        )
+    _compare(output, fingerprint, begun)
     if begun is None and (strangers := output.parts()):
         raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
     planned = planned_shards(output) if begun else []
@@ -133,8 +129,17 @@ def freeze(
         output.write(SHARDS, _pack(every.values()))
     if begun is None:
         plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
-        output.write(PLAN, json.dumps(plan, indent=2).encode())
+        if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
+            _compare(output, fingerprint, read_plan(output))  # somebody else began it just now
     return Plan(list(every.values()), changed)
+
+
+def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
+    if begun and begun.digest != fingerprint.digest:
+        said = "; ".join(fingerprint.differences(begun))
+        raise PlanMismatchError(
+            f"{output.url} was begun otherwise: {said}. Choose another output folder, or the same settings"
+        )
 
 
 def _is_another(old: Shard, new: Shard) -> bool:

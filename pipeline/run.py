@@ -53,7 +53,7 @@ def embed(
     models = {each.alias: weights.resolve(each.spec, progress=on_download) for each in job.models}
     # read here too, so that a broken file is told before any worker starts
     cards = {alias: weights.read(model).card for alias, model in models.items()}
-    output.prepare()
+    output = output.prepare()
     layout = _layout(job, cards)
 
     begun = read_plan(output)

@@ -50,7 +50,7 @@ class Request:
 
 @dataclass
 class Proxy:
-    """Running. `faults` may be changed at any time."""
+    """Running. `faults` may be changed at any time; new ones begin with their seed."""
 
     endpoint: str
     faults: Faults
@@ -99,12 +99,13 @@ class _Server(ThreadingHTTPServer):
     def begin(self, told: Proxy, host: str, port: int) -> None:
         self.told, self.target = told, (host, port)
         self._lock = threading.Lock()
-        self._random = random.Random(told.faults.seed)
-        self._puts = 0
+        self._drawn: Faults | None = None  # from
 
     def fate(self, method: str) -> _Fate:
         faults = self.told.faults
         with self._lock:
+            if faults is not self._drawn:
+                self._drawn, self._random, self._puts = faults, random.Random(faults.seed), 0
             drawn = self._random.random()
             if drawn < faults.slow_down:
                 return _Fate(True, False, False)

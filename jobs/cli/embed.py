@@ -94,7 +94,7 @@ def embed(
     from ...pipeline.job import DEFAULT_COLUMNS
     from ...pipeline.parquet import Column
     from ..interrupts import asked_to_stop
-    from ..show import EmbedProgress, download_progress, show_summary
+    from ..show import DownloadProgress, EmbedProgress, show_summary
 
     chosen = [Column.parse(name) for name in column or ()]
     names = {each.name for each in chosen}
@@ -118,8 +118,8 @@ def embed(
         address=address,
         storage_options=storage_options(storage_option),
     )
-    with asked_to_stop() as stop, EmbedProgress() as progress:
-        summary = run(job, progress, download_progress(), stop)
+    with asked_to_stop() as stop, DownloadProgress() as download, EmbedProgress() as progress:
+        summary = run(job, progress, download, stop)
     if json_:
         print(json.dumps(summary.as_json()))
     else:

@@ -24,7 +24,7 @@ from clipmill.pipeline.decode import Decoder, reason_of
 from clipmill.pipeline.embed_shard import Mill, chunks, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.output import OWN, Output
-from clipmill.pipeline.records import Pixels, Shard, ShardStats
+from clipmill.pipeline.records import Pixels, Sample, Shard, ShardStats
 from clipmill.pipeline.shards import read_samples
 from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
 from fsspec.implementations.memory import MemoryFileSystem
@@ -291,7 +291,14 @@ def test_a_compressed_shard_has_no_byte_ranges(drawn: Drawn, output: Output, tmp
     assert [row | same for row in rows] == [row | same for row in plain]
 
 
-def test_chunks_lose_nothing() -> None:
-    assert list(chunks(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(chunks(range(6), 3)) == [[0, 1, 2], [3, 4, 5]]
-    assert list(chunks([], 3)) == []
+def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 100)
+
+    def rows(sizes: list[int]) -> list[list[int]]:
+        return [[s.row for s in chunk] for chunk in chunks(Sample(i, "", b"x" * n) for i, n in enumerate(sizes))]
+
+    assert rows([1] * 7) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert rows([1] * 6) == [[0, 1, 2], [3, 4, 5]]
+    assert rows([]) == []
+    assert rows([100, 1, 99, 1, 1]) == [[0], [1, 2], [3, 4]]  # large images go in smaller company

@@ -155,9 +155,9 @@ def test_resuming_reads_only_what_is_missing(ran: Ran, expected: Rows) -> None:
 
 @pytest.mark.long
 def test_a_bad_network_changes_nothing(job: EmbedJob, bucket: Bucket, net: Proxy, expected: Rows) -> None:
-    net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=3)
+    net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=9)
     assert embed(job).complete
-    assert net.count(status=503) > 0 and not all(each.answered for each in net.seen)
+    assert net.count(status=503) >= 5 and sum(not each.answered for each in net.seen) >= 5
     check_whole(bucket, expected)
 
 
@@ -165,7 +165,7 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
     bucket: Bucket, net: Proxy, tmp_path: Path
 ) -> None:
     local, there = Output.at(str(tmp_path / "out")), through(net, bucket, **IMPATIENT)
-    net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=11)
+    net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=28)
     options = there.storage_options
     for i in range(SHARDS):
         shard = write_pairs(tmp_path / f"{i:02d}.tar", 5)

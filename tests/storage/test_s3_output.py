@@ -116,7 +116,7 @@ def test_a_store_that_keeps_failing_is_told_in_one_line(
             call()
         assert "\n" not in str(caught.value) and bucket.url("out") in str(caught.value)
         assert "the storage keeps failing: S" in str(caught.value)  # Slow down; Service Unavailable
-    assert net.count("PUT") >= 16 and bucket.objects() == {}
+    assert net.count("PUT") == 4 + 8 and bucket.objects() == {}
 
 
 # --- outputs that are none -------------------------------------------------------------------------------------------

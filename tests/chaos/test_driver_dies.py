@@ -1,0 +1,77 @@
+"""`clipmill embed` is killed at random moments, resumed, killed again: in the end every sample is there once."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from clipmill.jobs.drawn.pairs import PairSpec
+from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
+from clipmill.pipeline.records import Shard
+from kit import LEDGER, Driver, check_exact, committed, driver, fingerprints, rows, until
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="signals and sessions")]
+
+KILLS = int(os.environ.get("CLIPMILL_CHAOS", "3"))
+SEED = int(os.environ.get("CLIPMILL_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+PAIRS = 12  # a shard
+SHARDS = 6 + 4 * KILLS  # two workers with two shards each may finish these before they notice that they are alone
+
+
+def wait_for_the_moment(run: Driver, out: Path, chance: random.Random, last: bool) -> str:
+    """Until a moment of chance, or the run's end; which moment it was."""
+    before, kind = len(committed(out)), "end" if last else chance.choice(["clock", "staging", "part", "parts"])
+    staging = out / "_clipmill" / "staging"
+    if kind == "clock":  # mostly Ray and torch starting
+        pause = chance.uniform(0.1, 9.0)
+    elif kind == "staging":
+        until(lambda: run.ended or (staging.is_dir() and any(".parquet" in p.name for p in staging.iterdir())), 120)
+        pause = chance.uniform(0, 0.02)
+    elif kind == "end":
+        until(lambda: run.ended or len(committed(out)) == SHARDS, 120)
+        pause = chance.uniform(0, 0.4)
+    else:
+        more = 1 if kind == "part" else chance.randrange(2, 5)
+        until(lambda: run.ended or len(committed(out)) >= before + more, 120)
+        pause = chance.uniform(0, 0.1)
+    end = time.monotonic() + pause
+    until(lambda: run.ended or time.monotonic() > end, pause + 1)
+    return f"{kind} + {pause:.2f} s"
+
+
+@pytest.mark.timeout(180 + 60 * KILLS)
+def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    print(f"seed {SEED}, {KILLS} kills (CLIPMILL_CHAOS_SEED, CLIPMILL_CHAOS)")
+    chance, out = random.Random(SEED), tmp_path / "out"
+    drawn = DrawnSpec(SHARDS * PAIRS, SHARDS, PairSpec(seed=SEED, sides=(40, 60)), damaged=SHARDS)
+    tars = write_shards(drawn, tmp_path / "shards")
+    shards = [Shard(str(tar), tar.stat().st_size) for tar in tars]
+    command = ["embed", str(tmp_path / "shards"), "-o", str(out), "-m", "tiny=random:1", "--workers", "2"]
+    command += ["--batch-size", "4", "--address", "local", "--max-failed-samples", "1"]
+    landed = 0
+    for kill in range(KILLS):
+        before = fingerprints(out)
+        with driver(command, tmp_path / f"{kill}.log") as run:
+            moment = wait_for_the_moment(run, out, chance, last=kill == KILLS - 1)
+            landed += not run.ended
+            run.kill()
+            after = fingerprints(out)
+            assert run.process.returncode in (-9, 0), run.said()
+            print(f"kill {kill} at {moment}: {len(before)} parts before, {len(after)} after")
+            assert before.items() <= after.items()  # what was committed before is not touched
+            if chance.random() < 0.5:  # else the next one starts while the workers of this one still are there
+                assert until(lambda: not run.orphans(), 30), run.orphans()
+            elif not until(lambda: not run.orphans(), 0.5):
+                after = fingerprints(out)
+        assert after.items() <= fingerprints(out).items()
+        assert max(rows(out).values(), default=1) == 1
+    assert landed > KILLS // 2, "most runs were over before they were killed"
+    before = fingerprints(out)
+    with driver(command, tmp_path / "last.log") as run:
+        assert run.process.wait(120) == 0, run.said()
+        assert until(lambda: not run.orphans(), 30)
+    assert before.items() <= fingerprints(out).items()
+    check_exact(out, shards, {"_SUCCESS"} | {f"_clipmill/{name}" for name in LEDGER})

@@ -1,0 +1,33 @@
+"""A machine leaves the cluster midway, and another joins: every sample is there once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from clipmill.pipeline.output import Output
+from fakes import write_pairs
+from kit import check_exact, files, script
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="several nodes on one machine")]
+
+SCRIPT = Path(__file__).with_name("nodes.py")
+
+
+def test_work_of_a_node_that_left_is_done_by_others(tmp_path: Path) -> None:
+    tars, out, done, file = (tmp_path / name for name in ("tars", "out", "done", "told.json"))
+    tars.mkdir()
+    done.mkdir()
+    shards = [write_pairs(tars / f"{i:05d}.tar", 16) for i in range(40)]
+    script(str(SCRIPT), str(tars), str(out), str(done), str(file), seconds=300, RAY_USAGE_STATS_ENABLED="0")
+    told = json.loads(file.read_text())
+    print(told)
+    events = told["events"]
+    assert events["ShardDone"] == len(shards) and events["WorkerLost"] >= 1 and "ShardFailed" not in events
+    nodes = {path.name.partition(".")[0] for path in done.iterdir()}
+    assert {told["left"], told["joined"]} <= nodes and len(nodes) == 4
+    check_exact(out, shards, {name for name in files(out) if name.startswith("_clipmill/staging/")})
+    Output.at(str(out)).prepare()
+    check_exact(out, shards, set())
