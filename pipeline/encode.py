@@ -39,9 +39,9 @@ class Encoder(Protocol):
 class ClipEncoder:
     """A CLIP model on one device.
 
-    batch_size: images a forward pass. Captions go through in order of their length, each batch cut at its longest:
-    attention is causal, so what follows [EOS] changes nothing, and web captions average 16 tokens of 77. Equal
-    captions are encoded once.
+    batch_size: images a forward pass; halved when memory runs out. Captions go through in order of their length, each
+    batch cut at its longest: attention is causal, so what follows [EOS] changes nothing, and web captions average 16
+    tokens of 77. Equal captions are encoded once.
     """
 
     def __init__(
@@ -54,7 +54,15 @@ class ClipEncoder:
 
     def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
         with self._lock, torch.inference_mode(), self._autocast():
-            return self._images(images), self._texts(texts)
+            while True:
+                try:
+                    return self._images(images), self._texts(texts)
+                except (RuntimeError, MemoryError) as error:
+                    if not _is_exhaustion(error) or self._batch_size == 1:
+                        raise
+                self._batch_size //= 2  # for good: what did not fit once will not fit later
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
 
     def _images(self, images: Sequence[Pixels]) -> Vectors:
         vectors = np.empty((len(images), self.dim), dtype=np.float32)
@@ -82,6 +90,11 @@ class ClipEncoder:
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = _DTYPES.get(self._precision)
         return torch.autocast(self._device.type, dtype) if dtype else nullcontext()
+
+
+def _is_exhaustion(error: Exception) -> bool:
+    """Whether memory ran out, a GPU's or the host's; torch has a type for the one and words for the other."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def pad(rows: Sequence[TokenIds]) -> Tensor:

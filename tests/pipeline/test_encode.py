@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from clipmill.clipmodel import load
+from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.pairs import Pair, PairSpec, pair_of
 from clipmill.pipeline.encode import ClipEncoder, Vectors, pad
@@ -166,3 +168,42 @@ def test_padding_is_zeros_on_the_right() -> None:
     padded: Tensor = pad([np.array([5, 9], dtype=np.int32), np.array([5, 6, 7, 9], dtype=np.int32)])
     assert padded.dtype == torch.int64
     assert padded.tolist() == [[5, 9, 0, 0], [5, 6, 7, 9]]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't")]
+)
+def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load("tiny=random").model
+    pixels = list(np.random.default_rng(0).integers(0, 256, (11, 96, 96, 3), dtype=np.uint8))
+    expected, _ = ClipEncoder(model, batch_size=2).encode(pixels, [])
+    whole, tried = type(model).encode_image, []
+
+    def little_memory(self: CLIP, batch: torch.Tensor) -> torch.Tensor:
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise error
+        return whole(self, batch)
+
+    monkeypatch.setattr(CLIP, "encode_image", little_memory)
+    encoder = ClipEncoder(model, batch_size=8)
+    np.testing.assert_allclose(encoder.encode(pixels, [])[0], expected, atol=1e-5)
+    assert tried == [8, 4, *[2] * 5, 1]
+    tried.clear()
+    encoder.encode(pixels, [])
+    assert tried == [*[2] * 5, 1]  # it learns
+
+
+def test_memory_that_does_not_suffice_for_one_and_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = ClipEncoder(load("tiny=random").model, batch_size=4)
+    image = np.zeros((96, 96, 3), dtype=np.uint8)
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("shapes do not match")):
+
+        def fails(_: CLIP, __: torch.Tensor, error: Exception = error) -> torch.Tensor:
+            raise error
+
+        monkeypatch.setattr(CLIP, "encode_image", fails)
+        with pytest.raises(RuntimeError, match=str(error)):
+            encoder.encode([image] * 4, [])
