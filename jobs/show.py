@@ -97,9 +97,9 @@ class EmbedProgress:
 def _notice(event: Event) -> str | None:
     """A line for what a person should know of at once."""
     if isinstance(event, ShardFailed):
-        return f"shard failed: {event.shard.url}: {event.reason}"
+        return f"shard failed: {named(event.shard.url, event.reason)}"
     if isinstance(event, ShardRetried):
-        return f"trying again: {event.shard.url}: {event.reason}"
+        return f"trying again: {named(event.shard.url, event.reason)}"
     if isinstance(event, ShardLate):
         return f"slower than the others, so a second worker tries it too: {event.shard.url}"
     if isinstance(event, WorkerLost):
@@ -143,7 +143,10 @@ class DownloadProgress:
 def show_summary(summary: Summary) -> None:
     run, dataset = summary.run, summary.dataset
     if not run.shards and not summary.failed_shards:
-        out.print(f"nothing to do: all {summary.planned:,} shards are embedded already", markup=False)
+        missing = summary.planned - summary.dataset.shards
+        which = "the shards named" if missing else f"all {summary.planned:,} shards"
+        left = f"; {missing:,} of the {summary.planned:,} planned are left" if missing else ""
+        out.print(f"nothing to do: {which} are embedded already{left}", markup=False)
     else:
         speed = f", {summary.samples_per_second:,.1f}/s" if summary.samples_per_second else ""
         out.print(
@@ -180,7 +183,12 @@ def _show_dataset(totals: Totals, planned: int, failed_shards: dict[str, str]) -
     )
     show_failures(totals.failures)
     for url, reason in list(failed_shards.items())[:10]:
-        out.print(f"  shard failed: {url}: {reason}", markup=False)
+        out.print(f"  shard failed: {named(url, reason)}", markup=False)
+
+
+def named(url: str, reason: str) -> str:
+    """Many reasons begin with the URL."""
+    return reason if reason.startswith(url) else f"{url}: {reason}"
 
 
 def show_failures(failures: Counter[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..clipmodel.errors import ClipmillError, ModelError, UserError
 
 __all__ = [
@@ -47,6 +49,10 @@ class TooManyFailuresError(ClipmillError):
     """The run ended, and more samples or shards failed than the user allows."""
 
     exit_code = 3
+
+    def __init__(self, reason: str, summary: Any = None) -> None:
+        super().__init__(reason)
+        self.summary = summary  # a `Summary`, once the run's books are closed
 
 
 class StoppedError(ClipmillError):

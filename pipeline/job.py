@@ -14,6 +14,13 @@ from .together import NamedModel, named_models
 DEFAULT_COLUMNS = (Column("uid"), Column("url"), Column("caption"))
 
 
+def columns_besides(chosen: Sequence[str]) -> tuple[Column, ...]:
+    """The default columns and those chosen, `NAME[:TYPE]` each; a default one may be chosen with another type."""
+    parsed = [Column.parse(text) for text in chosen]
+    names = {column.name for column in parsed}
+    return (*(column for column in DEFAULT_COLUMNS if column.name not in names), *parsed)
+
+
 @dataclass(frozen=True)
 class EmbedJob:
     """What to embed, with what, into what."""

@@ -29,6 +29,8 @@ def divide(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float | 
         raise UserError(f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU; leave the option out")
     if gpus and gpus_per_worker != 0:
         each = gpus_per_worker or 1.0
+        if each > max(node.get("GPU", 0.0) for node in nodes) or (each > 1 and each != int(each)):
+            raise UserError(f"--gpus-per-worker {each:g}: no machine of this cluster has them; shares must be up to 1")
         most = max(1, int(gpus / each))
         count = min(workers or most, most, max(shards, 1))
         return Placement(count, max(1.0, _cpus_each(nodes, count, each) / 2), each)

@@ -72,7 +72,11 @@ class Fingerprint:
         names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
         if "model" in names:  # another model's preprocessing and text are other by nature
             names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
-        return [f"{name.replace('_', ' ')} is {mine[name]}, not {theirs[name]}" for name in names]
+        return [f"{name.replace('_', ' ')} is {self._say(name)}, not {other._say(name)}" for name in names]
+
+    def _say(self, name: str) -> str:
+        value = str(getattr(self, name))
+        return f"{value[:12]}… ({self.weights})" if name == "weights_sha256" else value
 
 
 def _preprocessing(card: ModelCard) -> str:
@@ -110,11 +114,10 @@ def freeze(
     fingerprint: Fingerprint,
     shards: Sequence[Shard],
     committed: Collection[str] = (),
-    refresh: bool = False,
 ) -> Plan:
     """Begin or continue a dataset. PlanMismatchError where the output was begun with other settings.
 
-    A shard keeps the identity it had when its part was committed, unless `refresh` says that it is embedded again.
+    A shard keeps the identity it had when its part was committed, until `settle`.
     """
     begun = read_plan(output)
     _compare(output, fingerprint, begun)
@@ -123,7 +126,7 @@ def freeze(
     planned = planned_shards(output) if begun else []
     every = {shard.url: shard for shard in planned}
     changed = [s for s in shards if s.part_name in committed and s.url in every and _is_another(every[s.url], s)]
-    kept = set() if refresh else {shard.url for shard in changed}
+    kept = {shard.url for shard in changed}
     every |= {shard.url: shard for shard in shards if shard.url not in kept}
     if list(every.values()) != planned:
         output.write(SHARDS, _pack(every.values()))
@@ -132,6 +135,14 @@ def freeze(
         if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
             _compare(output, fingerprint, read_plan(output))  # somebody else began it just now
     return Plan(list(every.values()), changed)
+
+
+def settle(output: Output, plan: Plan, done: Collection[str]) -> None:
+    """Record what the changed shards among those just embedded (URLs) are now. Not before: a run that is killed in
+    between embeds them again."""
+    now = {shard.url: shard for shard in plan.changed if shard.url in done}
+    if now:
+        output.write(SHARDS, _pack(now.get(shard.url, shard) for shard in plan.shards))
 
 
 def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -15,14 +16,14 @@ from ..clipmodel.weights import ModelCard, Resolved
 from .backlog import Limits
 from .cluster import Orders, connected, gpus, place, run_shards
 from .encode import Precision
-from .errors import StoppedError
+from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
 from .events import Event, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
 from .output import Output
 from .parquet import PartLayout
 from .placement import Placement
-from .plan import Fingerprint, Plan, freeze, read_plan
+from .plan import Fingerprint, Plan, freeze, read_plan, settle
 from .records import Shard
 from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, quarantined, write_manifest
 from .tally import Tally
@@ -55,15 +56,18 @@ def embed(
     cards = {alias: weights.read(model).card for alias, model in models.items()}
     output = output.prepare()
     layout = _layout(job, cards)
+    if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
+        raise UserError(f"--column {twice[0]}: the part has a column of that name already")
 
     begun = read_plan(output)
     with ExitStack() as stack:
         if begun is None and job.precision == "auto":
             stack.enter_context(connected(job.address))  # who has GPUs decides the precision
+            place(job.workers, job.gpus_per_worker, len(shards))  # refused, if it must be, before the plan is frozen
         precision = _precision(job, begun)
         fingerprint = Fingerprint.of(cards, precision, layout, job.embeds)
         committed = output.parts()
-        plan = freeze(output, fingerprint, shards, committed, job.refresh)
+        plan = freeze(output, fingerprint, shards, committed)
         todo = _todo(job, shards, plan, output, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
         tally = Tally(job)
@@ -75,20 +79,23 @@ def embed(
             placement = place(job.workers, job.gpus_per_worker, len(todo))
             frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
             settings = _settings(job, frozen, output, placement)
-            for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
-                tally.see(event)
-                on_event(event)
-    return _account(tally, output, plan.shards, done, fingerprint, began)
+            try:
+                for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
+                    on_event(event)
+                    tally.see(event)
+            except TooManyFailuresError as error:
+                tally.over = error
+    return _account(tally, output, plan, done, fingerprint, began)
 
 
 def _todo(
     job: EmbedJob, shards: Sequence[Shard], plan: Plan, output: Output, committed: Collection[str]
 ) -> list[Shard]:
     """Which of the shards asked for this run embeds."""
+    changed = {shard.url for shard in plan.changed} if job.refresh else set()
     if job.retry_failed:
         failed = {stats.url for stats in ledger(output, plan.shards, []) if stats.failed} | set(quarantined(output))
-        return [shard for shard in shards if shard.url in failed]
-    changed = {shard.url for shard in plan.changed} if job.refresh else ()
+        return [shard for shard in shards if shard.url in failed | changed]
     return [shard for shard in shards if shard.part_name not in committed or shard.url in changed]
 
 
@@ -152,17 +159,22 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
     )
 
 
-def _account(
-    tally: Tally, output: Output, planned: list[Shard], done: int, fingerprint: Fingerprint, began: float
-) -> Summary:
+def _account(tally: Tally, output: Output, plan: Plan, done: int, fingerprint: Fingerprint, began: float) -> Summary:
     """Write the manifest, the summary and, when nothing is missing, `_SUCCESS`."""
-    every = ledger(output, planned, tally.stats)
+    every = ledger(output, plan.shards, tally.stats)
+    committed = {stats.url for stats in every}
+    if lost := [stats.url for stats in tally.stats if stats.url not in committed]:
+        raise InfrastructureError(
+            f"{output.url}: workers wrote {len(lost):,} parts that are not there, of {lost[0]} for one: it must be "
+            "storage that all machines share"
+        )
+    settle(output, plan, {stats.url for stats in tally.stats})
     dataset = Totals()
     for stats in every:
         dataset.add(stats)
     summary = Summary(
         out=output.url,
-        planned=len(planned),
+        planned=len(plan.shards),
         done_before=done,
         run=tally.totals,
         seconds=time.monotonic() - began,
@@ -175,7 +187,6 @@ def _account(
     if tally.stats or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, every)
         output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
-        committed = {stats.url for stats in every}
         before = {url: reason for url, reason in quarantined(output).items() if url not in committed}
         output.write(QUARANTINE, json.dumps(before | tally.failed, indent=2).encode())
         if summary.complete:

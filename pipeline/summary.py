@@ -96,7 +96,7 @@ class Summary:
     done_before: int  # of these, when the run began
     run: Totals  # this run alone
     seconds: float  # of this run, start-up of the workers included
-    busy_seconds: float  # of this run, from when all workers were ready
+    busy_seconds: float  # of this run, from the first worker's start to the last shard's end
     failed_shards: dict[str, str]  # URL -> reason
     dataset: Totals  # everything committed
     fingerprint: str

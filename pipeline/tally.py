@@ -22,6 +22,7 @@ class Tally:
         self.failed: dict[str, str] = {}  # URL -> reason
         self.totals = Totals()
         self.workers = 0
+        self.over: TooManyFailuresError | None = None  # why the run was broken off
         self.left: int | None = None  # shards not begun, once the run was asked to stop
         self._ready: float | None = None
         self._ended: float | None = None
@@ -59,13 +60,16 @@ class Tally:
     def judge(self, summary: Summary) -> None:
         """TooManyFailuresError when, at the end, more has failed than the job allows."""
         dataset = summary.dataset
+        if self.over:
+            raise TooManyFailuresError(str(self.over), summary)
         if len(self.failed) > self._job.max_failed_shards:
             url, reason = next(iter(self.failed.items()))
             first = reason if reason.startswith(url) else f"{url}: {reason}"
             rest = f" (and {len(self.failed) - 1} more; see {QUARANTINE})" if len(self.failed) > 1 else ""
-            raise TooManyFailuresError(f"{len(self.failed)} of {summary.planned} shards failed: {first}{rest}")
+            raise TooManyFailuresError(f"{len(self.failed)} of {summary.planned} shards failed: {first}{rest}", summary)
         if dataset.rows and dataset.failed > self._job.max_failed_samples * dataset.rows:
-            raise TooManyFailuresError(f"{dataset.failed:,} of {dataset.rows:,} samples failed: {top_reasons(dataset)}")
+            share = f"{dataset.failed:,} of {dataset.rows:,} samples failed"
+            raise TooManyFailuresError(f"{share}: {top_reasons(dataset)}", summary)
 
 
 def top_reasons(totals: Totals) -> str:

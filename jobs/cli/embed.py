@@ -45,7 +45,10 @@ Columns = Annotated[
         "caption.",
     ),
 ]
-Precision = Annotated[PrecisionChoice, Option(help="Of the model's arithmetic; auto is bf16 on GPUs and fp32 on CPUs.")]
+Precision = Annotated[
+    PrecisionChoice,
+    Option(help="Of the model's arithmetic; auto is what OUT was begun with, else bf16 on GPUs and fp32 on CPUs."),
+]
 EmbeddingType = Annotated[EmbeddingChoice, Option(help="Of the stored embeddings. Similarity is float32 always.")]
 Images = Annotated[bool, Option("--images/--no-images", help="Embed the images.")]
 Texts = Annotated[bool, Option("--texts/--no-texts", help="Embed the captions.")]
@@ -91,18 +94,16 @@ def embed(
     """Embed and score image-text shards into Parquet, one part a shard. Run again to resume."""
     from ...pipeline import EmbedJob
     from ...pipeline import embed as run
-    from ...pipeline.job import DEFAULT_COLUMNS
-    from ...pipeline.parquet import Column
+    from ...pipeline.errors import TooManyFailuresError
+    from ...pipeline.job import columns_besides
     from ..interrupts import asked_to_stop
     from ..show import DownloadProgress, EmbedProgress, show_summary
 
-    chosen = [Column.parse(name) for name in column or ()]
-    names = {each.name for each in chosen}
     job = EmbedJob(
         inputs=inputs,
         out=out,
         model=model,
-        columns=(*(each for each in DEFAULT_COLUMNS if each.name not in names), *chosen),
+        columns=columns_besides(column or ()),
         precision=precision.value,
         embedding_type=embedding_type.value,
         images=images,
@@ -118,9 +119,11 @@ def embed(
         address=address,
         storage_options=storage_options(storage_option),
     )
-    with asked_to_stop() as stop, DownloadProgress() as download, EmbedProgress() as progress:
-        summary = run(job, progress, download, stop)
-    if json_:
-        print(json.dumps(summary.as_json()))
-    else:
-        show_summary(summary)
+    try:
+        with asked_to_stop() as stop, DownloadProgress() as download, EmbedProgress() as progress:
+            summary = run(job, progress, download, stop)
+    except TooManyFailuresError as error:
+        if json_ and error.summary:
+            print(json.dumps(error.summary.as_json()))
+        raise
+    print(json.dumps(summary.as_json())) if json_ else show_summary(summary)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline import EmbedJob, embed
-from clipmill.pipeline.errors import StoppedError
+from clipmill.pipeline.errors import InfrastructureError, StoppedError
 from clipmill.pipeline.events import Planned, ShardDone
 from clipmill.pipeline.output import Output
+from clipmill.pipeline.records import ShardStats
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS, quarantined
 from fakes import Drawn, files, parts, write_pairs
 
@@ -100,3 +101,30 @@ def test_a_run_that_is_stopped_says_what_is_left_and_the_next_one_does_it(
         )
     assert caught.value.exit_code == 130 and not (tmp_path / "out" / SUCCESS).exists()
     assert embed(job).complete and len(parts(job.out)) == 240
+
+
+def test_a_refresh_that_was_cut_off_is_done_again(
+    here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(some)
+    write_pairs(Path(some.inputs[0]) / "00001.tar", 5)
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("clipmill.pipeline.run.run_shards", dies)
+        with pytest.raises(KeyboardInterrupt):
+            embed(replace(some, refresh=True))
+    plan, summary = told(replace(some, refresh=True))
+    assert (plan.changed, plan.todo) == (1, 1) and summary.dataset.rows == 45
+
+
+def test_parts_that_are_not_where_they_should_be_are_no_success(
+    here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with workers whose /data is another disk than the driver's."""
+    monkeypatch.setattr("clipmill.pipeline.worker.embed_shard", lambda shard, *_: ShardStats(shard.url, 5, 5))
+    with pytest.raises(InfrastructureError, match=r"wrote 2 parts that are not there, of .*00000.tar for one"):
+        embed(some)
+    assert not (Path(some.out) / SUCCESS).exists()
