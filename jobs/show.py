@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -35,11 +36,27 @@ from ..pipeline.events import (
 )
 from ..pipeline.summary import Status, Summary, Totals
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class EmbedProgress:
+class _Bar:
+    """A progress bar that whoever uses it starts, and that is gone at the end whatever happens."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._bar.live.is_started:  # stopping prints an empty line
+            self._bar.stop()
+
+
+class EmbedProgress(_Bar):
     """Turns the events of `embed` into a bar: shards, samples, samples/s, failures, time left."""
 
     def __init__(self) -> None:
@@ -58,13 +75,6 @@ class EmbedProgress:
         self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
         self._samples = self._failed = 0
         self._ready = 0.0
-
-    def __enter__(self) -> EmbedProgress:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._bar.live.is_started:  # stopping prints an empty line
-            self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         task = self._bar.tasks[self._task]
@@ -111,8 +121,8 @@ def _notice(event: Event) -> str | None:
     return None
 
 
-class DownloadProgress:
-    """A bar that appears when bytes do, and is gone when they are all there or something fails."""
+class DownloadProgress(_Bar):
+    """A bar that appears when bytes do, and is gone when they are all there."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -125,13 +135,6 @@ class DownloadProgress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> DownloadProgress:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
 
     def __call__(self, done: int, total: int | None) -> None:
         self._bar.start()

@@ -123,11 +123,17 @@ def test_damage_names_its_member_and_place() -> None:
 
 @given(st.data())
 @settings(max_examples=300, deadline=None)
-def test_flipped_bytes_raise_nothing_else(data: st.DataObject) -> None:
-    archive = bytearray(write_tar(SMALL))
+def test_flipped_bytes_harm_no_member_before_them_and_raise_nothing_else(data: st.DataObject) -> None:
+    archive = write_tar(SMALL)
+    damaged, first = bytearray(archive), len(archive)
     for _ in range(data.draw(st.integers(1, 6))):
-        archive[data.draw(st.integers(0, 5500))] ^= data.draw(st.integers(1, 255))
-    read_until_damage(bytes(archive))
+        place = data.draw(st.integers(0, 5500))
+        damaged[place] ^= data.draw(st.integers(1, 255))
+        first = min(first, place)
+    unharmed = [m for m in members(io.BytesIO(archive)) if m.offset + m.size <= first]
+    whole, error = read_until_damage(bytes(damaged))
+    assert whole[: len(unharmed)] == unharmed
+    assert error is None or isinstance(error, (TarDamage, NotATar))
 
 
 @given(st.binary(max_size=2000))
