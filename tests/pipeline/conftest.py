@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
 from clipmill.pipeline.cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.errors import ShardError
-from clipmill.pipeline.records import Shard
+from clipmill.pipeline.records import Sample, Shard
+from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.worker import WorkerFactory
 from fakes import Drawn, Ran
+from fsspec.implementations.memory import MemoryFileSystem
+from parquet_kit import in_memory, pack
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +86,24 @@ def some(drawn: Drawn, base: EmbedJob, tmp_path: Path) -> EmbedJob:
     for tar in drawn.tars[:2]:
         shutil.copy(tar, tmp_path / "data")
     return replace(base, inputs=[str(tmp_path / "data")], out=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryFileSystem]:
+    store = MemoryFileSystem()
+    store.store.clear()
+    yield store
+    store.store.clear()
+
+
+@pytest.fixture(params=["local", "remote"])
+def read_parquet(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., list[Sample]]:
+    def samples(columns: bytes | dict[str, Any] | pa.Table, **options: Any) -> list[Sample]:
+        data = columns if isinstance(columns, bytes) else pack(columns, **options)
+        if request.param == "remote":
+            return in_memory(data)
+        path = tmp_path / "x.parquet"
+        path.write_bytes(data)
+        return list(read_samples(Shard(str(path))))
+
+    return samples

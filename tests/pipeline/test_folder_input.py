@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 from clipmill.pipeline import folder_input
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.grouping import IMAGE_EXTENSIONS
 from clipmill.pipeline.inputs import list_shards
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Sample, Shard
-from clipmill.pipeline.shards import IMAGE_EXTENSIONS, read_samples
+from clipmill.pipeline.shards import read_samples
 from fakes import fake_mill, jpeg, parts
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -23,14 +24,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Reader = Callable[[dict[str, bytes]], list[Sample]]
-
-
-@pytest.fixture
-def memory() -> Iterator[MemoryFileSystem]:
-    store = MemoryFileSystem()
-    store.store.clear()
-    yield store
-    store.store.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
-"""Samples out of Parquet: which column is what, how much is in memory, what is missing or broken."""
+"""Samples out of Parquet: in what order, how much in memory, and what of a broken file."""
 
-import datetime
-import decimal
 import functools
 import http.server
 import threading
@@ -23,33 +21,9 @@ from fakes import fake_mill, jpeg
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parquet_kit import STRUCT, broken_text, in_memory, pack
 
 Reader = Callable[..., list[Sample]]
-STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def pack(columns: dict[str, Any] | pa.Table, **options: Any) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), sink, **options)
-    return sink.getvalue().to_pybytes()
-
-
-def in_memory(data: bytes) -> list[Sample]:
-    MemoryFileSystem().pipe("/shards/x.parquet", data)
-    return list(read_samples(Shard("memory://shards/x.parquet")))
-
-
-@pytest.fixture(params=["local", "remote"])
-def read(request: pytest.FixtureRequest, tmp_path: Path) -> Reader:
-    def samples(columns: bytes | dict[str, Any] | pa.Table, **options: Any) -> list[Sample]:
-        data = columns if isinstance(columns, bytes) else pack(columns, **options)
-        if request.param == "remote":
-            return in_memory(data)
-        path = tmp_path / "x.parquet"
-        path.write_bytes(data)
-        return list(read_samples(Shard(str(path))))
-
-    return samples
 
 
 @pytest.fixture
@@ -68,111 +42,38 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     MemoryFileSystem.store.clear()
 
 
-def broken_text(*values: bytes | None) -> pa.Array:
-    """A string array of bytes that no writer of Python's would let through."""
-    array = pa.array(values, pa.binary())
-    return pa.StringArray.from_buffers(len(array), array.buffers()[1], array.buffers()[2], array.buffers()[0])
-
-
-def test_rows_come_in_order_over_all_row_groups(read: Reader) -> None:
+def test_rows_come_in_order_over_all_row_groups(read_parquet: Reader) -> None:
     images = [jpeg(i) for i in range(100)]
-    samples = read({"image": images, "caption": [f"c{i}" for i in range(100)], "n": range(100)}, row_group_size=7)
+    samples = read_parquet(
+        {"image": images, "caption": [f"c{i}" for i in range(100)], "n": range(100)}, row_group_size=7
+    )
     assert samples == [Sample(i, str(i), images[i], f"c{i}".encode(), {"caption": f"c{i}", "n": i}) for i in range(100)]
 
 
-@pytest.mark.parametrize("name", ["image", "jpg", "png", "webp", "img", "image_bytes", "bytes", "anything"])
-@pytest.mark.parametrize("type", [pa.binary(), pa.large_binary(), STRUCT, pa.struct([("bytes", pa.large_binary())])])
-def test_the_image_column_is_found_by_name_or_being_the_only_one(name: str, type: pa.DataType) -> None:
-    cells: list[Any] = [{"bytes": b"a", "path": "p"}, None] if pa.types.is_struct(type) else [b"a", None]
-    table = {"x": [1, 2], name: pa.array(cells, type), "txt": ["t", "u"]}
-    if name != "anything":
-        table["another"] = [b"no", b"no"]
-    samples = in_memory(pack(table))
-    assert [(s.image, s.caption, s.error) for s in samples] == [(b"a", b"t", None), (None, b"u", None)]
-
-
-@pytest.mark.parametrize("name", ["caption", "text", "txt", "TEXT"])
-@pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
-def test_the_caption_is_found_by_name(name: str, type: pa.DataType) -> None:
-    captions = pa.array(["one", None, ""], pa.string() if pa.types.is_dictionary(type) else type).cast(type)
-    samples = in_memory(pack({name: captions, "jpg": [b"x"] * 3}))
-    assert [s.caption for s in samples] == [b"one", None, b""]
-
-
-def test_names_that_come_first_in_the_list_win(read: Reader) -> None:
-    [sample] = read({"uid": ["u"], "key": ["k"], "jpg": [b"2"], "image": [b"1"], "TEXT": ["2"], "text": ["1"]})
-    assert (sample.key, sample.image, sample.caption) == ("k", b"1", b"1")
-    assert sample.metadata == {"uid": "u", "key": "k", "TEXT": "2", "text": "1"}
-
-
-@pytest.mark.parametrize("name", ["key", "__key__", "id", "uid"])
-def test_keys_are_text_and_the_rows_number_stands_in(name: str) -> None:
-    assert [s.key for s in in_memory(pack({name: ["a", None], "image": [b"", b""]}))] == ["a", "1"]
-    assert [s.key for s in in_memory(pack({name: [7, None], "image": [b"", b""]}))] == ["7", "1"]
-    assert [s.key for s in in_memory(pack({name: [[7], None], "image": [b"", b""]}))] == ["0", "1"]
-
-
-def test_every_scalar_column_is_metadata(read: Reader) -> None:
-    at = datetime.datetime(2020, 1, 2, 3, 4, 5, 678, datetime.timezone.utc)
-    table = {
-        "image": [b"x"],
-        "s": ["é"],
-        "i": pa.array([2**64 - 1], pa.uint64()),
-        "f": [0.5],
-        "h": pa.array([np.float16(0.5)], pa.float16()),
-        "b": [True],
-        "none": pa.array([None], pa.int8()),
-        "d": [decimal.Decimal("1.50")],
-        "at": pa.array([at], pa.timestamp("us", "UTC")),
-        "day": [datetime.date(2020, 1, 2)],
-        "took": pa.array([5], pa.duration("s")),
-        "where": pa.array([1], pa.timestamp("ns", "Nowhere/City")),
-        "category": pa.array(["c"]).dictionary_encode(),
-        "vector": [[1.0, 2.0]],
-        "nested": [{"a": 1}],
-        "sha": [b"\xff"],
-    }
-    [sample] = read(table)
-    metadata = sample.metadata
-    assert metadata.pop("at").startswith("2020-01-02 03:04:05.000678")
-    assert metadata.pop("where") is not None
-    assert metadata == {
-        "s": "é", "i": 2**64 - 1, "f": 0.5, "h": 0.5, "b": True, "none": None, "d": "1.50", "day": "2020-01-02",
-        "took": "5", "category": "c",
-    }  # fmt: skip
-
-
-def test_columns_of_one_name_and_names_with_dots(read: Reader) -> None:
-    first, second = pa.array(["first"]), pa.array(["second"])
-    table = pa.Table.from_arrays([first, second, first, pa.array([b"x"])], names=["a", "a", "a.b", "image"])
-    [sample] = read(table)
-    assert (sample.metadata, sample.image) == ({"a": "first", "a.b": "first"}, b"x")
-
-
-def test_captions_alone_are_samples(read: Reader) -> None:
-    assert read({"text": ["a", "b"], "url": ["u", None]}) == [
+def test_captions_alone_are_samples(read_parquet: Reader) -> None:
+    assert read_parquet({"text": ["a", "b"], "url": ["u", None]}) == [
         Sample(0, "0", caption=b"a", metadata={"text": "a", "url": "u"}),
         Sample(1, "1", caption=b"b", metadata={"text": "b", "url": None}),
     ]
 
 
-def test_neither_images_nor_captions_is_a_shard_error(read: Reader) -> None:
+def test_neither_images_nor_captions_is_a_shard_error(read_parquet: Reader) -> None:
     with pytest.raises(ShardError, match="no column of images or captions among url, caption"):
-        read({"url": ["u"], "caption": [["several"]]})
+        read_parquet({"url": ["u"], "caption": [["several"]]})
     with pytest.raises(ShardError, match="none at all"):
-        read(pa.table({}))
+        read_parquet(pa.table({}))
 
 
-def test_two_columns_that_may_be_the_image_are_a_shard_error(read: Reader) -> None:
+def test_two_columns_that_may_be_the_image_are_a_shard_error(read_parquet: Reader) -> None:
     with pytest.raises(ShardError, match="left or right; name one of these columns image"):
-        read({"left": [b"1"], "right": [b"2"], "caption": ["c"]})
+        read_parquet({"left": [b"1"], "right": [b"2"], "caption": ["c"]})
 
 
-def test_paths_are_not_followed(read: Reader, tmp_path: Path) -> None:
+def test_paths_are_not_followed(read_parquet: Reader, tmp_path: Path) -> None:
     (tmp_path / "p.jpg").write_bytes(jpeg())
     path = str(tmp_path / "p.jpg")
     cells = [{"bytes": None, "path": path}, {"bytes": b"x", "path": path}, {"bytes": None, "path": None}, None]
-    samples = read({"image": pa.array(cells, STRUCT), "text": ["a", "b", "c", "d"]})
+    samples = read_parquet({"image": pa.array(cells, STRUCT), "text": ["a", "b", "c", "d"]})
     assert [(s.image, s.error) for s in samples] == [
         (None, "read: image is a path, not bytes"),
         (b"x", None),
@@ -182,19 +83,19 @@ def test_paths_are_not_followed(read: Reader, tmp_path: Path) -> None:
     assert [s.caption for s in samples] == [b"a", b"b", b"c", b"d"]
 
 
-def test_text_that_is_no_utf8_is_a_value(read: Reader) -> None:
+def test_text_that_is_no_utf8_is_a_value(read_parquet: Reader) -> None:
     texts = broken_text(b"a\xff", b"\xed\xa0\x80", None, b"fine")
     path = pa.StructArray.from_arrays([pa.nulls(4, pa.binary()), texts], names=["bytes", "path"])
-    samples = read({"key": texts, "caption": texts, "url": texts, "image": path})
+    samples = read_parquet({"key": texts, "caption": texts, "url": texts, "image": path})
     assert [s.key for s in samples] == ["a\\xff", "\\xed\\xa0\\x80", "2", "fine"]
     assert [s.caption for s in samples] == [b"a\xff", b"\xed\xa0\x80", None, b"fine"]
     assert [s.metadata["url"] for s in samples] == ["a\ufffd", "\ufffd\ufffd\ufffd", None, "fine"]
     assert [s.error is None for s in samples] == [False, False, True, False]
 
 
-def test_an_oversized_image_fails_its_sample(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversized_image_fails_its_sample(read_parquet: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipmill.pipeline.parquet_columns.MAX_MEMBER", 1000)
-    one, two = read({"image": [bytes(1001), bytes(1000)]})
+    one, two = read_parquet({"image": [bytes(1001), bytes(1000)]})
     assert (one.image, one.error, two.error) == (None, "read: image larger than 256 MiB", None)
 
 
@@ -217,9 +118,9 @@ def test_clipmills_own_parts_are_no_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>" * 200, pack({"image": [b"x"] * 9})[:-1]])
-def test_what_has_no_footer_is_a_shard_error(read: Reader, data: bytes) -> None:
+def test_what_has_no_footer_is_a_shard_error(read_parquet: Reader, data: bytes) -> None:
     with pytest.raises(ShardError, match=r"x\.parquet: not a Parquet file, or a broken one") as caught:
-        read(data)
+        read_parquet(data)
     assert "\n" not in str(caught.value)
 
 
@@ -235,11 +136,11 @@ def test_what_cannot_be_opened_is_a_shard_error(tmp_path: Path) -> None:
             list(read_samples(Shard(url)))
 
 
-def test_damage_in_the_middle_is_one_failed_row(read: Reader) -> None:
+def test_damage_in_the_middle_is_one_failed_row(read_parquet: Reader) -> None:
     images = [np.random.default_rng(i).bytes(500) for i in range(200)]
     data = pack({"image": images}, row_group_size=50, compression="zstd", write_page_checksum=True)
     at = data.index(images[120])
-    samples = read(data[: at + 3] + b"!!" + data[at + 5 :])
+    samples = read_parquet(data[: at + 3] + b"!!" + data[at + 5 :])
     assert [s.image for s in samples[:100]] == images[:100]
     assert [s.error for s in samples[:-1]] == [None] * (len(samples) - 1)
     last = samples[-1]
@@ -248,11 +149,11 @@ def test_damage_in_the_middle_is_one_failed_row(read: Reader) -> None:
 
 
 def test_rows_that_the_footer_promises_and_nobody_has_are_one_failed_row(
-    read: Reader, monkeypatch: pytest.MonkeyPatch
+    read_parquet: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = pq.ParquetFile.iter_batches
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *a, **k: list(real(*a, **k))[:1])
-    samples = read({"image": [b"x"] * 40})
+    samples = read_parquet({"image": [b"x"] * 40})
     assert [s.row for s in samples] == list(range(33))
     assert samples[-1].error == "read: damaged Parquet (8 of 40 rows lost)"
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.grouping import IMAGE_EXTENSIONS
 from clipmill.pipeline.records import Sample, Shard
-from clipmill.pipeline.shards import IMAGE_EXTENSIONS, read_samples
+from clipmill.pipeline.shards import read_samples
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
