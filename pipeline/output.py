@@ -17,7 +17,7 @@ from . import staging, store
 from .errors import ClipmillError, InfrastructureError, OutputError
 from .remote import RemoteFile
 from .retry import ATTEMPTS, already_exists, error_code, is_final, retry
-from .shards import canonical_url, open_storage, scheme_of
+from .storage import canonical_url, open_storage, scheme_of
 
 T = TypeVar("T")
 

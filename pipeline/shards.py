@@ -6,22 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .folder_input import read_folder
-from .grouping import IMAGE_EXTENSIONS
 from .parquet_input import read_parquet
 from .records import Sample, Shard
-from .storage import canonical_url, is_web, open_storage, scheme_of, url_of
+from .storage import is_web
 from .tar_input import read_tar
-
-__all__ = [
-    "IMAGE_EXTENSIONS",
-    "canonical_url",
-    "is_shard_name",
-    "open_storage",
-    "read_samples",
-    "scheme_of",
-    "sidecars",
-    "url_of",
-]
 
 
 class _Format(NamedTuple):
