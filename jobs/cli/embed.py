@@ -9,11 +9,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from .options import Address, Debug, Json, StorageOptions, storage_options
-
-
-class PrecisionChoice(str, Enum):
-    auto, fp32, bf16, fp16 = "auto", "fp32", "bf16", "fp16"
+from .options import Address, Debug, Json, PrecisionChoice, StorageOptions, storage_options
 
 
 class EmbeddingChoice(str, Enum):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Debug, StorageOptions, storage_options
-
-
-class TrainPrecision(str, Enum):
-    auto, fp32, bf16, fp16 = "auto", "fp32", "bf16", "fp16"
+from .options import Debug, PrecisionChoice, StorageOptions, storage_options
 
 
 def train(
@@ -25,8 +20,8 @@ def train(
     warmup: Annotated[int, typer.Option(help="Steps of linear warm-up, before the cosine.", min=0)] = 200,
     weight_decay: Annotated[float, typer.Option(help="Of matrices; gains and biases have none.", min=0)] = 0.1,
     precision: Annotated[
-        TrainPrecision, typer.Option(help="auto is bf16 on GPUs and fp32 on CPUs.")
-    ] = TrainPrecision.auto,
+        PrecisionChoice, typer.Option(help="auto is bf16 on GPUs and fp32 on CPUs.")
+    ] = PrecisionChoice.auto,
     recompute: Annotated[
         bool, typer.Option(help="Keep fewer activations and compute them again: less memory.")
     ] = False,
@@ -53,7 +48,7 @@ def train(
         learning_rate=learning_rate,
         warmup_steps=warmup,
         weight_decay=weight_decay,
-        precision=auto_precision() if precision is TrainPrecision.auto else precision.value,
+        precision=auto_precision() if precision is PrecisionChoice.auto else precision.value,
         recompute=recompute,
     )
     options = storage_options(storage_option)

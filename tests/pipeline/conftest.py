@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
-from clipmill.pipeline.cluster import Event, Placement, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
+from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.worker import WorkerFactory

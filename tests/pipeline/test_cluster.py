@@ -11,20 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from clipmill.pipeline import cluster as module
-from clipmill.pipeline.cluster import (
-    Event,
-    Placement,
-    Rows,
-    ShardDone,
-    ShardFailed,
-    WorkerLost,
-    WorkersStarted,
-    connected,
-    place,
-    run_shards,
-)
+from clipmill.pipeline.cluster import connected, place, run_shards
 from clipmill.pipeline.errors import InfrastructureError, ModelError, UserError
+from clipmill.pipeline.events import Event, Rows, ShardDone, ShardFailed, WorkerLost, WorkersStarted
 from clipmill.pipeline.output import OWN, Output
+from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Shard
 from fakes import FakeMills, FakeWorkers, attempts, write_pairs
 

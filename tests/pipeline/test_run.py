@@ -15,12 +15,11 @@ import pytest
 from clipmill.clipmodel.weights import Loaded
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
-from clipmill.pipeline.cluster import ShardDone, WorkersStarted
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
-from clipmill.pipeline.events import Planned
+from clipmill.pipeline.events import Planned, ShardDone, WorkersStarted
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.shards import read_samples

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
-from clipmill.pipeline.cluster import Rows
 from clipmill.pipeline.errors import (
     InputError,
     OutputError,
     TooManyFailuresError,
     UserError,
 )
+from clipmill.pipeline.events import Rows
 from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS
 from clipmill.pipeline.tally import Tally
