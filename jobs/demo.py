@@ -25,8 +25,6 @@ from ..pipeline import EmbedJob, Summary, embed
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.errors import OutputError
 from ..pipeline.evaluation import recall
-from ..pipeline.job import DEFAULT_COLUMNS
-from ..pipeline.parquet import Column
 from .drawn.damage import DAMAGES
 from .drawn.pairs import PairSpec
 from .drawn.scenes import CLASSES
@@ -35,7 +33,7 @@ from .show import EmbedProgress, out, show_summary
 
 QUERIES = ("a red star", "a small blue fish on a white background", "a grey crescent above a red star")
 KEEP = 0.85  # share of pairs, by similarity
-_COLUMNS = (*DEFAULT_COLUMNS, Column("label"), Column("caption_is_right", "bool"))
+_COLUMNS = ("label", "caption_is_right:bool")
 
 
 def run_demo(folder: Path, pairs: int) -> Summary:

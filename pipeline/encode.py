@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import normalise
+from .choices import Precision
 from .records import Pixels, TokenIds
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .choices import EmbeddingType
 from .errors import InfrastructureError, UserError
 from .records import Decoded, Shard, Vector
 from .score import similarity
@@ -20,7 +21,6 @@ from .score import similarity
 SCHEMA_VERSION = 1
 
 ColumnType = Literal["string", "int64", "float64", "bool"]
-EmbeddingType = Literal["float16", "float32"]
 
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 _EMBEDDINGS = {"float16": (pa.float16(), np.float16), "float32": (pa.float32(), np.float32)}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..clipmodel.weights import ModelCard
-from .encode import Precision
+from .choices import Precision
 from .errors import OutputError, PlanMismatchError
 from .output import OWN, Output
 from .parquet import SCHEMA_VERSION, PartLayout

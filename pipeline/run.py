@@ -14,14 +14,15 @@ from ..clipmodel import weights
 from ..clipmodel.download import Progress
 from ..clipmodel.weights import ModelCard, Resolved
 from .backlog import Limits
+from .choices import Precision
 from .cluster import Orders, connected, gpus, place, run_shards
-from .encode import Precision
+from .columns import columns_besides
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
 from .events import Event, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
 from .output import Output
-from .parquet import PartLayout
+from .parquet import Column, PartLayout
 from .placement import Placement
 from .plan import Fingerprint, Plan, freeze, read_plan, settle
 from .records import Shard
@@ -47,6 +48,7 @@ def embed(
     """
     began = time.monotonic()
     job.check()
+    columns = columns_besides(job.columns)
     shards = list_shards(job.inputs, job.storage_options)
     output = Output.at(job.out, job.storage_options)
     if not output.parts():
@@ -55,7 +57,7 @@ def embed(
     # read here too, so that a broken file is told before any worker starts
     cards = {alias: weights.read(model).card for alias, model in models.items()}
     output = output.prepare()
-    layout = _layout(job, cards)
+    layout = _layout(job, columns, cards)
     if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
         raise UserError(f"--column {twice[0]}: the part has a column of that name already")
 
@@ -115,10 +117,10 @@ def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
     return "bf16" if job.gpus_per_worker != 0 and gpus() else "fp32"
 
 
-def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:
+def _layout(job: EmbedJob, columns: tuple[Column, ...], cards: Mapping[str, ModelCard]) -> PartLayout:
     dims = tuple((alias, card.config.embed_dim) for alias, card in cards.items())
     context = next(iter(cards.values())).config.text.context_length
-    return PartLayout(job.columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
+    return PartLayout(columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
 
 
 @dataclass(frozen=True)

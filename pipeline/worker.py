@@ -11,9 +11,10 @@ import torch
 
 from ..clipmodel import weights
 from ..clipmodel.weights import Resolved
+from .choices import Precision
 from .decode import Decoder
 from .embed_shard import Mill, OnRows, embed_shard
-from .encode import ClipEncoder, Encoder, Precision
+from .encode import ClipEncoder, Encoder
 from .output import Output
 from .parquet import PartLayout
 from .records import Shard, ShardStats

@@ -23,9 +23,6 @@ StorageOptions = Annotated[
         help="Passed to the storage client (fsspec), such as endpoint_url=http://host:9000 or anon=true. Repeatable.",
     ),
 ]
-Address = Annotated[
-    str, typer.Option(help="The Ray cluster: auto (RAY_ADDRESS, else this machine), local, HOST:PORT or ray://….")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; progress stays on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show Python's traceback when something goes wrong.")]
 

@@ -13,7 +13,7 @@ from clipmill.clipmodel import weights
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.errors import PlanMismatchError, UserError
-from clipmill.pipeline.together import NamedModel, named_models
+from clipmill.pipeline.named_models import NamedModel, named_models
 from fakes import parts
 
 

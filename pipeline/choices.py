@@ -1,0 +1,8 @@
+"""The few words that settings are chosen from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Precision = Literal["fp32", "bf16", "fp16"]
+EmbeddingType = Literal["float16", "float32"]

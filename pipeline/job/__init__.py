@@ -1,0 +1,7 @@
+"""What each step can be asked to do: one dataclass a step, from which its command line options and its part of a job
+specification are made. Nothing heavy is imported here, so that help comes at once."""
+
+from .embed import EmbedJob
+from .flags import Flag
+
+__all__ = ["EmbedJob", "Flag"]

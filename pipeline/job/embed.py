@@ -1,0 +1,91 @@
+"""What the main job is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from typing_extensions import Doc
+
+from ..choices import EmbeddingType, Precision
+from ..errors import UserError
+from ..named_models import NamedModel, named_models
+from .common import Address, StorageOptions
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """What to embed, with what, into what."""
+
+    inputs: Annotated[
+        Sequence[str],
+        Doc("Shards: files, folders, globs, brace ranges ({00000..00099}), or @FILE that lists them."),
+        Flag(argument=True, metavar="INPUT…"),
+    ]
+    out: Annotated[str, Doc("Folder or object-store prefix for the Parquet parts."), Flag(("--out", "-o"))]
+    model: Annotated[
+        str | Sequence[str],
+        Doc(
+            "NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them. Repeatable: several models, each with "
+            "an ALIAS= before it, in one pass; their columns begin with the alias."
+        ),
+        Flag(("--model", "-m"), metavar="[ALIAS=]NAME"),
+    ]
+    columns: Annotated[
+        Sequence[str],
+        Doc(
+            "A field of the samples' json to copy (string, int64, float64 or bool). Repeatable; besides uid, url and "
+            "caption."
+        ),
+        Flag(("--column",), metavar="NAME[:TYPE]"),
+    ] = ()
+    precision: Annotated[
+        Literal["auto"] | Precision,
+        Doc("Of the model's arithmetic; auto is what OUT was begun with, else bf16 on GPUs and fp32 on CPUs."),
+    ] = "auto"
+    embedding_type: Annotated[EmbeddingType, Doc("Of the stored embeddings. Similarity is float32 always.")] = "float16"
+    images: Annotated[bool, Doc("Embed the images.")] = True
+    texts: Annotated[bool, Doc("Embed the captions.")] = True
+    batch_size: Annotated[int | None, Doc("Images a forward pass."), Flag(default="auto")] = None
+    workers: Annotated[int | None, Doc("How many workers."), Flag(default="auto")] = None
+    gpus_per_worker: Annotated[
+        float | None, Doc("GPUs, or the share of one, a worker; 0 stays on CPUs."), Flag(default="auto")
+    ] = None
+    max_failed_samples: Annotated[float, Doc("Share of samples that may fail.")] = 0.5
+    max_failed_shards: Annotated[int, Doc("Shards that may fail.")] = 0
+    shard_deadline: Annotated[
+        float | None,
+        Doc("Take a shard from a worker that is not done by then."),
+        Flag(metavar="SECONDS", default="none"),
+    ] = None
+    retry_failed: Annotated[bool, Doc("Embed again only failed shards, and shards with failed samples.")] = False
+    refresh: Annotated[bool, Doc("Embed again shards whose file has changed since.")] = False
+    address: Address = "auto"
+    storage_options: StorageOptions = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[NamedModel, ...]:
+        return named_models([self.model] if isinstance(self.model, str) else self.model)
+
+    @property
+    def embeds(self) -> list[str]:
+        return [side for side, wanted in (("images", self.images), ("texts", self.texts)) if wanted]
+
+    def check(self) -> None:
+        """UserError for values that no run could use."""
+        for name, value in (("--batch-size", self.batch_size), ("--workers", self.workers)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: must be at least 1")
+        _ = self.models  # which says what is wrong with them
+        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
+            raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
+        if not 0 <= self.max_failed_samples <= 1:
+            raise UserError(f"--max-failed-samples {self.max_failed_samples:g}: must be a share, from 0 to 1")
+        if self.max_failed_shards < 0:
+            raise UserError(f"--max-failed-shards {self.max_failed_shards}: must not be negative")
+        if self.shard_deadline is not None and self.shard_deadline <= 0:
+            raise UserError(f"--shard-deadline {self.shard_deadline:g}: must be more than 0 seconds")
+        if not (self.images or self.texts):
+            raise UserError("--no-images and --no-texts together leave nothing to embed")
