@@ -189,7 +189,7 @@ class _Driver:
                 ray.get(hand.starting)
                 hand.starting = None
             except RayTaskError as error:
-                raise _own(error) from error
+                raise own_error(error) from error
             except RayActorError as error:
                 if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
                     raise InfrastructureError(f"a worker cannot be made: {' '.join(str(error).split())}") from error
@@ -231,7 +231,7 @@ class _Driver:
             try:
                 stats = ray.get(ref)
             except RayTaskError as error:
-                yield from self._failed(hand.shards.pop(ref), _own(error))
+                yield from self._failed(hand.shards.pop(ref), own_error(error))
             except RayActorError as error:
                 yield from self._replace(hand, error)
             else:
@@ -312,7 +312,7 @@ class _Driver:
             yield Rows(embedded, failed)
 
 
-def _own(error: RayTaskError) -> Exception:
+def own_error(error: RayTaskError) -> Exception:
     """What the worker raised. Ours are for people to read; others are failures of the infrastructure."""
     cause = error.cause if isinstance(error.cause, Exception) else None
     if isinstance(cause, ClipmillError):

@@ -21,7 +21,11 @@ MAX_FUNCTION_LINES = 60
 
 # Where a dependency's only seams are; `*` also crosses folders.
 SEAMS = {
-    "ray": ("pipeline/cluster.py", "jobs/submit.py"),
+    "ray": (
+        "pipeline/cluster.py",
+        "pipeline/scatter.py",
+        "jobs/submit.py",
+    ),
     "typer": ("jobs/cli*.py", "jobs/cli/*.py"),
 }
 

@@ -15,3 +15,21 @@ StorageOptions = Annotated[
     Doc("Passed to the storage client (fsspec), such as endpoint_url=http://host:9000 or anon=true. Repeatable."),
     Flag(("--storage-option",), metavar="KEY=VALUE"),
 ]
+DatasetUrl = Annotated[
+    str,
+    Doc("The dataset: the folder or prefix given to `clipmill embed --out`."),
+    Flag(argument=True, metavar="DATASET"),
+]
+Alias = Annotated[
+    str | None, Doc("Of several models in the dataset, the one whose embeddings count."), Flag(default="the first")
+]
+WeightsOf = Annotated[
+    str | None,
+    Doc("The dataset's model again, where its weights came from a file: NAME=PATH or PATH."),
+    Flag(("--model", "-m"), metavar="NAME", default="as recorded"),
+]
+Within = Annotated[
+    str | None,
+    Doc("Only the rows of this subset, which `clipmill filter` or `clipmill dedup` wrote."),
+    Flag(metavar="SUBSET", default="all rows"),
+]

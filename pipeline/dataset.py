@@ -1,0 +1,126 @@
+"""A dataset as the steps after embedding see it: its parts in the plan's order, the models that made it, its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .ahead import ahead
+from .encode import Vectors
+from .errors import InfrastructureError, InputError
+from .output import Output
+from .plan import Fingerprint, planned_shards, read_plan
+from .summary import MANIFEST
+
+_AHEAD = 2  # batches read before they are asked for
+
+
+@dataclass(frozen=True)
+class DatasetModel:
+    """One of the models whose embeddings a dataset holds."""
+
+    alias: str  # empty for the only one
+    variant: str
+    weights: str  # in public words: a release's tag, a file's name
+    weights_sha256: str
+    dim: int
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its columns begin with."""
+        return f"{self.alias}_" if self.alias else ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `embed` has committed so far. Cheap to send to workers."""
+
+    output: Output
+    settings: Fingerprint
+    parts: tuple[str, ...]  # committed, in the plan's order; one at least
+    schema: pa.Schema
+    models: tuple[DatasetModel, ...]
+    version: str  # changes when a part is added, or made anew
+
+    @classmethod
+    def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
+        """InputError where nothing was begun or nothing is committed yet."""
+        output = Output.at(url, storage_options)
+        settings = read_plan(output)
+        if settings is None:
+            raise InputError(f"{url}: no dataset of clipmill's here; name the folder given to `clipmill embed --out`")
+        committed = output.parts()
+        parts = tuple(shard.part_name for shard in planned_shards(output) if shard.part_name in committed)
+        if not parts:
+            raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
+        with output.open(parts[0]) as file:
+            schema, models = _footer(pq.ParquetFile(file), f"{output.url}/{parts[0]}")
+        version = hashlib.sha256("\n".join(parts).encode() + (output.read(MANIFEST) or b"")).hexdigest()
+        return cls(output, settings, parts, schema, models, version)
+
+    @property
+    def url(self) -> str:
+        return self.output.url
+
+    def url_of(self, part: str) -> str:
+        return f"{self.output.url}/{part}"
+
+    def model(self, alias: str | None = None) -> DatasetModel:
+        """The model of that alias; without one the only, or the first."""
+        for model in self.models:
+            if alias in (None, model.alias):
+                return model
+        names = ", ".join(model.alias or "(none)" for model in self.models)
+        raise InputError(f"{self.url}: no model is called {alias!r} here; its models: {names}")
+
+    def read(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a part, whole."""
+        with self.output.open(part) as file:
+            return pq.ParquetFile(file).read(list(columns))
+
+    def batches(self, columns: Sequence[str], rows: int = 1 << 14) -> Iterator[pa.RecordBatch]:
+        """All rows in the plan's order, some columns, streamed: a few batches in memory."""
+        with ahead(self._batches(list(columns), rows), _AHEAD) as batches:
+            yield from batches
+
+    def _batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+        for part in self.parts:
+            with self.output.open(part) as file:
+                yield from pq.ParquetFile(file).iter_batches(rows, columns=columns)
+
+
+def _footer(file: pq.ParquetFile, url: str) -> tuple[pa.Schema, tuple[DatasetModel, ...]]:
+    try:
+        cards = json.loads(file.metadata.metadata[b"clipmill.model_card"])
+        named = {"": cards} if "variant" in cards else cards
+        models = tuple(_model(alias, card) for alias, card in named.items())
+    except (KeyError, TypeError, ValueError) as error:
+        raise InfrastructureError(f"{url}: not a part of ours; move it away") from error
+    return file.schema_arrow.remove_metadata(), models
+
+
+def _model(alias: str, card: Mapping[str, Any]) -> DatasetModel:
+    dim = card["config"]["embed_dim"]
+    return DatasetModel(alias, card["variant"], card["weights"], card["weights_sha256"], dim)
+
+
+def vectors_of(column: pa.Array | pa.ChunkedArray) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+    """A column of embeddings -> float32 [n, dim], and which rows have one: bool [n]. Rows without are zero."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # of no chunks at all
+        array = pa.array([], column.type)
+    dim = array.type.list_size
+    start = array.offset * dim
+    flat = array.values.slice(start, len(array) * dim).to_numpy(zero_copy_only=False)
+    present = array.is_valid().to_numpy(zero_copy_only=False)
+    vectors = flat.astype(np.float32).reshape(len(array), dim)
+    vectors[~present] = 0.0
+    return vectors, present

@@ -1,0 +1,72 @@
+"""A dataset in DuckDB: the view `pairs`, wherever its parts are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+from .dataset import Dataset
+from .errors import UserError
+from .storage import open_storage, scheme_of
+from .subset import Subset
+
+_MEMORY = "1500MB"  # what is larger goes to disk: other things run here, too
+
+
+@contextmanager
+def connect(
+    dataset: Dataset, within: Subset | None = None, threads: int | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the view `pairs`: every column of every row, or of the rows of a subset.
+
+    Embeddings are `FLOAT[]`; cast to `FLOAT[512]` for array functions. Memory is bounded; what does not fit is spilled.
+    """
+    with tempfile.TemporaryDirectory(prefix="clipmill-sql-") as spilled, duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = {literal(os.environ.get('CLIPMILL_SQL_MEMORY', _MEMORY))}")
+        connection.execute(f"SET temp_directory = {literal(spilled)}")
+        connection.execute("SET enable_progress_bar = false")
+        if threads:
+            connection.execute(f"SET threads = {threads}")
+        register_storage(connection, dataset.url, dataset.output.storage_options)
+        rows = f"SELECT * FROM read_parquet({_list([dataset.url_of(part) for part in dataset.parts])})"
+        if within is not None:
+            register_storage(connection, within.output.url, within.output.storage_options)
+            rows += f" SEMI JOIN ({_kept(within)}) USING (shard, row)"
+        connection.execute(f"CREATE VIEW pairs AS {rows}")
+        yield connection
+
+
+def _kept(subset: Subset) -> str:
+    if not subset.parts:
+        return "SELECT '' AS shard, 0 AS row WHERE false"
+    return f"SELECT shard, row FROM read_parquet({_list([subset.url_of(part) for part in subset.parts])})"
+
+
+def register_storage(connection: duckdb.DuckDBPyConnection, url: str, options: Any) -> None:
+    """Let DuckDB read what is at `url` through fsspec, as everything else here does."""
+    if scheme_of(url) != "file":
+        connection.register_filesystem(open_storage(url, options))
+
+
+def literal(text: str) -> str:
+    """A string in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def complaint(error: duckdb.Error, option: str) -> UserError:
+    """What DuckDB finds wrong with SQL that a user gave, in one line."""
+    return UserError(f"{option}: {' '.join(str(error).split())}")
+
+
+def _list(urls: list[str]) -> str:
+    return "[" + ", ".join(map(literal, urls)) + "]"

@@ -1,0 +1,94 @@
+"""A subset: which rows of a dataset were kept, and why the others were not. `filter` and `dedup` write them.
+
+One file for each part of the dataset, of the same name, with rows in the same order; `_clipmill/subset.json` has the
+funnel, and is written last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .dataset import Dataset
+from .derived import begin, begun
+from .errors import InputError
+from .output import OWN, Output
+
+FUNNEL = f"{OWN}/subset.json"
+IDENTITY = ("key", "shard", "row", "image_offset", "image_size")  # columns that every subset has
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """rows = the dropped of each reason + kept; reasons in the order in which they were applied."""
+
+    rows: int
+    dropped: Mapping[str, int]
+    kept: int
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A finished subset. Cheap to send to workers."""
+
+    output: Output
+    source: str  # the dataset's URL
+    fingerprint: str  # and its fingerprint
+    parts: tuple[str, ...]  # with rows, named and ordered as the dataset's
+    funnel: Funnel
+
+    @classmethod
+    def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Subset:
+        """InputError where there is none, or one that is not finished."""
+        output = Output.at(url, storage_options)
+        started, content = begun(output), output.read(FUNNEL)
+        if started is None or "dataset" not in started[1]:
+            raise InputError(f"{url}: no subset here; name the folder given to `clipmill filter --out`")
+        if content is None:
+            raise InputError(f"{url}: this subset is not finished; run the same `clipmill {started[0]}` again")
+        said = json.loads(content)
+        funnel = Funnel(said["rows"], said["dropped"], said["kept"])
+        return cls(output, started[1]["dataset"], started[1]["fingerprint"], tuple(said["parts"]), funnel)
+
+    def url_of(self, part: str) -> str:
+        return f"{self.output.url}/{part}"
+
+    def check_fits(self, dataset: Dataset) -> None:
+        """InputError for a subset of another dataset."""
+        if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
+            raise InputError(f"{self.output.url}: a subset of {self.source}, not of {dataset.url}")
+
+
+def begin_subset(output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any]) -> bool:
+    """Begin or continue a subset. False where it is finished, and the dataset has not changed since."""
+    begin(output, step, {"dataset": dataset.url, "fingerprint": dataset.settings.digest, **settings})
+    content = output.read(FUNNEL)
+    if content is None:
+        return True
+    if json.loads(content).get("version") == dataset.version:
+        return False
+    output.delete(FUNNEL)
+    return True
+
+
+def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
+    """kept: the rows of a dataset's part that stay, with the columns of IDENTITY first and any others after them. To be
+    called for every part: where nothing stays there is no file."""
+    if not len(kept):
+        output.delete(part)
+        return
+    with output.staged(part, replace=True) as path:
+        pq.write_table(kept, path, compression="zstd")
+
+
+def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
+    written = output.parts()
+    parts = [part for part in dataset.parts if part in written]
+    said = {**asdict(funnel), "parts": parts, "version": dataset.version}
+    output.write(FUNNEL, json.dumps(said, indent=2).encode())
+    return Subset(output, dataset.url, dataset.settings.digest, tuple(parts), funnel)
