@@ -14,6 +14,7 @@ from ...clipmodel.errors import ClipmillError
 from .demo import demo
 from .embed import embed
 from .models import models
+from .run import run, schema
 from .status import status
 from .train import train
 
@@ -42,6 +43,8 @@ _command(demo, "clipmill demo --out demo-out")
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
 _command(models, "clipmill models ViT-B-32")
+_command(run, "clipmill run nightly.yaml --set bucket=s3://b")
+_command(schema, "clipmill schema > clipmill.schema.json")
 _command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
 
 

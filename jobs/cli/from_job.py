@@ -53,7 +53,7 @@ def flag_of(hint: Any) -> Flag:
 def _option(field: Field[Any], hint: Any) -> inspect.Parameter:
     """The field as a parameter, still with the job's own type."""
     required = field.default is MISSING and field.default_factory is MISSING
-    many = _holds(hint, Sequence) or _holds(hint, Mapping)
+    many = holds(hint, Sequence) or holds(hint, Mapping)
     default = inspect.Parameter.empty if required else None if many else field.default
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
@@ -69,14 +69,14 @@ def _declared(parameter: inspect.Parameter) -> Any:
     )
     shown: Any = flag.default or True
     option = typer.Option(*names, metavar=flag.metavar, help=help_of(hint), show_default=shown)
-    many = _holds(hint, Sequence) or _holds(hint, Mapping)
+    many = holds(hint, Sequence) or holds(hint, Mapping)
     required = parameter.default is parameter.empty
     return Annotated[_plain(hint) if required or not many else _plain(hint) | None, option]
 
 
 def _plain(hint: Any) -> Any:
     """A type that typer knows: lists for sequences and mappings, one Literal for several."""
-    if _holds(hint, Sequence) or _holds(hint, Mapping):
+    if holds(hint, Sequence) or holds(hint, Mapping):
         return list[str]
     kinds = _alternatives(hint)
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
@@ -94,7 +94,7 @@ def _alternatives(hint: Any) -> list[Any]:
     return [kind]
 
 
-def _holds(hint: Any, kind: type[Any]) -> bool:
+def holds(hint: Any, kind: type[Any]) -> bool:
     """Whether values may be sequences, or mappings; text is neither."""
     origins = [get_origin(each) for each in _alternatives(hint)]
     return any(isinstance(origin, type) and issubclass(origin, kind) for origin in origins)
@@ -106,8 +106,8 @@ def _is_bool(hint: Any) -> bool:
 
 def _value(hint: Any, given: Any) -> Any:
     """What the job takes for what typer gave; MISSING leaves the field's default."""
-    if _holds(hint, Mapping):
+    if holds(hint, Mapping):
         return storage_options(given)
-    if _holds(hint, Sequence):
+    if holds(hint, Sequence):
         return MISSING if given is None else tuple(given)
     return given
