@@ -14,7 +14,7 @@ DEV := $(VENV)/.clipmill-dev
 PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test test-fast check bench tiny clean
+.PHONY: help venv dev demo test test-fast check bench bench-peers tiny clean
 
 # Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
 export RAY_USAGE_STATS_ENABLED = 0
@@ -42,11 +42,10 @@ check: $(DEV) ## lint, formatting and types
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/clipmill
 	$(BIN)/mypy -p clipmill.clipmodel -p clipmill.pipeline -p clipmill.jobs
 
-bench: $(DEV) ## every benchmark in tests/bench, in order
-	@set -e; for file in tests/bench/bench_*.py; do \
-		[ -e "$$file" ] || { echo "no benchmark in tests/bench yet"; break; }; \
-		echo "== $$file"; $(BIN)/python "$$file"; \
-	done
+bench: $(DEV) ## every benchmark (15 minutes on 2 cores): one table, and bench.json
+	$(BIN)/python tests/bench/run.py
+
+bench-peers: build/peers/clip-retrieval/.built ## what `make bench` compares with and cannot import: clip-retrieval
 
 tiny: $(RUNTIME) ## train again the tiny model that is shipped in clipmodel/assets
 	$(BIN)/python -m clipmill.jobs.tiny
@@ -80,3 +79,7 @@ $(DEV): $(RUNTIME)
 	@$(PIP) install -qq $(PINS) -e '.[dev]'
 	@$(PIP) install -qq $(PINS) --no-deps clip-anytorch
 	@touch $@
+
+build/peers/clip-retrieval/.built: tests/bench/peers/build_clip_retrieval.sh tests/bench/peers/clip_retrieval.txt
+	@echo "building an environment for clip-retrieval (2 GB, minutes)"
+	@PYTHON=$(PYTHON) tests/bench/peers/build_clip_retrieval.sh build/peers/clip-retrieval

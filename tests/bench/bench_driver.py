@@ -1,7 +1,4 @@
-"""What the driver costs: shards a second over fake workers, its memory, and the planning of a resume.
-
-python tests/bench/bench_driver.py [SHARDS]
-"""
+"""What the driver costs: shards a second over fake workers, its memory, and the planning of a resume."""
 
 from __future__ import annotations
 
@@ -11,8 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import benchkit
 import psutil
 import ray
+from benchkit import Row, Spread, expect
 from clipmill.pipeline.cluster import connected, run_shards
 from clipmill.pipeline.embed_shard import OnRows
 from clipmill.pipeline.events import ShardDone
@@ -40,7 +39,8 @@ class FakeWorkers:
         return ShardStats(shard.url, 10, 10, part_bytes=1)
 
 
-def main(count: int = 100_000) -> None:
+def measure(quick: bool) -> list[Row]:
+    count = 500 if quick else 20_000
     shards = [Shard(f"/data/{i:07d}.tar", 1000, str(i)) for i in range(count)]
     me = psutil.Process()
     with tempfile.TemporaryDirectory() as folder, connected("local"):
@@ -53,7 +53,7 @@ def main(count: int = 100_000) -> None:
             if isinstance(event, ShardDone):
                 stats.append(event.stats)
                 if len(stats) % (count // 10) == 0:
-                    memory.append(me.memory_info().rss >> 20)
+                    memory.append(me.memory_info().rss / 2**20)
         seconds = time.monotonic() - began
         write_manifest(output, stats)
         began = time.monotonic()
@@ -62,12 +62,14 @@ def main(count: int = 100_000) -> None:
         todo = [shard for shard in planned if shard.part_name not in committed]
         rows = sum(each.rows for each in ledger(output, planned, []))
         resume = time.monotonic() - began
-    print(f"driver: {count:,} shards, {count / seconds:,.0f} a second over 2 fake workers, start-up included")
-    print(f"driver: memory {memory[0]} MiB after a tenth of them, {memory[-1]} MiB at the end")
-    print(f"driver: planning a resume takes {resume:.1f} s ({len(todo)} to do, {rows:,} rows accounted for)")
-    if rows != 10 * count or todo:
-        sys.exit("driver: the books do not balance")
+    expect(rows == 10 * count and not todo, f"driver: {rows:,} rows of {10 * count:,}, {len(todo)} shards left")
+    first = f"MiB after a tenth of {count:,} shards"
+    return [
+        Row("driver, fake workers, start-up included", "shards/s", Spread.of([count / seconds])),
+        Row("planning a resume", "shards/s", Spread.of([count / resume])),
+        Row("driver's memory at the end", "MiB", Spread.of(memory[-1:]), Spread.of(memory[:1]), first),
+    ]
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]))
+    benchkit.main(measure)

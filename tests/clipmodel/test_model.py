@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import hugging_face
 import pytest
 import reference
 import torch
 from clipmill.clipmodel.config import VARIANTS, CLIPConfig, TextConfig, VisionConfig
 from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.model import CLIP
-from random_models import captions, images, random_clip, randomize
+from random_models import captions, images, random_clip
 from torch import Tensor
 
 OPENAI = ["RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"]
@@ -70,42 +71,8 @@ def test_the_comparison_is_of_outputs_that_depend_on_the_input(config: CLIPConfi
     assert (features[0] - features[1]).norm() > 0.05 * features[0].norm()
 
 
-def hugging_face(config: CLIPConfig) -> Any:
-    """transformers' model of the same sizes, with random weights."""
-    transformers = pytest.importorskip("transformers")
-    vision, text = config.vision, config.text
-    assert isinstance(vision.layers, int)
-    model = transformers.CLIPModel(
-        transformers.CLIPConfig(
-            projection_dim=config.embed_dim,
-            text_config={
-                "hidden_size": text.width,
-                "intermediate_size": 4 * text.width,
-                "num_hidden_layers": text.layers,
-                "num_attention_heads": text.heads,
-                "vocab_size": text.vocab_size,
-                "max_position_embeddings": text.context_length,
-                "hidden_act": config.activation,
-                "bos_token_id": text.vocab_size - 2,
-                "eos_token_id": text.vocab_size - 1,
-            },
-            vision_config={
-                "hidden_size": vision.width,
-                "intermediate_size": vision.mlp_width,
-                "num_hidden_layers": vision.layers,
-                "num_attention_heads": vision.heads,
-                "image_size": vision.image_size,
-                "patch_size": vision.patch_size,
-                "hidden_act": config.activation,
-            },
-        )
-    ).eval()
-    randomize(model)
-    return model
-
-
 def assert_equals_hugging_face(config: CLIPConfig, count: int = 2) -> None:
-    theirs = hugging_face(config)
+    theirs = hugging_face.model(config)
     with torch.device("meta"):
         ours = CLIP(config).eval()
     ours.load_state_dict(canonical(theirs.state_dict()), assign=True)

@@ -1,0 +1,68 @@
+"""JPEG bytes to the model's pixels, on one core, against Pillow as the reference's preprocessing uses it.
+
+The limit is decoding alone: what libjpeg-turbo takes to fill the picture at its full size, nothing resized.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import benchkit
+import numpy as np
+import torch
+import web_pairs
+from benchkit import Row, expect
+from clipmill.clipmodel.preprocess import Preprocess
+from PIL import Image
+
+SIZES = ((512, 384), (1500, 1000))
+SIDE = 224
+ROUNDS = 7
+
+
+def measure(quick: bool) -> list[Row]:
+    torch.set_num_threads(1)
+    return [_row(size, 2 if quick else 60_000_000 // (size[0] * size[1]), 1 if quick else ROUNDS) for size in SIZES]
+
+
+def _row(size: tuple[int, int], count: int, rounds: int) -> Row:
+    files = [web_pairs.jpeg(seed, size) for seed in range(count)]
+    ours = Preprocess(SIDE)
+    what = f"decode {size[0]}×{size[1]} to {SIDE} px, one core"
+    expect(all(np.array_equal(ours(file), _with_pillow(file)) for file in files), f"{what}: other pixels than Pillow's")
+
+    def rate(call: Callable[[bytes], Any]) -> float:
+        started = time.process_time()
+        for file in files:
+            call(file)
+        return len(files) / (time.process_time() - started)
+
+    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow}
+    rates = dict(benchkit.in_turn({name: (lambda call=call: rate(call)) for name, call in turns.items()}, rounds))
+    note = f"{sum(map(len, files)) / len(files) / 1000:.0f} kB each"
+    return benchkit.compared(
+        what, "images/s", rates, limit=rates.pop("decoding alone"), limit_is="decoding alone", note=note
+    )
+
+
+def _whole(data: bytes) -> None:
+    Image.open(io.BytesIO(data)).load()
+
+
+def _with_pillow(data: bytes) -> np.ndarray:
+    """torchvision's Resize(bicubic), CenterCrop and convert, as their code comes to on a Pillow image."""
+    image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    if width <= height:
+        image = image.resize((SIDE, int(SIDE * height / width)), Image.Resampling.BICUBIC)
+    else:
+        image = image.resize((int(SIDE * width / height), SIDE), Image.Resampling.BICUBIC)
+    left, top = round((image.width - SIDE) / 2.0), round((image.height - SIDE) / 2.0)
+    return np.asarray(image.crop((left, top, left + SIDE, top + SIDE)).convert("RGB"))
+
+
+if __name__ == "__main__":
+    benchkit.main(measure)

@@ -1,0 +1,115 @@
+"""One model as each implementation has it, with the same weights: ours, the reference's, transformers'."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "clipmodel"))  # for the oracles, which the tests share
+
+import hugging_face
+import reference
+from clipmill.clipmodel.config import CLIPConfig
+from clipmill.clipmodel.convert import canonical
+from clipmill.clipmodel.model import CLIP
+from clipmill.clipmodel.preprocess import normalise
+from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.records import Pixels, TokenIds
+from random_models import random_clip
+
+Encode = Callable[[Sequence[Pixels], Sequence[TokenIds]], tuple[Tensor, Tensor]]  # as pipeline.encode.Encoder does
+
+
+@dataclass(frozen=True)
+class Contenders:
+    """By name; each makes float32 unit vectors [images, dim] and [texts, dim] of uint8 images and token ids."""
+
+    config: CLIPConfig
+    encode: dict[str, Encode]
+
+
+@torch.inference_mode()
+def contenders(config: CLIPConfig, batch_size: int) -> Contenders:
+    """`ours`, `reference` and, for ViTs, `transformers`; all without gradients and on torch's threads."""
+    others: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {}
+    if config.vision.is_resnet:
+        model = random_clip(config)
+    else:
+        theirs = hugging_face.model(config)
+        with torch.device("meta"):
+            model = CLIP(config).eval().requires_grad_(False)
+        model.load_state_dict(canonical(theirs.state_dict()), assign=True)
+        others["transformers"] = (
+            lambda pixels: theirs.visual_projection(theirs.vision_model(pixel_values=pixels).pooler_output),
+            lambda tokens: theirs.text_projection(theirs.text_model(input_ids=tokens).pooler_output),
+        )
+    published = reference.model(config, model.state_dict())
+    others = {"reference": (published.encode_image, published.encode_text), **others}
+    encoder = ClipEncoder(model, batch_size=batch_size)
+    encode: dict[str, Encode] = {"ours": lambda images, texts: _tensors(encoder.encode(images, texts))}
+    for name, (image, text) in others.items():
+        encode[name] = _padded(config, image, text, batch_size)
+    return Contenders(config, encode)
+
+
+def _tensors(vectors: tuple[object, object]) -> tuple[Tensor, Tensor]:
+    return torch.as_tensor(vectors[0]), torch.as_tensor(vectors[1])
+
+
+def _padded(
+    config: CLIPConfig, image: Callable[[Tensor], Tensor], text: Callable[[Tensor], Tensor], batch_size: int
+) -> Encode:
+    """How these are used: batches as they come, captions padded to the context's length."""
+
+    @torch.inference_mode()
+    def encode(images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Tensor, Tensor]:
+        found: tuple[list[Tensor], list[Tensor]] = [], []
+        for start in range(0, len(images), batch_size):
+            batch = torch.stack([torch.from_numpy(each) for each in images[start : start + batch_size]])
+            found[0].append(F.normalize(image(normalise(batch, config.preprocess)), dim=-1))
+        for start in range(0, len(texts), batch_size):
+            rows = texts[start : start + batch_size]
+            tokens = torch.zeros(len(rows), config.text.context_length, dtype=torch.long)
+            for row, ids in zip(tokens, rows, strict=True):
+                row[: len(ids)] = torch.from_numpy(ids)
+            found[1].append(F.normalize(text(tokens), dim=-1))
+        empty = torch.empty(0, config.embed_dim)
+        return torch.cat([empty, *found[0]]), torch.cat([empty, *found[1]])
+
+    return encode
+
+
+def shallow(config: CLIPConfig) -> CLIPConfig:
+    """The same with one layer a tower, for when it only has to run."""
+    layers = (1, 1, 1, 1) if config.vision.is_resnet else 1
+    return replace(config, vision=replace(config.vision, layers=layers), text=replace(config.text, layers=1))
+
+
+@cache
+def image_gflop(config: CLIPConfig) -> float:
+    """Of one image: what the reference's operations come to, a multiplication and an addition counted as two."""
+    size = config.vision.image_size
+    return _gflop(reference.skeleton(config).eval().encode_image, torch.empty(1, 3, size, size, device="meta"))
+
+
+@cache
+def text_gflop(config: CLIPConfig, tokens: int) -> float:
+    """Of one caption of that many tokens: matrices grow with it, attention with its square."""
+    with torch.device("meta"):
+        model = CLIP(config).eval()
+    return _gflop(model.encode_text, torch.zeros(1, tokens, dtype=torch.long, device="meta"))
+
+
+@torch.inference_mode()
+def _gflop(call: Callable[[Tensor], Tensor], inputs: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call(inputs)
+    return counter.get_total_flops() / 1e9

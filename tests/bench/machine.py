@@ -1,0 +1,66 @@
+"""What a benchmark ran on: names, versions, who else was busy, and the peak that its cores reach."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def about() -> dict[str, Any]:
+    versions = {name: metadata.version(name) for name in ("torch", "ray", "pyarrow", "pillow", "numpy")}
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def described() -> str:
+    found = about()
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    device = found["gpu"] or "CPU"
+    return f"{device}; {found['cores']} cores of {found['processor']}; Python {found['python']}, {versions}"
+
+
+def others_cores(seconds: float = 1.0) -> float:
+    """How many cores are busy while this process sleeps: whatever a figure shared the machine with."""
+    return round(psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1), 2)
+
+
+def peak_gflops(size: int = 2048) -> float:
+    """GFLOP a second of a float32 matrix product, on as many threads as torch has now. Call it in each round."""
+    a, b = _matrices(size)
+    started = time.perf_counter()
+    torch.mm(a, b)
+    return 2 * size**3 / (time.perf_counter() - started) / 1e9
+
+
+_made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
+def _matrices(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if size not in _made:
+        _made[size] = torch.rand(size, size), torch.rand(size, size)
+        torch.mm(*_made[size])
+    return _made[size]
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()

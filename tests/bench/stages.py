@@ -1,0 +1,55 @@
+"""What each stage of a shard's way costs on one core, alone; what all of them together allow is the ceiling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from clipmill.clipmodel.weights import Loaded
+from clipmill.pipeline.decode import Decoder
+from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.job import DEFAULT_COLUMNS
+from clipmill.pipeline.parquet import PartLayout, PartWriter
+from clipmill.pipeline.records import Shard
+from clipmill.pipeline.shards import read_samples
+
+Costs = dict[str, float]  # stage -> core-seconds a pair
+
+
+def costs(tar: Path, loaded: Loaded, scratch: Path) -> Costs:
+    """Of one shard, stage by stage. Sets torch to one thread."""
+    torch.set_num_threads(1)
+    spent: Costs = {}
+
+    def timed(stage: str, call: Callable[[], Any]) -> Any:
+        started = time.process_time()
+        answer = call()
+        spent[stage] = time.process_time() - started
+        return answer
+
+    shard = Shard(str(tar), tar.stat().st_size)
+    decoder = Decoder(loaded.preprocess, loaded.tokenizer)
+    encoder = ClipEncoder(loaded.model)
+    with ThreadPoolExecutor(1) as pool:
+        samples = timed("read", lambda: list(read_samples(shard)))
+        rows = timed("decode", lambda: decoder.decode_batch(samples, pool))
+    pixels, tokens = [row.pixels for row in rows], [row.tokens for row in rows]
+    images, _ = timed("image", lambda: encoder.encode(pixels, []))
+    _, texts = timed("text", lambda: encoder.encode([], tokens))
+    layout = PartLayout(DEFAULT_COLUMNS, loaded.model.config.embed_dim, loaded.tokenizer.context_length)
+
+    def write() -> None:
+        with PartWriter(scratch / "part.parquet", layout) as part:
+            part.write(layout.table(shard, rows, list(images), list(texts)))
+            part.finish({})
+
+    timed("write", write)
+    return {stage: seconds / len(rows) for stage, seconds in spent.items()}
+
+
+def described(found: Costs) -> str:
+    return ", ".join(f"{stage} {1000 * seconds:.1f}" for stage, seconds in found.items()) + " ms a pair"
