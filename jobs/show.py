@@ -23,6 +23,7 @@ from ..clipmodel.config import VARIANTS
 from ..clipmodel.sources import releases
 from ..pipeline.events import (
     Event,
+    FewerWorkers,
     Planned,
     Rows,
     ShardDone,
@@ -31,6 +32,7 @@ from ..pipeline.events import (
     ShardRetried,
     Stopping,
     WorkerLost,
+    WorkerMoved,
     WorkersAdded,
     WorkersStarted,
 )
@@ -114,6 +116,11 @@ def _notice(event: Event) -> str | None:
         return f"slower than the others, so a second worker tries it too: {event.shard.url}"
     if isinstance(event, WorkerLost):
         return f"a worker was lost and is replaced: {event.reason[:200]}"
+    if isinstance(event, WorkerMoved):
+        rest = f"; {event.unfinished} shards that it had in hand are begun again" if event.unfinished else ""
+        return f"a machine is about to leave the cluster, its worker is replaced{rest}"
+    if isinstance(event, FewerWorkers):
+        return f"{event.asked:,} workers were asked for; the cluster has room for {event.workers:,} now"
     if isinstance(event, WorkersAdded):
         return f"{event.workers:,} more workers"
     if isinstance(event, Stopping):

@@ -1,40 +1,25 @@
-"""Spread shards over Ray actors: retries, stragglers, progress. A step cannot tell that it runs here."""
+"""Ray: the cluster, what it has, and workers in processes of their own on its machines. Nothing else knows of Ray."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from .backlog import Backlog, Limits
-from .errors import ClipmillError, InfrastructureError, ShardError, UserError
-from .events import (
-    Event,
-    Rows,
-    ShardDone,
-    ShardFailed,
-    ShardLate,
-    ShardRetried,
-    Stopping,
-    WorkerLost,
-    WorkersAdded,
-    WorkersStarted,
-)
+from .address import check_address
+from .bugs import bug
+from .errors import ClipmillError, InfrastructureError, ShardError
 from .placement import Placement, divide
 from .records import Shard, ShardStats
 from .worker import WorkerFactory
 
-_IN_FLIGHT = 2  # shards an actor: while one ends, the next is read and decoded
-_WAIT = 0.3  # seconds
-_TELL = 0.5  # seconds between two questions about progress
-_GROW = 15.0  # seconds between two looks at what the cluster has
+IN_FLIGHT = 2  # shards a worker: while one ends, the next is read and decoded
 _OBJECT_STORE = 128 << 20  # bytes; shards never pass through it
 
 
@@ -46,19 +31,21 @@ def connected(address: str = "auto") -> Generator[None, None, None]:
         yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    local = address == "local" or (address == "auto" and not os.environ.get("RAY_ADDRESS"))
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "local"
+    local = address == "local"
     if local:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     else:
-        options["address"] = address
+        check_address(address)
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
     try:
-        ray.init(**options)
+        ray.init(address, **options)
     except Exception as error:  # Ray raises many kinds, and Exception itself when its processes are slow to start
         what = "a Ray cluster on this machine did not start" if local else f"no Ray cluster answers at {address}"
-        raise InfrastructureError(f"{what}: {' '.join(str(error).split())}") from error
+        raise InfrastructureError(f"{what}: {_line(error)}") from error
     try:
         yield
     finally:
@@ -71,9 +58,23 @@ def gpus() -> float:
 
 
 def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
-    """`placement.divide` over the nodes that the connected cluster has now."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """`placement.divide` over the machines that the connected cluster has now, and keeps."""
+    going = leaving()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
     return divide(nodes, workers, gpus_per_worker, shards)
+
+
+def leaving() -> dict[str, float]:
+    """Machines that Ray drains (a spot machine's notice, a pod's end, the autoscaler) -> seconds that they still have,
+    infinite where no deadline was set."""
+    deadlines: dict[str, int] = {}
+    with suppress(Exception):  # no public API tells, this is what Ray Train asks; then they are just lost later
+        deadlines = ray._private.state.state.get_draining_nodes()
+    now = time.time()
+    return {node: ms / 1000 - now if ms else float("inf") for node, ms in deadlines.items()}
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
 
 
 class _Actor:
@@ -88,228 +89,133 @@ class _Actor:
         return self._rows[0], self._rows[1]
 
     @ray.method(concurrency_group="start")
-    def start(self) -> None:
-        """Apart from `__init__`, so that its errors reach the driver as they are."""
+    def start(self) -> str:
+        """The machine it is on. Apart from `__init__`, so that its errors reach the driver as they are."""
         self._worker = self._factory()
+        return str(ray.get_runtime_context().get_node_id())
 
     @ray.method(concurrency_group="work")
     def embed(self, shard: Shard) -> ShardStats:
-        return self._worker.embed(shard, self._add)
+        try:
+            return self._worker.embed(shard, self._add)
+        except Exception as error:
+            if found := bug(error):  # no second try would do better
+                raise ShardError(f"{shard.url}: {found}") from error
+            raise
 
     def _add(self, embedded: int, failed: int) -> None:
         self._rows[0] += embedded
         self._rows[1] += failed
 
 
-@dataclass
-class _Hand:
-    """An actor as the driver sees it."""
+class WorkerDied(InfrastructureError):
+    """A worker's process has ended, or its machine. `preempted`: Ray knows that the machine was taken away."""
 
-    actor: Any
-    starting: Any  # the reference of `start`, None once it returned
-    seen: tuple[int, int] = (0, 0)
-    asked: Any = None  # the reference of `progress` under way
-    shards: dict[Any, Shard] = field(default_factory=dict)  # in flight, by reference
+    def __init__(self, error: RayActorError) -> None:
+        super().__init__(_line(error))
+        self.preempted = error.preempted
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What a run is told besides its shards."""
+class Hand:
+    """A worker as the driver sees it."""
 
-    limits: Limits = field(default_factory=Limits)
-    stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
-    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for
-
-
-def run_shards(
-    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, orders: Orders | None = None
-) -> Iterator[Event]:
-    """Embed every shard, tell of each as it ends. A lost actor is replaced and its shards given out again.
-
-    Raises what a worker could not start for, and InfrastructureError when actors keep dying.
-    """
-    orders = orders or Orders()
-    driver = _Driver(Backlog(shards, orders.limits), factory, placement, orders)
-    try:
-        yield from driver.run()
-    finally:
-        driver.stop()
-
-
-class _Driver:
-    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, orders: Orders) -> None:
-        self._backlog, self._placement, self._orders = backlog, placement, orders
-        self._factory = ray.put(factory)
-        self._lost = 0  # actors, since a shard was done
-        self._told = self._grown = time.monotonic()
-        self._stopping = False
-        self._hands = [] if backlog.is_empty else [self._new_hand() for _ in range(placement.workers)]
-
-    def run(self) -> Iterator[Event]:
-        started = False
-        while not self._backlog.is_empty:
-            yield from self._see_starts()
-            if not started and any(hand.starting is None for hand in self._hands):
-                started = True
-                yield WorkersStarted(len(self._hands))
-            for hand in self._hands:
-                yield from self._fill(hand)
-            yield from self._collect()
-            yield from self._progress()
-            yield from self._take_away()
-            yield from self._grow()
-            yield from self._heed_stop()
-
-    def stop(self) -> None:
-        for hand in self._hands:
-            with suppress(Exception):
-                ray.kill(hand.actor)
-
-    def _new_hand(self) -> _Hand:
+    def __init__(self, factory: Any, placement: Placement) -> None:
+        """factory: a reference to the WorkerFactory."""
         # Ray takes the groups here only, and not among the options
         make: Any = ray.remote  # its types do not know of groups
-        remote = make(concurrency_groups={"start": 1, "work": _IN_FLIGHT, "control": 1})
-        actor = (
+        remote = make(concurrency_groups={"start": 1, "work": IN_FLIGHT, "control": 1})
+        self._actor = (
             remote(_Actor)
             .options(
-                num_cpus=self._placement.cpus,
-                num_gpus=self._placement.gpus,
+                num_cpus=placement.cpus,
+                num_gpus=placement.gpus,
                 max_restarts=0,  # retries are ours: Ray would restart for ever what cannot start
                 max_task_retries=0,
             )
-            .remote(self._factory)
+            .remote(factory)
         )
-        return _Hand(actor, actor.start.remote())
+        self.starting: Any = self._actor.start.remote()  # None once it has started
+        self.node = ""  # that it is on, known then
+        self.shards: dict[Any, Shard] = {}  # in hand, by the references of their results
+        self._rows = (0, 0)
+        self._asked: Any = None
 
-    def _see_starts(self) -> Iterator[Event]:
-        for hand in self._hands:
-            if hand.starting is None or not ray.wait([hand.starting], timeout=0)[0]:
-                continue
-            try:
-                ray.get(hand.starting)
-                hand.starting = None
-            except RayTaskError as error:
-                raise own_error(error) from error
-            except RayActorError as error:
-                if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
-                    raise InfrastructureError(f"a worker cannot be made: {' '.join(str(error).split())}") from error
-                yield from self._replace(hand, error)
+    @property
+    def is_ready(self) -> bool:
+        return self.starting is None
 
-    def _fill(self, hand: _Hand) -> Iterator[Event]:
-        """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
-        now = time.monotonic()
-        while hand.starting is None and len(hand.shards) < _IN_FLIGHT:
-            shard = self._backlog.peek(now)
-            if shard is None:
-                break
-            if hand.shards and any(map(self._backlog.failed_before, (shard, *hand.shards.values()))):
-                return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            self._give(hand, self._backlog.take(now))
-        if hand.starting is None and not hand.shards and (late := self._backlog.late(now)):
-            yield ShardLate(late)
-            self._give(hand, late)
+    def see_start(self) -> WorkerDied | None:
+        """Note whether it has started by now. Raises what the worker could not start for, and InfrastructureError
+        where none can be made."""
+        if self.is_ready or not ray.wait([self.starting], timeout=0)[0]:
+            return None
+        try:
+            self.node, self.starting = ray.get(self.starting), None
+        except RayTaskError as error:
+            raise own_error(error) from error
+        except RayActorError as error:
+            if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
+                raise InfrastructureError(f"a worker cannot be made: {_line(error)}") from error
+            return WorkerDied(error)
+        return None
 
-    def _give(self, hand: _Hand, shard: Shard) -> None:
-        hand.shards[hand.actor.embed.remote(shard)] = shard
+    def give(self, shard: Shard) -> None:
+        self.shards[self._actor.embed.remote(shard)] = shard
 
-    def _collect(self) -> Iterator[Event]:
-        waiting = [ref for hand in self._hands for ref in hand.shards]
-        if not waiting:
-            starting = [hand.starting for hand in self._hands if hand.starting is not None]
-            if starting:
-                ray.wait(starting, timeout=_WAIT)
-            else:
-                time.sleep(_WAIT / 3)  # until a pause between two attempts is over
-            return
-        done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        if not done:
-            done, _ = ray.wait(waiting, timeout=_WAIT)
-        for ref in done:
-            hand = next((hand for hand in self._hands if ref in hand.shards), None)
-            if hand is None:  # of an actor replaced meanwhile
-                continue
-            try:
-                stats = ray.get(ref)
-            except RayTaskError as error:
-                yield from self._failed(hand.shards.pop(ref), own_error(error))
-            except RayActorError as error:
-                yield from self._replace(hand, error)
-            else:
-                self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
-                shard = hand.shards.pop(ref)
-                if self._backlog.done(shard, time.monotonic()):
-                    yield ShardDone(shard, stats)
+    def new_rows(self) -> tuple[int, int]:
+        """Embedded and failed ones since it last told; it is asked here, and not waited for."""
+        if not self.is_ready:
+            return 0, 0
+        if self._asked is None:
+            self._asked = self._actor.progress.remote()
+        if not ray.wait([self._asked], timeout=0)[0]:
+            return 0, 0
+        asked, self._asked, before = self._asked, None, self._rows
+        with suppress(RayError):
+            self._rows = ray.get(asked)
+        return self._rows[0] - before[0], self._rows[1] - before[1]
 
-    def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
-        if isinstance(error, UserError):  # the same for every shard
-            raise error
-        reason = str(error) or type(error).__name__
-        if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
-            yield ShardFailed(shard, reason)
-        elif not isinstance(error, ShardError):
-            yield ShardRetried(shard, reason)
+    def kill(self) -> list[Shard]:
+        """End its process; the shards that it had in hand."""
+        with suppress(Exception):
+            ray.kill(self._actor)
+        shards = list(self.shards.values())
+        self.shards.clear()
+        return shards
 
-    def _replace(self, hand: _Hand, error: RayActorError) -> Iterator[Event]:
-        reason = " ".join(str(error).split())
-        self._lost += 1
-        if self._lost > 3 * self._placement.workers + 3:
-            raise InfrastructureError(f"workers keep dying: {reason}") from error
-        yield WorkerLost(reason)
-        self._hands[self._hands.index(hand)] = self._new_hand()
-        for shard in hand.shards.values():
-            if self._backlog.failed(shard, time.monotonic()):
-                attempts = self._orders.limits.attempts
-                yield ShardFailed(shard, f"its worker died {attempts} times: {reason}")
 
-    def _take_away(self) -> Iterator[Event]:
-        """Shards beyond the deadline: their worker hangs, and is replaced."""
-        for shard in self._backlog.overdue(time.monotonic()):
-            reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
-            given_up = self._backlog.expire(shard, time.monotonic())
-            yield ShardFailed(shard, reason) if given_up else ShardRetried(shard, reason)
-            for hand in [hand for hand in self._hands if shard in hand.shards.values()]:
-                ray.kill(hand.actor)
-                self._hands[self._hands.index(hand)] = self._new_hand()
-                for other in hand.shards.values():
-                    self._backlog.give_back(other)
+def send(factory: WorkerFactory) -> Any:
+    """Put it where all workers find it."""
+    return ray.put(factory)
 
-    def _grow(self) -> Iterator[Event]:
-        """More workers where machines have joined the cluster. Those that leave are lost workers."""
-        now = time.monotonic()
-        if now - self._grown < _GROW or self._stopping:
-            return
-        self._grown = now
-        placement = self._orders.grown()
-        more = placement.workers - len(self._hands) if placement else 0
-        if more > 0:
-            self._hands += [self._new_hand() for _ in range(more)]
-            yield WorkersAdded(more)
 
-    def _heed_stop(self) -> Iterator[Event]:
-        if not self._stopping and self._orders.stop():
-            self._stopping = True
-            yield Stopping(self._backlog.close())
-
-    def _progress(self) -> Iterator[Event]:
-        """Ask each actor, without waiting for any."""
-        if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
-            return
-        self._told = time.monotonic()
-        embedded = failed = 0
-        for hand in self._hands:
-            if hand.starting is not None:
-                continue
-            if hand.asked is None:
-                hand.asked = hand.actor.progress.remote()
-            with suppress(RayError, GetTimeoutError):
-                if ray.wait([hand.asked], timeout=0)[0]:
-                    asked, hand.asked = hand.asked, None
-                    now = ray.get(asked)
-                    embedded += now[0] - hand.seen[0]
-                    failed += now[1] - hand.seen[1]
-                    hand.seen = now
-        if embedded or failed:
-            yield Rows(embedded, failed)
+def settled(hands: Sequence[Hand], seconds: float) -> Iterator[tuple[Hand, Shard, ShardStats | Exception]]:
+    """What became of shards in hand; waits so long for the first of them to end. After WorkerDied, the hand still
+    holds all that it had."""
+    out = {ref: hand for hand in hands for ref in hand.shards}
+    if not out:
+        starting = [hand.starting for hand in hands if not hand.is_ready]
+        if starting:
+            ray.wait(starting, timeout=seconds)
+        else:
+            time.sleep(seconds / 3)  # until a pause between two attempts is over
+        return
+    waiting = list(out)
+    done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+    if not done:
+        done, _ = ray.wait(waiting, timeout=seconds)
+    for ref in done:
+        hand = out[ref]
+        if ref not in hand.shards:  # its worker was replaced meanwhile
+            continue
+        try:
+            stats = ray.get(ref)
+        except RayTaskError as error:
+            yield hand, hand.shards.pop(ref), own_error(error)
+        except RayActorError as error:
+            yield hand, hand.shards[ref], WorkerDied(error)
+        else:
+            yield hand, hand.shards.pop(ref), stats
 
 
 def own_error(error: RayTaskError) -> Exception:
@@ -319,4 +225,8 @@ def own_error(error: RayTaskError) -> Exception:
         return cause
     if cause is None:
         return InfrastructureError(str(error).strip().splitlines()[-1])
-    return InfrastructureError(f"{type(cause).__name__}: {' '.join(str(cause).split())}")
+    return InfrastructureError(f"{type(cause).__name__}: {_line(cause)}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

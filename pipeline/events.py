@@ -34,8 +34,23 @@ class WorkersAdded:
 
 
 @dataclass(frozen=True)
+class FewerWorkers:
+    """The cluster has no room for all that were asked for. Told before they start."""
+
+    asked: int
+    workers: int
+
+
+@dataclass(frozen=True)
 class WorkerLost:
     reason: str
+
+
+@dataclass(frozen=True)
+class WorkerMoved:
+    """Its machine is about to leave the cluster, so another one takes its place elsewhere."""
+
+    unfinished: int  # shards that it had in hand, which others begin again
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,9 @@ Event = (
     Planned
     | WorkersStarted
     | WorkersAdded
+    | FewerWorkers
     | WorkerLost
+    | WorkerMoved
     | Rows
     | ShardDone
     | ShardFailed

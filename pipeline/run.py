@@ -15,10 +15,11 @@ from ..clipmodel.download import Progress
 from ..clipmodel.weights import ModelCard, Resolved
 from .backlog import Limits
 from .choices import Precision
-from .cluster import Orders, connected, gpus, place, run_shards
+from .cluster import connected, gpus, place
 from .columns import columns_besides
+from .driver import Orders, run_shards
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
-from .events import Event, Planned
+from .events import Event, FewerWorkers, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
 from .output import Output
@@ -79,6 +80,8 @@ def embed(
             output.delete(SUCCESS)
             stack.enter_context(connected(job.address))
             placement = place(job.workers, job.gpus_per_worker, len(todo))
+            if placement.workers < min(job.workers or 0, len(todo)):
+                on_event(FewerWorkers(job.workers or 0, placement.workers))
             frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
             settings = _settings(job, frozen, output, placement)
             try:
@@ -103,7 +106,7 @@ def _todo(
 
 def _orders(job: EmbedJob, stop: Callable[[], bool], shards: int) -> Orders:
     def grown() -> Placement | None:
-        return None if job.workers else place(None, job.gpus_per_worker, shards)
+        return place(job.workers, job.gpus_per_worker, shards)
 
     return Orders(Limits(deadline=job.shard_deadline), stop, grown)
 

@@ -229,6 +229,8 @@ class FakeWorker:
             time.sleep(600)
         if kind == "bad":
             raise ShardError(f"{shard.url}: not a tar")
+        if kind == "buggy":
+            embed_shard(shard, None, None)  # type: ignore[arg-type]
         if kind == "wrong":
             raise UserError("the output is not yours")
         if kind == "broken" or (kind == "flaky" and number == 1):

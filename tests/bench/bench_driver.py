@@ -12,7 +12,8 @@ import benchkit
 import psutil
 import ray
 from benchkit import Row, Spread, expect
-from clipmill.pipeline.cluster import connected, run_shards
+from clipmill.pipeline.cluster import connected
+from clipmill.pipeline.driver import run_shards
 from clipmill.pipeline.embed_shard import OnRows
 from clipmill.pipeline.events import ShardDone
 from clipmill.pipeline.output import Output

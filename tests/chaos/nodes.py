@@ -1,4 +1,4 @@
-"""Run as a script: shards over three nodes of a Ray cluster, one of which leaves midway, and another comes.
+"""Run as a script: shards over the nodes of a Ray cluster, three of which go while it works, and another comes.
 
 nodes.py SHARDS OUT DONE TOLD: the folder of tars, the output, a folder for the notes of who did what, and a file that
 gets as JSON what happened (Ray itself writes to the console).
@@ -8,21 +8,49 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import fakes
 import kit
 import ray
-from clipmill.pipeline import cluster as module
+from clipmill.pipeline import driver as module
 from clipmill.pipeline.backlog import Limits
-from clipmill.pipeline.cluster import Orders, place, run_shards
-from clipmill.pipeline.events import ShardDone
+from clipmill.pipeline.cluster import place
+from clipmill.pipeline.driver import Orders, run_shards
+from clipmill.pipeline.events import Event, ShardDone, WorkerMoved
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard
+from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+
+
+@dataclass
+class Going:
+    """A node whose end comes as soon as it has done a shard: midway in those that it has."""
+
+    how: str
+    node: str
+    end: Callable[[], object]
+    is_over: bool = False
+
+
+def drain(cluster: Cluster, node: str, seconds: float) -> None:
+    """As when a cloud takes a spot machine back."""
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = int((time.time() + seconds) * 1000)
+    accepted, why = GcsClient(address=cluster.address).drain_node(node, reason, "taken back", deadline)
+    assert accepted, why
+
+
+def is_alive(node: str) -> bool:
+    return any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node)
 
 
 def main(tars: Path, out: Path, done: Path, told: Path) -> None:
@@ -33,21 +61,34 @@ def main(tars: Path, out: Path, done: Path, told: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(kit)
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     try:
-        leaving, _ = cluster.add_node(**NODE), cluster.add_node(**NODE)
+        lost, spot, hasty = (cluster.add_node(**NODE) for _ in range(3))
         cluster.wait_for_nodes()
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ends = [
+            Going("lost", lost.node_id, lambda: cluster.remove_node(lost, allow_graceful=False)),
+            Going("drained", spot.node_id, lambda: drain(cluster, spot.node_id, 60)),
+            Going("drained in haste", hasty.node_id, lambda: drain(cluster, hasty.node_id, 1)),
+        ]
         orders = Orders(Limits(), grown=lambda: place(None, 0.0, len(shards)))
-        seen: Counter[str] = Counter()
-        left = joined = ""
-        factory = kit.SlowMills(str(out), done, pause=0.1)
-        for event in run_shards(shards, factory, place(None, 0.0, len(shards)), orders):
-            seen[type(event).__name__] += 1
-            # once it works: midway in the shards that it has
-            if isinstance(event, ShardDone) and not left and any(done.glob(f"{leaving.node_id}.*")):
-                left = leaving.node_id
-                cluster.remove_node(leaving, allow_graceful=False)
-                joined = cluster.add_node(**NODE).node_id
-        told.write_text(json.dumps({"events": seen, "left": left, "joined": joined}))
+        events: list[Event] = []
+        for event in run_shards(
+            shards, kit.SlowMills(str(out), done, pause=0.3), place(None, 0.0, len(shards)), orders
+        ):
+            events.append(event)
+            for going in ends:
+                if isinstance(event, ShardDone) and not going.is_over and any(done.glob(f"{going.node}.*")):
+                    going.end()
+                    going.is_over = True
+                    if going.how == "lost":
+                        cluster.add_node(**NODE)
+        gone = {going.how: kit.until(lambda going=going: not is_alive(going.node), 30) for going in ends}
+        report = {
+            "events": Counter(type(event).__name__ for event in events),
+            "unfinished": [event.unfinished for event in events if isinstance(event, WorkerMoved)],
+            "nodes": {going.how: going.node for going in ends},
+            "gone": gone,
+        }
+        told.write_text(json.dumps(report))
     finally:
         ray.shutdown()
         cluster.shutdown()

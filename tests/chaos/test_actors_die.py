@@ -8,7 +8,7 @@ from pathlib import Path
 import kit
 import pytest
 import ray
-from clipmill.pipeline.cluster import run_shards
+from clipmill.pipeline.driver import run_shards
 from clipmill.pipeline.events import ShardDone, ShardFailed, WorkerLost
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.placement import Placement

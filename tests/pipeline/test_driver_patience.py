@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from clipmill.pipeline.backlog import Limits
-from clipmill.pipeline.cluster import Orders, run_shards
+from clipmill.pipeline.driver import Orders, run_shards
 from clipmill.pipeline.events import Event, ShardDone, ShardFailed, ShardLate, ShardRetried, Stopping, WorkersAdded
 from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Shard
@@ -58,7 +58,7 @@ def test_asked_to_stop_it_ends_what_is_in_hand_and_tells_what_is_left(cluster: N
 def test_workers_are_added_when_the_cluster_has_grown(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmill.pipeline.cluster._GROW", 0.5)
+    monkeypatch.setattr("clipmill.pipeline.driver._GROW", 0.5)
     orders = Orders(grown=lambda: TWO)
     names = tuple(f"slow-{i}" for i in range(8))
     events = list(run_shards(shards(*names), FakeWorkers(tmp_path), Placement(1, 1, 0.0), orders))
