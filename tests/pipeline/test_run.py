@@ -19,7 +19,7 @@ from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
-from clipmill.pipeline.events import Planned, ShardDone, WorkersStarted
+from clipmill.pipeline.events import FewerWorkers, Planned, ShardDone, WorkersStarted
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.shards import read_samples
@@ -67,6 +67,14 @@ def test_events_tell_of_the_plan_the_workers_and_each_shard(ran: Ran, drawn: Dra
     assert events[0] == Planned(3, 0, "tiny (sharp.safetensors)", "fp32", 3)
     assert events[1] == WorkersStarted(2)
     assert {event.shard.url for event in events if isinstance(event, ShardDone)} == {s.url for s in drawn.shards}
+
+
+def test_workers_for_which_there_is_no_room_are_told_of(some: EmbedJob, here: list[str]) -> None:
+    """Two shards, room for one worker; nobody needs more workers than there are shards."""
+    for asked, expected in ((5, [FewerWorkers(5, 1)]), (1, []), (None, [])):
+        events: list[Any] = []
+        embed(replace(some, out=f"{some.out}-{asked}", workers=asked), events.append)
+        assert [event for event in events if isinstance(event, FewerWorkers)] == expected
 
 
 def test_every_part_says_which_model_made_it(ran: Ran) -> None:
