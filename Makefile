@@ -14,7 +14,7 @@ DEV := $(VENV)/.clipmill-dev
 PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test test-fast check bench bench-peers tiny clean
+.PHONY: help venv dev demo test test-fast check bench bench-gpu bench-peers tiny clean
 
 # Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
 export RAY_USAGE_STATS_ENABLED = 0
@@ -44,6 +44,9 @@ check: $(DEV) ## lint, formatting and types
 
 bench: $(DEV) ## every benchmark (15 minutes on 2 cores): one table, and bench.json
 	$(BIN)/python tests/bench/run.py
+
+bench-gpu: $(DEV) ## the same on a GPU, for ViT-B/32, B/16, L/14 and H/14
+	$(BIN)/python tests/bench/run.py gpu
 
 bench-peers: build/peers/clip-retrieval/.built ## what `make bench` compares with and cannot import: clip-retrieval
 

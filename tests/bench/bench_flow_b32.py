@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +19,8 @@ import torch
 from benchkit import Row, expect
 from clipmill.clipmodel import weights
 from clipmill.clipmodel.config import VARIANTS
-from clipmill.clipmodel.weights import Loaded
-from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import ClipEncoder
-from clipmill.pipeline.records import Shard
-from clipmill.pipeline.shards import read_samples
-from contenders import shallow
+from contenders import Where, shallow
+from encoder_alone import encoder_alone
 from flow_rows import both_ways, expect_all
 from processes import Command, Pace, Start, clipmill, pace, run
 from random_models import random_clip
@@ -52,7 +47,7 @@ def measure(quick: bool) -> list[Row]:
             starts["clip-retrieval"] = partial(clip_retrieval, published)
             expect_same(starts, shards[:1], Path(folder))
             paces["clip-retrieval"] = []
-        alone = encoder_alone(weights.load(str(model)), shards[0])
+        alone = encoder_alone(weights.load(str(model)), shards[0], Where())
 
         def turn(name: str) -> float:
             paces[name].append(pace(starts[name], shards, spec.pairs_a_shard, 0 if quick else 1))
@@ -67,22 +62,6 @@ def measure(quick: bool) -> list[Row]:
     limit = rates.pop("encoder")
     row = benchkit.compared(f"{what}, steady", "pairs/s", rates, limit=limit, limit_is="encoder alone", note=note)
     return [row, *both_ways(what, paces)]
-
-
-def encoder_alone(loaded: Loaded, tar: Path) -> Callable[[], float]:
-    """Both towers on all cores; the text window is a shard, as in the run."""
-    samples = list(read_samples(Shard(str(tar), tar.stat().st_size)))
-    rows = Decoder(loaded.preprocess, loaded.tokenizer).decode_batch(samples)
-    pixels, tokens = [row.pixels for row in rows], [row.tokens for row in rows]
-    encoder = ClipEncoder(loaded.model)
-
-    def rate() -> float:
-        started = time.perf_counter()
-        encoder.encode(pixels, [])
-        encoder.encode([], tokens)
-        return len(rows) / (time.perf_counter() - started)
-
-    return rate
 
 
 def clip_retrieval(published: Path, shards: Sequence[Path], out: Path) -> Command:

@@ -17,6 +17,8 @@ import machine
 import stages
 from benchkit import Row
 from clipmill.clipmodel import load
+from clipmill.pipeline.decode import Decoder
+from clipmill.pipeline.encode import ClipEncoder
 from flow_rows import both_ways, expect_all
 from processes import Command, Pace, Start, clipmill, pace
 from web_pairs import PairsSpec, write_shards
@@ -35,6 +37,7 @@ def measure(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(spec, Path(folder) / "shards")
         loaded = load("tiny")
+        decoder, encoder = Decoder(loaded.preprocess, loaded.tokenizer), ClipEncoder(loaded.model)
 
         def turn(name: str) -> float:
             # theirs take long, and fewer shards say as much
@@ -43,7 +46,7 @@ def measure(quick: bool) -> list[Row]:
             return paces[name][-1].steady
 
         def ceiling() -> float:
-            costs.append(stages.costs(shards[0], loaded, Path(folder)))
+            costs.append(stages.costs(shards[0], decoder, encoder, Path(folder)))
             return machine.cores() / sum(costs[-1].values())
 
         ceiling()  # warm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from clipmill.clipmodel.config import CLIPConfig
 from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
-from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.encode import ClipEncoder, Precision
 from clipmill.pipeline.records import Pixels, TokenIds
 from random_models import random_clip
 
@@ -36,8 +37,19 @@ class Contenders:
     encode: dict[str, Encode]
 
 
+@dataclass(frozen=True)
+class Where:
+    """What models run on. Below float32 all of them use torch's autocast."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+
 @torch.inference_mode()
-def contenders(config: CLIPConfig, batch_size: int) -> Contenders:
+def contenders(config: CLIPConfig, batch_size: int, where: Where = Where()) -> Contenders:
     """`ours`, `reference` and, for ViTs, `transformers`; all without gradients and on torch's threads."""
     others: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {}
     if config.vision.is_resnet:
@@ -47,16 +59,20 @@ def contenders(config: CLIPConfig, batch_size: int) -> Contenders:
         with torch.device("meta"):
             model = CLIP(config).eval().requires_grad_(False)
         model.load_state_dict(canonical(theirs.state_dict()), assign=True)
+        theirs.to(where.device)
         others["transformers"] = (
             lambda pixels: theirs.visual_projection(theirs.vision_model(pixel_values=pixels).pooler_output),
             lambda tokens: theirs.text_projection(theirs.text_model(input_ids=tokens).pooler_output),
         )
+    model.to(where.device)
     published = reference.model(config, model.state_dict())
+    for block in published.transformer.resblocks:
+        block.attn_mask = block.attn_mask.to(where.device)
     others = {"reference": (published.encode_image, published.encode_text), **others}
-    encoder = ClipEncoder(model, batch_size=batch_size)
+    encoder = ClipEncoder(model, where.device, where.precision, batch_size)
     encode: dict[str, Encode] = {"ours": lambda images, texts: _tensors(encoder.encode(images, texts))}
     for name, (image, text) in others.items():
-        encode[name] = _padded(config, image, text, batch_size)
+        encode[name] = _padded(config, image, text, batch_size, where)
     return Contenders(config, encode)
 
 
@@ -65,22 +81,24 @@ def _tensors(vectors: tuple[object, object]) -> tuple[Tensor, Tensor]:
 
 
 def _padded(
-    config: CLIPConfig, image: Callable[[Tensor], Tensor], text: Callable[[Tensor], Tensor], batch_size: int
+    config: CLIPConfig, image: Callable[[Tensor], Tensor], text: Callable[[Tensor], Tensor], size: int, where: Where
 ) -> Encode:
     """How these are used: batches as they come, captions padded to the context's length."""
 
     @torch.inference_mode()
     def encode(images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Tensor, Tensor]:
         found: tuple[list[Tensor], list[Tensor]] = [], []
-        for start in range(0, len(images), batch_size):
-            batch = torch.stack([torch.from_numpy(each) for each in images[start : start + batch_size]])
-            found[0].append(F.normalize(image(normalise(batch, config.preprocess)), dim=-1))
-        for start in range(0, len(texts), batch_size):
-            rows = texts[start : start + batch_size]
-            tokens = torch.zeros(len(rows), config.text.context_length, dtype=torch.long)
-            for row, ids in zip(tokens, rows, strict=True):
-                row[: len(ids)] = torch.from_numpy(ids)
-            found[1].append(F.normalize(text(tokens), dim=-1))
+        with where.autocast():
+            for start in range(0, len(images), size):
+                batch = torch.stack([torch.from_numpy(each) for each in images[start : start + size]])
+                pixels = normalise(batch.to(where.device), config.preprocess)
+                found[0].append(F.normalize(image(pixels).float(), dim=-1).cpu())
+            for start in range(0, len(texts), size):
+                rows = texts[start : start + size]
+                tokens = torch.zeros(len(rows), config.text.context_length, dtype=torch.long)
+                for row, ids in zip(tokens, rows, strict=True):
+                    row[: len(ids)] = torch.from_numpy(ids)
+                found[1].append(F.normalize(text(tokens.to(where.device)).float(), dim=-1).cpu())
         empty = torch.empty(0, config.embed_dim)
         return torch.cat([empty, *found[0]]), torch.cat([empty, *found[1]])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,22 +43,25 @@ def others_cores(seconds: float = 1.0) -> float:
     return round(psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1), 2)
 
 
-def peak_gflops(size: int = 2048) -> float:
-    """GFLOP a second of a float32 matrix product, on as many threads as torch has now. Call it in each round."""
-    a, b = _matrices(size)
+def peak_gflops(size: int = 2048, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP a second of a square matrix product, on as many threads as torch has now. Call it in each round."""
+    a, b = _matrices(size, device, dtype)
+    repeats = 1 if device == "cpu" else 20
     started = time.perf_counter()
-    torch.mm(a, b)
-    return 2 * size**3 / (time.perf_counter() - started) / 1e9
+    for _ in range(repeats):
+        torch.mm(a, b)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return repeats * 2 * size**3 / (time.perf_counter() - started) / 1e9
 
 
-_made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-
-def _matrices(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if size not in _made:
-        _made[size] = torch.rand(size, size), torch.rand(size, size)
-        torch.mm(*_made[size])
-    return _made[size]
+@cache
+def _matrices(size: int, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    made = torch.rand(size, size, device=device, dtype=dtype), torch.rand(size, size, device=device, dtype=dtype)
+    torch.mm(*made)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return made
 
 
 def _processor() -> str:

@@ -1,6 +1,6 @@
 """Every benchmark, each in a process of its own; one table, and bench.json.
 
-python tests/bench/run.py [NAME…]        all, or those named: tokenizer towers …
+python tests/bench/run.py [NAME…]        all but gpu, or those named: tokenizer towers …
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import benchkit
 from benchkit import Row, Spread
 
 HERE = Path(__file__).parent
-ORDER = ("tokenizer", "decode", "towers", "pairs", "flow_tiny", "flow_b32", "scaling", "memory", "driver")
+ORDER = ("tokenizer", "decode", "stages", "towers", "pairs", "flow_tiny", "flow_b32", "scaling", "memory", "driver")
 OUT = Path("bench.json")
 
 

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clipmill.clipmodel.weights import Loaded
+from clipmill.pipeline.columns import DEFAULT_COLUMNS
 from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import ClipEncoder
-from clipmill.pipeline.job import DEFAULT_COLUMNS
+from clipmill.pipeline.encode import Encoder
 from clipmill.pipeline.parquet import PartLayout, PartWriter
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.shards import read_samples
 
 Costs = dict[str, float]  # stage -> core-seconds a pair
 
+_CONTEXT = 77
 
-def costs(tar: Path, loaded: Loaded, scratch: Path) -> Costs:
-    """Of one shard, stage by stage. Sets torch to one thread."""
+
+def costs(tar: Path, decoder: Decoder, encoder: Encoder, scratch: Path) -> Costs:
+    """Of one shard whose pairs are whole, stage by stage. Sets torch to one thread."""
     torch.set_num_threads(1)
     spent: Costs = {}
 
@@ -32,15 +33,13 @@ def costs(tar: Path, loaded: Loaded, scratch: Path) -> Costs:
         return answer
 
     shard = Shard(str(tar), tar.stat().st_size)
-    decoder = Decoder(loaded.preprocess, loaded.tokenizer)
-    encoder = ClipEncoder(loaded.model)
     with ThreadPoolExecutor(1) as pool:
         samples = timed("read", lambda: list(read_samples(shard)))
         rows = timed("decode", lambda: decoder.decode_batch(samples, pool))
     pixels, tokens = [row.pixels for row in rows], [row.tokens for row in rows]
     images, _ = timed("image", lambda: encoder.encode(pixels, []))
     _, texts = timed("text", lambda: encoder.encode([], tokens))
-    layout = PartLayout(DEFAULT_COLUMNS, loaded.model.config.embed_dim, loaded.tokenizer.context_length)
+    layout = PartLayout(DEFAULT_COLUMNS, encoder.dim, _CONTEXT)
 
     def write() -> None:
         with PartWriter(scratch / "part.parquet", layout) as part:
