@@ -14,6 +14,7 @@ from ..pipeline.job import EmbedJob
 from .cli.from_job import help_of, holds, job_fields
 
 KINDS: dict[str, type[Any]] = {"embed": EmbedJob}  # in the order in which people use them
+WRITES_A_FILE = ("report",)  # the others write into a folder
 
 
 @cache

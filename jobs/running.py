@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import date as Date
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..pipeline.errors import UserError
+from ..pipeline.lock import held
+from ..pipeline.output import Output
 from ..pipeline.redaction import redacted
+from .kinds import WRITES_A_FILE
 from .show import err
-from .specs import API_VERSION, Specification, Step
+from .specs import API_VERSION, Specification, Step, read_specification
 from .templates import Values
 
 
@@ -33,11 +39,32 @@ def values_of(variables: Sequence[str], date: str | None) -> Values:
     return Values(day.isoformat(), os.environ, found)
 
 
+def check_specification(path: Path, values: Values) -> Specification:
+    """As a cluster will read it, whose environment is not known here."""
+    return read_specification(path, replace(values, env=_Anything()))
+
+
+class _Anything(dict[str, str]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return f"${name}"
+
+
 def run_specification(specification: Specification, as_json: bool) -> None:
+    """One run at a time on each step's output: LockedError where another one is at work there."""
     for step in specification.steps:
         if len(specification.steps) > 1:
             err.print(f"— {step.name}", markup=False)
-        command_of(step)(step.job, json_=as_json)
+        with _alone(step):
+            command_of(step)(step.job, json_=as_json)
+
+
+def _alone(step: Step) -> AbstractContextManager[None]:
+    if step.kind in WRITES_A_FILE:
+        return nullcontext()
+    return held(Output.at(step.job.out, step.job.storage_options).prepare())
 
 
 def command_of(step: Step) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from .embed import embed
 from .models import models
 from .run import run, schema
 from .status import status
+from .submit import cancel, submit
 from .train import train
 
 __all__ = ["app", "main"]
@@ -44,6 +45,8 @@ _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out
 _command(status, "clipmill status out/")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
+_command(submit, "clipmill submit nightly.yaml --address http://head:8265")
+_command(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")
 _command(schema, "clipmill schema > clipmill.schema.json")
 _command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
 
