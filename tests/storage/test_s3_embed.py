@@ -210,6 +210,16 @@ def test_the_environment_is_enough_for_the_command(job: EmbedJob, bucket: Bucket
     check_whole(bucket, expected)
 
 
+@pytest.mark.long
+def test_two_machines_write_the_same_rows(job: EmbedJob, bucket: Bucket, expected: Rows) -> None:
+    script = Path(__file__).with_name("two_nodes.py")
+    command = [sys.executable, str(script), *job.inputs, job.out, job.model]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "machines: 2" in ran.stdout
+    check_whole(bucket, expected)
+
+
 @pytest.mark.parametrize("side", ["in", "out"])
 def test_a_bucket_that_cannot_be_used_is_one_line_and_exit_2(
     side: str, bucket: Bucket, drawn: Drawn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
