@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .model import CLIP
 from .tokenizer import Tokenizer
 
-# our own wording; `{}` is where the class name goes
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "simple": ("{}",),
-    "photo": ("a photo of a {}.", "a close photo of a {}.", "a picture showing a {}.", "an image with a {} in it."),
-    "drawing": ("{}", "a {}", "a picture of a {}", "an image of a {}", "a drawing of a {}"),
-}
+_WINDOW = 1 << 13  # prompts in memory at once, and sorted by length
+_BLOCK = 1 << 13  # classes whose logits are in memory at once
 
 
-@torch.inference_mode()
 def classifier(
     model: CLIP, tokenizer: Tokenizer, names: Sequence[str], templates: Sequence[str], batch_size: int = 256
 ) -> Tensor:
@@ -30,15 +27,36 @@ def classifier(
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"template {template!r} has no {{}} for the class name")
+    prompts = ([template.replace("{}", name) for template in templates] for name in names)
+    return class_vectors(model, tokenizer, prompts, len(names), batch_size)
+
+
+@torch.inference_mode()
+def class_vectors(
+    model: CLIP,
+    tokenizer: Tokenizer,
+    prompts: Iterable[Sequence[str]],
+    classes: int,
+    batch_size: int = 256,
+    on_prompts: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """The same of prompts in full: for each of so many classes one or more, read once and never held all together.
+    on_prompts: told how many are done so far. The result is on the CPU."""
     device = model.logit_scale.device
-    prompts = [template.replace("{}", name) for name in names for template in templates]
-    chunks = []
-    for start in range(0, len(prompts), batch_size):
-        tokens = tokenizer(prompts[start : start + batch_size]).to(device)
-        tokens = tokens[:, : int(tokens.argmax(dim=1).max()) + 1]  # causal: what follows [EOS] changes nothing
-        chunks.append(F.normalize(model.encode_text(tokens).float(), dim=-1))
-    vectors = torch.cat(chunks).view(len(names), len(templates), -1)
-    return F.normalize(vectors.mean(dim=1), dim=-1)
+    sums = torch.zeros(classes, model.config.embed_dim, device=device)
+    waiting = ((place, prompt) for place, own in enumerate(prompts) for prompt in own)
+    done = 0
+    while window := list(islice(waiting, _WINDOW)):
+        rows = [tokenizer.truncate(ids) for ids in tokenizer.encode([prompt for _, prompt in window])]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]  # causal: what follows [EOS] changes nothing, so cut there
+            tokens = pad_sequence([torch.from_numpy(rows[row]).long() for row in batch], batch_first=True)
+            features = F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
+            sums.index_add_(0, torch.tensor([window[row][0] for row in batch], device=device), features)
+            done += len(batch)
+            on_prompts(done)
+    return F.normalize(sums, dim=-1).cpu()
 
 
 def probabilities(image: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor:
@@ -47,3 +65,27 @@ def probabilities(image: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor
     image [n, dim] and classes [c, dim], both L2-normalised; logit_scale is the learned logarithm. -> float32 [n, c].
     """
     return torch.softmax(logit_scale.float().exp() * image.float() @ classes.float().T, dim=-1)
+
+
+@torch.inference_mode()
+def top_classes(
+    image: Tensor, classes: Tensor, logit_scale: Tensor, k: int, block: int = _BLOCK
+) -> tuple[Tensor, Tensor]:
+    """The k most probable classes of each image: places int64 [n, k] and probabilities float32 [n, k], best first and
+    of equals the first. As `probabilities` gives them, but with no more than `block` classes' logits at a time.
+
+    image [n, dim] and classes [c, dim], float32 and L2-normalised, with k <= c.
+    """
+    scaled = logit_scale.float().exp() * image
+    total = torch.full((len(image),), -torch.inf)  # log of the sum of exponentials
+    best = torch.empty(len(image), 0)
+    places = torch.empty(len(image), 0, dtype=torch.int64)
+    for start in range(0, len(classes), block):
+        logits = scaled @ classes[start : start + block].T
+        total = torch.logaddexp(total, logits.logsumexp(dim=1))
+        found, where = logits.topk(min(k, logits.shape[1]), dim=1)
+        best, places = torch.cat([best, found], dim=1), torch.cat([places, where + start], dim=1)
+        places, order = places.sort(dim=1)
+        best, order = best.gather(1, order).sort(dim=1, descending=True, stable=True)
+        best, places = best[:, :k], places.gather(1, order)[:, :k]
+    return places, (best - total[:, None]).exp()

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from rich.rule import Rule
 
 from ..clipmodel import metrics
+from ..clipmodel.templates import TEMPLATES
 from ..clipmodel.weights import Loaded, load
-from ..clipmodel.zeroshot import TEMPLATES, classifier
+from ..clipmodel.zeroshot import classifier
 from ..pipeline import EmbedJob, Summary, embed
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.errors import OutputError

@@ -16,9 +16,10 @@ import torch
 
 from ..clipmodel import metrics, weights
 from ..clipmodel.config import variant
+from ..clipmodel.templates import TEMPLATES
 from ..clipmodel.train import TrainConfig
 from ..clipmodel.weights import Loaded
-from ..clipmodel.zeroshot import TEMPLATES, classifier
+from ..clipmodel.zeroshot import classifier
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.evaluation import recall
 from ..pipeline.inputs import list_shards

@@ -12,8 +12,9 @@ import numpy as np
 from ..clipmodel import metrics
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import Preprocess
+from ..clipmodel.templates import TEMPLATES
 from ..clipmodel.tokenizer import Tokenizer
-from ..clipmodel.zeroshot import TEMPLATES, classifier
+from ..clipmodel.zeroshot import classifier
 from .decode import Decoder
 from .encode import ClipEncoder, Vectors
 from .errors import InputError

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from clipmill.clipmodel import zeroshot
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
+from clipmill.clipmodel.templates import TEMPLATES
 from clipmill.clipmodel.tokenizer import Tokenizer
-from clipmill.clipmodel.zeroshot import TEMPLATES, classifier, probabilities
+from clipmill.clipmodel.zeroshot import class_vectors, classifier, probabilities, top_classes
 from random_models import random_clip
 from torch.nn.functional import normalize
 
@@ -83,3 +86,53 @@ def test_a_higher_temperature_is_a_sharper_answer() -> None:
     image, classes = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     sharp, flat = (probabilities(image, classes, torch.tensor(scale))[0, 0] for scale in (4.0, 0.0))
     assert 0.5 < flat < sharp
+
+
+def test_classes_may_have_prompts_of_their_own_however_many() -> None:
+    prompts = [["a cat"], ["a dog", "my dog, asleep"], ["a cat"]]
+    told: list[int] = []
+    vectors = class_vectors(MODEL, TOKENIZER, iter(prompts), 3, batch_size=3, on_prompts=told.append)
+    for vector, own in zip(vectors, prompts, strict=True):
+        features = [normalize(MODEL.encode_text(TOKENIZER(text))[0], dim=0) for text in own]
+        torch.testing.assert_close(vector, normalize(sum(features, torch.zeros(32)), dim=0), rtol=0, atol=1e-5)
+    assert told == [3, 4]
+
+
+def test_prompts_are_not_all_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zeroshot, "_WINDOW", 4)
+    read: list[int] = []
+    told: list[int] = []
+
+    def prompts() -> Iterator[list[str]]:
+        for number in range(10):
+            read.append(number)
+            assert number <= len(told) * 2 + 4
+            yield [f"number {number}"]
+
+    some = class_vectors(MODEL, TOKENIZER, prompts(), 10, 2, told.append)
+    monkeypatch.undo()
+    every = class_vectors(MODEL, TOKENIZER, [[f"number {number}"] for number in range(10)], 10)
+    torch.testing.assert_close(some, every, rtol=0, atol=1e-5)
+    assert read == list(range(10))
+
+
+@pytest.mark.parametrize(("k", "block"), [(1, 7), (5, 7), (5, 3), (50, 8), (2, 1000)])
+def test_the_top_classes_are_those_of_the_whole_softmax(k: int, block: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, classes = (normalize(torch.randn(n, 16, generator=generator), dim=-1) for n in (33, 50))
+    scale = torch.tensor(math.log(30))
+    places, shares = top_classes(image, classes, scale, k, block)
+    expected, where = probabilities(image, classes, scale).topk(k, dim=1)
+    assert torch.equal(places, where)
+    torch.testing.assert_close(shares, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_of_equal_classes_the_first_comes_first() -> None:
+    image, classes = torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
+    for block in (1, 2, 3):
+        assert top_classes(image, classes, torch.tensor(1.0), 2, block)[0].tolist() == [[1, 2]]
+
+
+def test_no_image_has_no_class() -> None:
+    places, shares = top_classes(torch.zeros(0, 2), torch.eye(2), torch.tensor(1.0), 2)
+    assert places.shape == shares.shape == (0, 2)
