@@ -10,10 +10,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import EmbedJob
+from ..pipeline.job import EmbedJob, LabelJob
 from .cli.from_job import help_of, holds, job_fields
 
-KINDS: dict[str, type[Any]] = {"embed": EmbedJob}  # in the order in which people use them
+KINDS: dict[str, type[Any]] = {  # in the order in which people use them
+    "embed": EmbedJob,
+    "label": LabelJob,
+}
 WRITES_A_FILE = ("report",)  # the others write into a folder
 
 

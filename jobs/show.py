@@ -45,7 +45,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class _Bar:
+class Bar:
     """A progress bar that whoever uses it starts, and that is gone at the end whatever happens."""
 
     _bar: Progress
@@ -58,7 +58,7 @@ class _Bar:
             self._bar.stop()
 
 
-class EmbedProgress(_Bar):
+class EmbedProgress(Bar):
     """Turns the events of `embed` into a bar: shards, samples, samples/s, failures, time left."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ def _notice(event: Event) -> str | None:
     return None
 
 
-class DownloadProgress(_Bar):
+class DownloadProgress(Bar):
     """A bar that appears when bytes do, and is gone when they are all there."""
 
     def __init__(self) -> None:

@@ -9,13 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .job import EmbedJob
+    from .job import EmbedJob, LabelJob
+    from .labelling import LabelSummary, label
     from .run import embed
     from .summary import Status, Summary, status
 
-__all__ = ["EmbedJob", "Status", "Summary", "embed", "status"]
+__all__ = [
+    "EmbedJob",
+    "LabelJob",
+    "LabelSummary",
+    "Status",
+    "Summary",
+    "embed",
+    "label",
+    "status",
+]
 
-_HOMES = {"EmbedJob": "job", "embed": "run", "Status": "summary", "Summary": "summary", "status": "summary"}
+# No module is called as a function in it: importing one makes it the package's attribute of that name.
+_HOMES = {
+    "EmbedJob": "job",
+    "LabelJob": "job",
+    "LabelSummary": "labelling",
+    "Status": "summary",
+    "Summary": "summary",
+    "embed": "run",
+    "label": "labelling",
+    "status": "summary",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ import typer
 from ...clipmodel.errors import ClipmillError
 from .demo import demo
 from .embed import embed
+from .label import label
 from .models import models
 from .run import run, schema
 from .status import status
@@ -43,6 +44,7 @@ def _command(function: Callable[..., None], example: str) -> None:
 _command(demo, "clipmill demo --out demo-out")
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
+_command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")

@@ -3,5 +3,6 @@ specification are made. Nothing heavy is imported here, so that help comes at on
 
 from .embed import EmbedJob
 from .flags import Flag
+from .label import LabelJob
 
-__all__ = ["EmbedJob", "Flag"]
+__all__ = ["EmbedJob", "Flag", "LabelJob"]

@@ -18,7 +18,18 @@ from clipmill.pipeline import run as pipeline_run
 from console import EXECUTABLE, Console, Ran, console, started
 from fakes import Drawn, write_pairs
 
-COMMANDS = ("demo", "embed", "status", "models", "run", "submit", "cancel", "schema", "train")
+COMMANDS = (
+    "demo",
+    "embed",
+    "status",
+    "label",
+    "models",
+    "run",
+    "submit",
+    "cancel",
+    "schema",
+    "train",
+)
 DECLARED: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 

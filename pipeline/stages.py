@@ -1,0 +1,30 @@
+"""What the steps after embedding tell of while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a piece of work is; told again and again as it goes on."""
+
+    name: str  # what is being done: `labelling`
+    unit: str  # what is counted: `parts`
+    done: int
+    total: int
+
+
+OnStage = Callable[[Stage], None]
+
+
+def counted(items: Iterable[T], name: str, unit: str, total: int, on_stage: OnStage) -> Iterator[T]:
+    """The same items, each told of once whoever takes them is done with it."""
+    on_stage(Stage(name, unit, 0, total))
+    for done, item in enumerate(items, start=1):
+        yield item
+        on_stage(Stage(name, unit, done, total))
