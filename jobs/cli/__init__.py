@@ -15,6 +15,7 @@ from .demo import demo
 from .embed import embed
 from .label import label
 from .models import models
+from .render import render
 from .run import run, schema
 from .status import status
 from .submit import cancel, submit
@@ -49,6 +50,7 @@ _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")
 _command(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")
+_command(render, "clipmill render nightly.yaml | kubectl apply -f -")
 _command(schema, "clipmill schema > clipmill.schema.json")
 _command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
 

@@ -27,6 +27,7 @@ COMMANDS = (
     "run",
     "submit",
     "cancel",
+    "render",
     "schema",
     "train",
 )
