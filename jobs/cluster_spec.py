@@ -19,12 +19,12 @@ class _Strict(BaseModel):
 class Workers(_Strict):
     """A group of machines that comes and goes with the work."""
 
-    least: int = Field(0, ge=0, description="Machines that are there always.")
-    most: int = Field(4, ge=1, description="Machines at most.")
-    cpus: int = Field(8, ge=1, description="Of each machine.")
-    memory: Quantity = Field("32Gi", description="Of each machine.")
-    gpus: int = Field(0, ge=0, description="Of each machine.")
-    spot: bool = Field(True, description="Whether machines may be taken away at short notice.")
+    least: int = Field(default=0, ge=0, description="Machines that are there always.")
+    most: int = Field(default=4, ge=1, description="Machines at most.")
+    cpus: int = Field(default=8, ge=1, description="Of each machine.")
+    memory: Quantity = Field(default="32Gi", description="Of each machine.")
+    gpus: int = Field(default=0, ge=0, description="Of each machine.")
+    spot: bool = Field(default=True, description="Whether machines may be taken away at short notice.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the nodes have.")
 
 
@@ -33,19 +33,27 @@ class ClusterSpec(_Strict):
 
     name: Name = "clipmill"
     namespace: Name = "default"
-    image: str = Field("clipmill:latest", description="Built from infra/docker/Dockerfile.")
+    image: str = Field(default="clipmill:latest", description="Built from infra/docker/Dockerfile.")
     ray_version: str = "2.60.0"
-    head_cpus: int = Field(2, ge=1)
+    head_cpus: int = Field(default=2, ge=1)
     head_memory: Quantity = "8Gi"
     gpu_workers: Workers | None = Workers(gpus=1)
-    cpu_workers: Workers | None = Field(Workers(most=8, memory="16Gi"), description="Decode images beside the GPUs.")
-    object_store: Quantity = Field("2Gi", description="Shared memory of each machine; shards never pass through it.")
+    cpu_workers: Workers | None = Field(
+        default=Workers(most=8, memory="16Gi"), description="Decode images beside the GPUs."
+    )
+    object_store: Quantity = Field(
+        default="2Gi", description="Shared memory of each machine; shards never pass through it."
+    )
     secrets: list[Name] = Field(default_factory=list, description="Kubernetes secrets whose keys become environment.")
-    service_account: Name | None = Field(None, description="For storage access by the nodes' identity.")
-    auth_secret: Name | None = Field(None, description="Holds the cluster's token (key auth_token); none: no token.")
-    grace_seconds: int = Field(60, ge=5, description="To finish or abandon shards when a machine is taken away.")
-    retries: int = Field(2, ge=0, description="Of the whole job, which then resumes.")
-    keep_seconds: int = Field(600, ge=0, description="The cluster's life after the job.")
+    service_account: Name | None = Field(default=None, description="For storage access by the nodes' identity.")
+    auth_secret: Name | None = Field(
+        default=None, description="Holds the cluster's token (key auth_token); none: no token."
+    )
+    grace_seconds: int = Field(
+        default=60, ge=5, description="To finish or abandon shards when a machine is taken away."
+    )
+    retries: int = Field(default=2, ge=0, description="Of the whole job, which then resumes.")
+    keep_seconds: int = Field(default=600, ge=0, description="The cluster's life after the job.")
 
 
 def read_cluster(content: Any, where: str) -> ClusterSpec:
