@@ -10,13 +10,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import EmbedJob, LabelJob
+from ..pipeline.job import DedupJob, EmbedJob, LabelJob
 from .cli.from_job import help_of, holds, job_fields
 from .cluster_spec import ClusterSpec
 
 KINDS: dict[str, type[Any]] = {  # in the order in which people use them
     "embed": EmbedJob,
     "label": LabelJob,
+    "dedup": DedupJob,
 }
 WRITES_A_FILE = ("report",)  # the others write into a folder
 

@@ -9,17 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .job import EmbedJob, LabelJob
+    from .deduplication import DedupSummary, dedup
+    from .job import DedupJob, EmbedJob, LabelJob
     from .labelling import LabelSummary, label
     from .run import embed
     from .summary import Status, Summary, status
 
 __all__ = [
+    "DedupJob",
+    "DedupSummary",
     "EmbedJob",
     "LabelJob",
     "LabelSummary",
     "Status",
     "Summary",
+    "dedup",
     "embed",
     "label",
     "status",
@@ -27,11 +31,14 @@ __all__ = [
 
 # No module is called as a function in it: importing one makes it the package's attribute of that name.
 _HOMES = {
+    "DedupJob": "job",
+    "DedupSummary": "deduplication",
     "EmbedJob": "job",
     "LabelJob": "job",
     "LabelSummary": "labelling",
     "Status": "summary",
     "Summary": "summary",
+    "dedup": "deduplication",
     "embed": "run",
     "label": "labelling",
     "status": "summary",

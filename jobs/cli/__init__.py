@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ...clipmodel.errors import ClipmillError
+from .dedup import dedup
 from .demo import demo
 from .embed import embed
 from .label import label
@@ -46,6 +47,7 @@ _command(demo, "clipmill demo --out demo-out")
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
 _command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
+_command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")

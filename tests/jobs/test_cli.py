@@ -23,6 +23,7 @@ COMMANDS = (
     "embed",
     "status",
     "label",
+    "dedup",
     "models",
     "run",
     "submit",
