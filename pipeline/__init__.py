@@ -9,38 +9,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .deduplication import DedupSummary, dedup
-    from .job import DedupJob, EmbedJob, LabelJob
+    from .job import EmbedJob, LabelJob, ReportJob
     from .labelling import LabelSummary, label
+    from .reporting import Report, report
     from .run import embed
     from .summary import Status, Summary, status
 
 __all__ = [
-    "DedupJob",
-    "DedupSummary",
     "EmbedJob",
     "LabelJob",
     "LabelSummary",
+    "Report",
+    "ReportJob",
     "Status",
     "Summary",
-    "dedup",
     "embed",
     "label",
+    "report",
     "status",
 ]
 
 # No module is called as a function in it: importing one makes it the package's attribute of that name.
 _HOMES = {
-    "DedupJob": "job",
-    "DedupSummary": "deduplication",
     "EmbedJob": "job",
     "LabelJob": "job",
     "LabelSummary": "labelling",
+    "Report": "reporting",
+    "ReportJob": "job",
     "Status": "summary",
     "Summary": "summary",
-    "dedup": "deduplication",
     "embed": "run",
     "label": "labelling",
+    "report": "reporting",
     "status": "summary",
 }
 

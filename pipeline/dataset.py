@@ -21,6 +21,7 @@ from .plan import Fingerprint, planned_shards, read_plan
 from .summary import MANIFEST
 
 _AHEAD = 2  # batches read before they are asked for
+_CARD = b"clipmill.model_card"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Dataset:
         names = ", ".join(model.alias or "(none)" for model in self.models)
         raise InputError(f"{self.url}: no model is called {alias!r} here; its models: {names}")
 
+    def model_cards(self) -> Any:
+        """As the parts' footers have them: the only model's, or by alias."""
+        with self.output.open(self.parts[0]) as file:
+            return json.loads(pq.ParquetFile(file).metadata.metadata[_CARD])
+
     def read(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a part, whole."""
         with self.output.open(part) as file:
@@ -99,7 +105,7 @@ class Dataset:
 
 def _footer(file: pq.ParquetFile, url: str) -> tuple[pa.Schema, tuple[DatasetModel, ...]]:
     try:
-        cards = json.loads(file.metadata.metadata[b"clipmill.model_card"])
+        cards = json.loads(file.metadata.metadata[_CARD])
         named = {"": cards} if "variant" in cards else cards
         models = tuple(_model(alias, card) for alias, card in named.items())
     except (KeyError, TypeError, ValueError) as error:

@@ -23,12 +23,11 @@ COMMANDS = (
     "embed",
     "status",
     "label",
-    "dedup",
+    "report",
     "models",
     "run",
     "submit",
     "cancel",
-    "render",
     "schema",
     "train",
 )

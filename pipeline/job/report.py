@@ -1,0 +1,25 @@
+"""What a report is asked to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from typing_extensions import Doc
+
+from .common import Alias, DatasetUrl, StorageOptions, Within
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """A dataset on one page."""
+
+    dataset: DatasetUrl
+    out: Annotated[str, Doc("The page: an HTML file, complete in itself."), Flag(("--out", "-o"), metavar="FILE")]
+    labels: Annotated[
+        str | None, Doc("Its labels, which `clipmill label` wrote."), Flag(metavar="LABELS", default="none")
+    ] = None
+    within: Within = None
+    alias: Alias = None
+    storage_options: StorageOptions = field(default_factory=dict)
