@@ -30,7 +30,5 @@ class TextTransformer(nn.Module):
         """
         x = self.token_embedding(tokens)  # [n, length, width]
         x = x + self.positional_embedding[: tokens.shape[1]].to(x.dtype)
-        x = self.transformer(x)
-        # only [EOS] is read on: take it before the norm and the projection
-        x = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)]
+        x = self.transformer(x, tokens.argmax(dim=-1))  # [n, width], at [EOS]
         return self.ln_final(x) @ self.text_projection

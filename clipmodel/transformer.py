@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from .config import Activation
 
+Affine = tuple[Tensor, Tensor]  # weight [outputs, inputs] and bias [outputs]
+
 
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's weights were trained with."""
@@ -35,13 +37,54 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, places: Tensor | None = None) -> Tensor:
+        """[n, length, width] -> the same, or, for int places [n], [n, width]: what stands at one place of each row."""
+        return self._everywhere(x, causal) if places is None else self._at(x, causal, places)
+
+    def _everywhere(self, x: Tensor, causal: bool) -> Tensor:
         n, length, width = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # [n, length, 3 * width]
         qkv = qkv.view(n, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # 3 x [n, heads, length, head_width]
         x = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         return self.out_proj(x.transpose(1, 2).reshape(n, length, width))
+
+    def _at(self, x: Tensor, causal: bool, places: Tensor) -> Tensor:
+        to_query, to_key, to_value = zip(self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+        query = F.linear(taken(x, places), *to_query)
+        hidden = places[:, None] < torch.arange(x.shape[1], device=x.device) if causal else None
+        return self.out_proj(attend_once(query, x, to_key, to_value, self.heads, hidden))
+
+
+def taken(x: Tensor, places: Tensor) -> Tensor:
+    """One position of each row: [n, length, width] and int [n] -> [n, width]."""
+    return x[torch.arange(len(x), device=x.device), places]
+
+
+def attend_once(
+    query: Tensor, x: Tensor, to_key: Affine, to_value: Affine, heads: int, hidden: Tensor | None = None
+) -> Tensor:
+    """Attention of one query a row, [n, width], over x [n, length, width], without making x's keys and values.
+
+    Both are linear in x: q . (K x) = (q K) . x, and V may be applied to the weighted mean of x instead of to each of
+    its rows. In float32, or better where x is: a score rounded to half precision would move its weight by percents.
+
+    hidden: bool [n, length], True where the query must not look.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        key, key_bias, value, value_bias = (t.to(dtype) for t in (*to_key, *to_value))
+        x = x.to(dtype)
+        per_head = query.to(dtype).unflatten(1, (heads, -1)).transpose(0, 1)  # [heads, n, head_width]
+        per_head = per_head * per_head.shape[-1] ** -0.5
+        seeks = per_head @ key.unflatten(0, (heads, -1))  # [heads, n, width]
+        offset = per_head @ key_bias.view(heads, -1, 1)  # [heads, n, 1]
+        scores = seeks.transpose(0, 1) @ x.transpose(1, 2) + offset.transpose(0, 1)  # [n, heads, length]
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, None], float("-inf"))
+        means = (scores.softmax(dim=-1) @ x).transpose(0, 1)  # [heads, n, width]
+        values = means @ value.unflatten(0, (heads, -1)).transpose(1, 2)  # [heads, n, head_width]
+        return (values.transpose(0, 1).flatten(1) + value_bias).to(query.dtype)
 
 
 class Perceptron(nn.Module):
@@ -67,13 +110,18 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = Perceptron(width, mlp_width, activation)
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        x = x + self.attn(self.ln_1(x), causal)
+    def forward(self, x: Tensor, causal: bool, places: Tensor | None = None) -> Tensor:
+        """[n, length, width] -> the same, or what stands at the places [n], for a fraction of the cost: [n, width]."""
+        attended = self.attn(self.ln_1(x), causal, places)
+        x = (x if places is None else taken(x, places)) + attended
         return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks over [n, length, width]. With `checkpointing`, activations are recomputed in backward."""
+    """A stack of blocks, read at one place of each row: of the last block only that place is computed.
+
+    With `checkpointing`, activations are recomputed in backward.
+    """
 
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, activation: Activation, causal: bool
@@ -85,10 +133,14 @@ class Transformer(nn.Module):
             ResidualAttentionBlock(width, heads, mlp_width, activation) for _ in range(layers)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.resblocks:
-            if self.checkpointing and self.training:
-                x = checkpoint(block, x, self.causal, use_reentrant=False)
-            else:
-                x = block(x, self.causal)
-        return x
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        """[n, length, width] and the places to read, int [n] -> [n, width]."""
+        *blocks, last = self.resblocks
+        for block in blocks:
+            x = self._run(block, x)
+        return self._run(last, x, places)
+
+    def _run(self, block: nn.Module, x: Tensor, places: Tensor | None = None) -> Tensor:
+        if self.checkpointing and self.training:
+            return checkpoint(block, x, self.causal, places, use_reentrant=False)
+        return block(x, self.causal, places)

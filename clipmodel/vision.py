@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Activation, VisionConfig
-from .transformer import Transformer
+from .transformer import Transformer, attend_once
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -59,10 +59,9 @@ class AttentionPool2d(nn.Module):
         x = x.flatten(2).transpose(1, 2)  # [n, height * width, channels]
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
         x = x + self.positional_embedding.to(x.dtype)
-        query, key, value = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
-        query, key, value = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
-        pooled = F.scaled_dot_product_attention(query, key, value)  # [n, heads, 1, head_width]
-        return self.c_proj(pooled.flatten(1))  # [n, embed_dim]
+        to_key, to_value = (self.k_proj.weight, self.k_proj.bias), (self.v_proj.weight, self.v_proj.bias)
+        pooled = attend_once(self.q_proj(x[:, 0]), x, to_key, to_value, self.heads)  # [n, width]
+        return self.c_proj(pooled)  # [n, embed_dim]
 
 
 class ModifiedResNet(nn.Module):
@@ -122,5 +121,6 @@ class VisionTransformer(nn.Module):
         x = self.conv1(x).flatten(2).transpose(1, 2)  # [n, patches, width]
         first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)
-        x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0]) @ self.proj  # [n, embed_dim]
+        first_place = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        x = self.transformer(self.ln_pre(x), first_place)
+        return self.ln_post(x) @ self.proj  # [n, embed_dim]

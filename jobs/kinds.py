@@ -10,12 +10,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import EmbedJob, LabelJob, ReportJob
+from ..pipeline.job import DedupJob, EmbedJob, LabelJob, ReportJob
 from .cli.from_job import help_of, holds, job_fields
+from .cluster_spec import ClusterSpec
 
 KINDS: dict[str, type[Any]] = {  # in the order in which people use them
     "embed": EmbedJob,
     "label": LabelJob,
+    "dedup": DedupJob,
     "report": ReportJob,
 }
 WRITES_A_FILE = ("report",)  # the others write into a folder
@@ -35,11 +37,12 @@ def json_schema() -> dict[str, Any]:
     slots = {"type": "string", "pattern": r"\{\{.*\}\}"}  # any field may be a variable
     for schema in definitions.values():
         schema["properties"] = {key: {"anyOf": [each, slots]} for key, each in schema["properties"].items()}
+    definitions["cluster"] = ClusterSpec.model_json_schema(ref_template="#/$defs/cluster/$defs/{model}")
     common = {
         "apiVersion": {"const": "clipmill/v1"},
         "vars": {"type": "object", "description": "Names for {{ vars.NAME }}."},
         "schedule": {"type": "string", "description": "When to run, as cron writes it."},
-        "cluster": {"type": "object", "description": "Where to run; see `clipmill render --help`."},
+        "cluster": {"$ref": "#/$defs/cluster"},
     }
     jobs = [
         _document({**common, "kind": {"const": kind}, "spec": {"$ref": f"#/$defs/{kind}"}}, "spec") for kind in KINDS

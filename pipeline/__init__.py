@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .job import EmbedJob, LabelJob, ReportJob
+    from .deduplication import DedupSummary, dedup
+    from .job import DedupJob, EmbedJob, LabelJob, ReportJob
     from .labelling import LabelSummary, label
     from .reporting import Report, report
     from .run import embed
     from .summary import Status, Summary, status
 
 __all__ = [
+    "DedupJob",
+    "DedupSummary",
     "EmbedJob",
     "LabelJob",
     "LabelSummary",
@@ -23,6 +26,7 @@ __all__ = [
     "ReportJob",
     "Status",
     "Summary",
+    "dedup",
     "embed",
     "label",
     "report",
@@ -31,6 +35,8 @@ __all__ = [
 
 # No module is called as a function in it: importing one makes it the package's attribute of that name.
 _HOMES = {
+    "DedupJob": "job",
+    "DedupSummary": "deduplication",
     "EmbedJob": "job",
     "LabelJob": "job",
     "LabelSummary": "labelling",
@@ -38,6 +44,7 @@ _HOMES = {
     "ReportJob": "job",
     "Status": "summary",
     "Summary": "summary",
+    "dedup": "deduplication",
     "embed": "run",
     "label": "labelling",
     "report": "reporting",

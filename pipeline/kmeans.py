@@ -74,16 +74,21 @@ def assign(
     blocks whose cosines fit memory whatever n is.
     """
     probes = min(probes, len(centroids))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    columns = torch.from_numpy(centroids).to(device).T
+    where = device()
+    columns = torch.from_numpy(centroids).to(where).T
     cells = np.empty((len(vectors), probes), np.int32)
     cosines = np.empty((len(vectors), probes), np.float32)
     rows = max(1, _BLOCK // len(centroids))
     for start in range(0, len(vectors), rows):
         block = slice(start, start + rows)
-        best = torch.topk(torch.from_numpy(vectors[block]).to(device) @ columns, probes)
+        best = torch.topk(torch.from_numpy(vectors[block]).to(where) @ columns, probes)
         cells[block], cosines[block] = best.indices.cpu().numpy(), best.values.cpu().numpy()
     return cells, cosines
+
+
+def device() -> torch.device:
+    """Where products of many vectors are computed."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -94,6 +94,17 @@ class Output:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Some bytes of a file that has them."""
+
+        def fetch(storage: fsspec.AbstractFileSystem) -> bytes:
+            data: bytes = storage.cat_file(self._url(name), start=start, end=stop)
+            if len(data) < stop - start:
+                raise OSError(f"{self._url(name)}: {len(data)} bytes of {stop - start} at {start}")
+            return data
+
+        return self._call(fetch, "cannot be read")
+
     def write(self, name: str, content: bytes) -> None:
         """One file at once, in place of what may be there."""
         self._write(name, content, ATTEMPTS)

@@ -41,7 +41,12 @@ class Fingerprint:
 
     @classmethod
     def of(
-        cls, cards: Mapping[str, ModelCard], precision: Precision, layout: PartLayout, embeds: Sequence[str]
+        cls,
+        cards: Mapping[str, ModelCard],
+        precision: Precision,
+        layout: PartLayout,
+        embeds: Sequence[str],
+        fast_decode: bool = False,
     ) -> Fingerprint:
         """cards: by alias, which is empty for the only model of a run."""
 
@@ -52,7 +57,7 @@ class Fingerprint:
             model=each(lambda card: card.variant),
             weights=each(lambda card: card.weights),
             weights_sha256=each(lambda card: card.weights_sha256),
-            preprocessing=each(_preprocessing),
+            preprocessing=each(_preprocessing) + ("; large JPEGs decoded smaller" if fast_decode else ""),
             precision=precision,
             embedding_type=layout.embedding_type,
             text=each(_text),

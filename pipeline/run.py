@@ -68,7 +68,7 @@ def embed(
             stack.enter_context(connected(job.address))  # who has GPUs decides the precision
             place(job.workers, job.gpus_per_worker, len(shards))  # refused, if it must be, before the plan is frozen
         precision = _precision(job, begun)
-        fingerprint = Fingerprint.of(cards, precision, layout, job.embeds)
+        fingerprint = Fingerprint.of(cards, precision, layout, job.embeds, job.fast_decode)
         committed = output.parts()
         plan = freeze(output, fingerprint, shards, committed)
         todo = _todo(job, shards, plan, output, committed)
@@ -159,6 +159,7 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
         device="cuda" if on_gpu else "cpu",
         images=job.images,
         texts=job.texts,
+        fast_decode=job.fast_decode,
         replace=job.retry_failed or job.refresh,
         storage_options=job.storage_options,
     )

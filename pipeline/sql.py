@@ -49,7 +49,8 @@ def _kept(subset: Subset) -> str:
 
 def register_storage(connection: duckdb.DuckDBPyConnection, url: str, options: Any) -> None:
     """Let DuckDB read what is at `url` through fsspec, as everything else here does."""
-    if scheme_of(url) != "file":
+    scheme = scheme_of(url)
+    if scheme != "file" and not connection.filesystem_is_registered(scheme):
         connection.register_filesystem(open_storage(url, options))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -44,6 +44,7 @@ class ClipWorkerSettings:
     device: str
     images: bool = True
     texts: bool = True
+    fast_decode: bool = False
     replace: bool = False  # parts that are there already
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,7 +82,7 @@ def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:
         how = (loaded.preprocess, text.vocab_size, text.context_length)
         if how not in decoders:
             decoders[how] = len(decoders)
-            preprocess = loaded.preprocess if settings.images else None
+            preprocess = replace(loaded.preprocess, fast=settings.fast_decode) if settings.images else None
             distinct.append(Decoder(preprocess, loaded.tokenizer if settings.texts else None))
         encoder = ClipEncoder(loaded.model, settings.device, settings.precision, settings.batch_size)
         encoders.append((encoder, decoders[how]))

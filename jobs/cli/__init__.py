@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from ...clipmodel.errors import ClipmillError
+from .dedup import dedup
 from .demo import demo
 from .embed import embed
 from .label import label
 from .models import models
+from .render import render
 from .report import report
 from .run import run, schema
 from .status import status
@@ -46,11 +48,13 @@ _command(demo, "clipmill demo --out demo-out")
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
 _command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
+_command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
 _command(report, "clipmill report out/ -o report.html --labels labels/")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")
 _command(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")
+_command(render, "clipmill render nightly.yaml | kubectl apply -f -")
 _command(schema, "clipmill schema > clipmill.schema.json")
 _command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
 

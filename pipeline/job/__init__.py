@@ -1,9 +1,10 @@
 """What each step can be asked to do: one dataclass a step, from which its command line options and its part of a job
 specification are made. Nothing heavy is imported here, so that help comes at once."""
 
+from .dedup import DedupJob
 from .embed import EmbedJob
 from .flags import Flag
 from .label import LabelJob
 from .report import ReportJob
 
-__all__ = ["EmbedJob", "Flag", "LabelJob", "ReportJob"]
+__all__ = ["DedupJob", "EmbedJob", "Flag", "LabelJob", "ReportJob"]

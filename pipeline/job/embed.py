@@ -48,6 +48,13 @@ class EmbedJob:
     embedding_type: Annotated[EmbeddingType, Doc("Of the stored embeddings. Similarity is float32 always.")] = "float16"
     images: Annotated[bool, Doc("Embed the images.")] = True
     texts: Annotated[bool, Doc("Embed the captions.")] = True
+    fast_decode: Annotated[
+        bool,
+        Doc(
+            "Decode large JPEGs at a half, quarter or eighth of their size, at least twice the model's: faster, and "
+            "embeddings change a little (docs/tuning.md)."
+        ),
+    ] = False
     batch_size: Annotated[int | None, Doc("Images a forward pass."), Flag(default="auto")] = None
     workers: Annotated[int | None, Doc("How many workers."), Flag(default="auto")] = None
     gpus_per_worker: Annotated[

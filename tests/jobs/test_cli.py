@@ -23,11 +23,13 @@ COMMANDS = (
     "embed",
     "status",
     "label",
+    "dedup",
     "report",
     "models",
     "run",
     "submit",
     "cancel",
+    "render",
     "schema",
     "train",
 )

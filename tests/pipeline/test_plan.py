@@ -50,6 +50,12 @@ def test_a_fingerprint_is_told_in_words() -> None:
     assert PRINT.embeds == "images and texts"
 
 
+def test_what_was_decoded_fast_is_not_comparable() -> None:
+    fast = Fingerprint.of({"": CARD}, "fp32", LAYOUT, ["images", "texts"], fast_decode=True)
+    assert fast.digest != PRINT.digest
+    assert fast.preprocessing == f"{PRINT.preprocessing}; large JPEGs decoded smaller"
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Fingerprint) if field.name != "weights"])
 def test_every_field_counts_and_is_named_when_it_differs(name: str) -> None:
     change: dict[str, Any] = {name: "other"}

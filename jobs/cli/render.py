@@ -1,0 +1,26 @@
+"""`clipmill render`"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import Debug
+from .run import SpecificationFile, Variables
+
+
+def render(
+    job: SpecificationFile,
+    set_: Variables = None,
+    cluster_only: Annotated[
+        bool, typer.Option("--cluster-only", help="A RayCluster that stays, for `clipmill submit`, and no job.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Print a job specification as KubeRay manifests: a RayJob, or a RayCronJob where it has a schedule. Its `cluster`
+    part says which machines; `clipmill schema` lists what that may hold."""
+    from ..rendering import render as rendered
+    from ..running import values_of
+
+    print(rendered(job, values_of(set_ or (), None), cluster_only), end="")

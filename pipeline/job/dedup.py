@@ -1,0 +1,53 @@
+"""What removing duplicates is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from typing_extensions import Doc
+
+from ..errors import UserError
+from .common import Address, Alias, DatasetUrl, StorageOptions, Within
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class DedupJob:
+    """What counts as a duplicate, and which one stays."""
+
+    dataset: DatasetUrl
+    out: Annotated[str, Doc("Folder or prefix for the subset without duplicates."), Flag(("--out", "-o"))]
+    threshold: Annotated[float, Doc("Cosine from which two embeddings are near duplicates.")] = 0.95
+    exact: Annotated[bool, Doc("Find equal files (by sha256), or equal captions.")] = True
+    near: Annotated[bool, Doc("Find near duplicates.")] = True
+    keep_by: Annotated[
+        str | None,
+        Doc("Of each group the row that is highest in this column stays; of equals the first in the dataset."),
+        Flag(metavar="COLUMN", default="the similarity of image and caption"),
+    ] = None
+    side: Annotated[
+        Literal["image", "text"], Doc("What is compared: the images, or the captions."), Flag(("--for",))
+    ] = "image"
+    cells: Annotated[
+        int | None,
+        Doc(
+            "k-means cells within which embeddings are compared: more are faster and miss more pairs at their borders."
+        ),
+        Flag(default="auto"),
+    ] = None
+    probes: Annotated[int, Doc("Nearest cells that each embedding is compared in: more miss fewer pairs.")] = 2
+    within: Within = None
+    alias: Alias = None
+    address: Address = "auto"
+    storage_options: StorageOptions = field(default_factory=dict)
+
+    def check(self) -> None:
+        """UserError for values that no run could use."""
+        if not -1 <= self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold:g}: must be a cosine, from -1 to 1")
+        if not (self.exact or self.near):
+            raise UserError("--no-exact and --no-near together leave nothing to find")
+        for name, value in (("--cells", self.cells), ("--probes", self.probes)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value}: must be at least 1")
