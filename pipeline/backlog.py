@@ -51,6 +51,10 @@ class Backlog:
     def failed_before(self, shard: Shard) -> bool:
         return shard.url in self._failures
 
+    def attempt(self, shard: Shard) -> int:
+        """Which one it is in, or next, from 1."""
+        return self._failures.get(shard.url, 0) + 1
+
     def peek(self, now: float) -> Shard | None:
         """What `take` would give."""
         due = [entry for entry in self._paused if entry[0] <= now]

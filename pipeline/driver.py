@@ -118,18 +118,19 @@ class _Driver:
             elif isinstance(outcome, Exception):
                 yield from self._failed(shard, outcome)
             else:
+                attempt = self._backlog.attempt(shard)
                 self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
                 if self._backlog.done(shard, time.monotonic()):
-                    yield ShardDone(shard, outcome)
+                    yield ShardDone(shard, outcome, attempt)
 
     def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
         if isinstance(error, UserError):  # the same for every shard
             raise error
-        reason = str(error) or type(error).__name__
+        reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
         if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
-            yield ShardFailed(shard, reason)
+            yield ShardFailed(shard, reason, attempt)
         elif not isinstance(error, ShardError):
-            yield ShardRetried(shard, reason)
+            yield ShardRetried(shard, reason, attempt)
 
     def _lose(self, hand: Hand, error: WorkerDied) -> Iterator[Event]:
         if error.preempted or hand.node in self._leaving:  # as announced
@@ -142,7 +143,7 @@ class _Driver:
         for shard in self._replace(hand):
             if self._backlog.failed(shard, time.monotonic()):
                 attempts = self._orders.limits.attempts
-                yield ShardFailed(shard, f"its worker died {attempts} times: {error}")
+                yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
 
     def _replace(self, hand: Hand) -> list[Shard]:
         """A new worker for an old one; the shards that this one had."""
@@ -153,8 +154,9 @@ class _Driver:
         """Shards beyond the deadline: their worker hangs, and is replaced."""
         for shard in self._backlog.overdue(time.monotonic()):
             reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
+            attempt = self._backlog.attempt(shard)
             given_up = self._backlog.expire(shard, time.monotonic())
-            yield ShardFailed(shard, reason) if given_up else ShardRetried(shard, reason)
+            yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
             for hand in [hand for hand in self._hands if shard in hand.shards.values()]:
                 for other in self._replace(hand):
                     self._backlog.give_back(other)
@@ -201,4 +203,4 @@ class _Driver:
         told = [hand.new_rows() for hand in self._hands]
         embedded, failed = sum(rows[0] for rows in told), sum(rows[1] for rows in told)
         if embedded or failed:
-            yield Rows(embedded, failed)
+            yield Rows(embedded, failed, sum(len(hand.shards) for hand in self._hands))

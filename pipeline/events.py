@@ -59,18 +59,21 @@ class Rows:
 
     embedded: int
     failed: int
+    in_flight: int = 0  # shards in workers' hands
 
 
 @dataclass(frozen=True)
 class ShardDone:
     shard: Shard
     stats: ShardStats
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
 class ShardFailed:
     shard: Shard
     reason: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class ShardRetried:
 
     shard: Shard
     reason: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True)

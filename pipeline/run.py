@@ -22,11 +22,13 @@ from .errors import InfrastructureError, StoppedError, TooManyFailuresError, Use
 from .events import Event, FewerWorkers, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
+from .metrics import Metrics
 from .output import Output
 from .parquet import Column, PartLayout
 from .placement import Placement
 from .plan import Fingerprint, Plan, freeze, read_plan, settle
 from .records import Shard
+from .redaction import redacted_text
 from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, quarantined, write_manifest
 from .tally import Tally
 from .worker import ClipWorkerSettings
@@ -59,9 +61,6 @@ def embed(
     cards = {alias: weights.read(model).card for alias, model in models.items()}
     output = output.prepare()
     layout = _layout(job, columns, cards)
-    if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
-        raise UserError(f"--column {twice[0]}: the part has a column of that name already")
-
     begun = read_plan(output)
     with ExitStack() as stack:
         if begun is None and job.precision == "auto":
@@ -75,7 +74,8 @@ def embed(
         done = sum(shard.part_name in committed for shard in plan.shards)
         tally = Tally(job)
         named = ", ".join(f"{card.variant} ({card.weights})" for card in cards.values())
-        on_event(Planned(len(plan.shards), done, named, precision, len(todo), len(plan.changed)))
+        planned = Planned(len(plan.shards), done, named, precision, len(todo), len(plan.changed))
+        on_event(planned)
         if todo:
             output.delete(SUCCESS)
             stack.enter_context(connected(job.address))
@@ -84,9 +84,12 @@ def embed(
                 on_event(FewerWorkers(job.workers or 0, placement.workers))
             frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
             settings = _settings(job, frozen, output, placement)
+            metrics = Metrics(redacted_text(output.url))
+            metrics.see(planned)
             try:
                 for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
                     on_event(event)
+                    metrics.see(event)
                     tally.see(event)
             except TooManyFailuresError as error:
                 tally.over = error
@@ -123,7 +126,10 @@ def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
 def _layout(job: EmbedJob, columns: tuple[Column, ...], cards: Mapping[str, ModelCard]) -> PartLayout:
     dims = tuple((alias, card.config.embed_dim) for alias, card in cards.items())
     context = next(iter(cards.values())).config.text.context_length
-    return PartLayout(columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
+    layout = PartLayout(columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
+    if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
+        raise UserError(f"--column {twice[0]}: the part has a column of that name already")
+    return layout
 
 
 @dataclass(frozen=True)

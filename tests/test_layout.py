@@ -24,6 +24,7 @@ SEAMS = {
     "ray": (
         "pipeline/cluster.py",
         "pipeline/scatter.py",
+        "pipeline/metrics.py",
         "jobs/submit.py",
     ),
     "typer": ("jobs/cli*.py", "jobs/cli/*.py"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ...clipmodel.errors import ClipmillError
+from ..log import LOG
 from .dedup import dedup
 from .demo import demo
 from .embed import embed
@@ -70,7 +72,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-) -> None: ...
+    log: Annotated[
+        Literal["bar", "text", "json"],
+        typer.Option(envvar=LOG, help="What stderr says of progress: a bar, or a line an event for logs."),
+    ] = "bar",
+) -> None:
+    os.environ[LOG] = log  # also for what is started from here
 
 
 def main() -> None:

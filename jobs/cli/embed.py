@@ -15,10 +15,11 @@ def embed(job: EmbedJob, json_: Json = False, debug: Debug = False) -> None:
     from ...pipeline import embed as run
     from ...pipeline.errors import TooManyFailuresError
     from ..interrupts import asked_to_stop
-    from ..show import DownloadProgress, EmbedProgress, show_summary
+    from ..log import embed_progress
+    from ..show import DownloadProgress, show_summary
 
     try:
-        with asked_to_stop() as stop, DownloadProgress() as download, EmbedProgress() as progress:
+        with asked_to_stop() as stop, DownloadProgress() as download, embed_progress() as progress:
             summary = run(job, progress, download, stop)
     except TooManyFailuresError as error:
         if json_ and error.summary:
