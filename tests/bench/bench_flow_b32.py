@@ -32,7 +32,7 @@ ROUNDS = 2
 
 
 def measure(quick: bool) -> list[Row]:
-    spec = PairsSpec(1, 8) if quick else PairsSpec(4, 100)
+    spec = PairsSpec(1, 8) if quick else PairsSpec(3, 128)
     config = shallow(VARIANTS[VARIANT]) if quick else VARIANTS[VARIANT]
     note = "" if (PEER / ".built").exists() else "clip-retrieval not built: make bench-peers"
     paces: dict[str, list[Pace]] = {"ours": []}

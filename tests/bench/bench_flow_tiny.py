@@ -41,7 +41,7 @@ def measure(quick: bool) -> list[Row]:
 
         def turn(name: str) -> float:
             # theirs take long, and fewer shards say as much
-            chosen = shards if name == "ours" else shards[: len(shards) // 2 + 1]
+            chosen = shards if name == "ours" else shards[: (len(shards) + 1) // 2]
             paces[name].append(pace(starts[name], chosen, spec.pairs_a_shard, 0 if quick else 1))
             return paces[name][-1].steady
 

@@ -14,7 +14,7 @@ from flow_rows import expect_all
 from processes import Pace, clipmill, pace
 from web_pairs import PairsSpec, write_shards
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def measure(quick: bool) -> list[Row]:

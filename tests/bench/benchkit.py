@@ -115,10 +115,11 @@ def main(measure: Callable[[bool], list[Row]]) -> None:
     parser.add_argument("--quick", action="store_true", default=is_quick(), help="tiny sizes, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args()
-    before = machine.others_cores()
+    pause = 0.1 if options.quick else 1.0  # seconds
+    before = machine.others_cores(pause)
     print(machine.described(), flush=True)
     rows = measure(options.quick)
-    about = machine.about() | {"quick": options.quick, "others_cores": [before, machine.others_cores()]}
+    about = machine.about() | {"quick": options.quick, "others_cores": [before, machine.others_cores(pause)]}
     show(rows, "QUICK: sizes too small to mean anything" if options.quick else "")
     print(f"others kept {about['others_cores'][0]:.1f} cores busy before, {about['others_cores'][1]:.1f} after")
     if options.json:

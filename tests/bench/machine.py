@@ -38,7 +38,7 @@ def described() -> str:
     return f"{device}; {found['cores']} cores of {found['processor']}; Python {found['python']}, {versions}"
 
 
-def others_cores(seconds: float = 1.0) -> float:
+def others_cores(seconds: float) -> float:
     """How many cores are busy while this process sleeps: whatever a figure shared the machine with."""
     return round(psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1), 2)
 
