@@ -41,6 +41,7 @@ def json_schema() -> dict[str, Any]:
     common = {
         "apiVersion": {"const": "clipmill/v1"},
         "vars": {"type": "object", "description": "Names for {{ vars.NAME }}."},
+        "notify": {"type": "string", "description": "A URL that gets a POST of JSON at the end of a run."},
         "schedule": {"type": "string", "description": "When to run, as cron writes it."},
         "cluster": {"$ref": "#/$defs/cluster"},
     }

@@ -19,6 +19,7 @@ from ..pipeline.lock import held
 from ..pipeline.output import Output
 from ..pipeline.redaction import redacted
 from .kinds import WRITES_A_FILE
+from .notify import notifying
 from .show import err
 from .specs import API_VERSION, Specification, Step, read_specification
 from .templates import Values
@@ -54,11 +55,13 @@ class _Anything(dict[str, str]):
 
 def run_specification(specification: Specification, as_json: bool) -> None:
     """One run at a time on each step's output: LockedError where another one is at work there."""
-    for step in specification.steps:
-        if len(specification.steps) > 1:
-            err.print(f"— {step.name}", markup=False)
-        with _alone(step):
-            command_of(step)(step.job, json_=as_json)
+    about = {"kind": specification.kind, "steps": [step.name for step in specification.steps]}
+    with notifying(specification.notify, about):
+        for step in specification.steps:
+            if len(specification.steps) > 1:
+                err.print(f"— {step.name}", markup=False)
+            with _alone(step):
+                command_of(step)(step.job, json_=as_json)
 
 
 def _alone(step: Step) -> AbstractContextManager[None]:

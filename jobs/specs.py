@@ -27,7 +27,7 @@ from .kinds import KINDS, model_of
 from .templates import Values, filled
 
 API_VERSION = "clipmill/v1"
-_TOP = ("apiVersion", "kind", "vars", "schedule", "cluster")
+_TOP = ("apiVersion", "kind", "vars", "notify", "schedule", "cluster")
 _NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 
 
@@ -46,6 +46,7 @@ class Step:
 class Specification:
     kind: str
     steps: tuple[Step, ...]
+    notify: str | None = None  # a URL that is told how a run went
     schedule: str | None = None  # as cron writes it; for `render`
     cluster: Mapping[str, Any] = field(default_factory=dict)  # for `render`
 
@@ -84,7 +85,10 @@ def parse_specification(content: Any, values: Values, name: str) -> Specificatio
     else:
         steps = (_step(kind, kind, content.get("spec"), known, f"{name}: spec"),)
     cluster = filled(content.get("cluster") or {}, known, f"{name}: cluster")
-    return Specification(kind, steps, content.get("schedule"), cluster)
+    notify = filled(content.get("notify"), known, f"{name}: notify")
+    if notify is not None and not str(notify).startswith(("http://", "https://", "$")):
+        raise UserError(f"{name}: notify: must be a URL, http:// or https://")
+    return Specification(kind, steps, notify, content.get("schedule"), cluster)
 
 
 def _steps(content: Any, values: Values, name: str) -> tuple[Step, ...]:

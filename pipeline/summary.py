@@ -157,22 +157,35 @@ class Status:
 
 def status(output: Output) -> Status | None:
     """How far a dataset is; None where none was begun."""
-    plan = read_plan(output)
-    if plan is None:
-        return None
-    shards = planned_shards(output)
-    totals = Totals()
-    for stats in ledger(output, shards, []):
-        totals.add(stats)
-    return Status(
-        out=output.url,
-        planned=len(shards),
-        dataset=totals,
-        failed_shards=quarantined(output),
-        fingerprint=plan.digest,
-        model=f"{plan.model} ({plan.weights}), {plan.precision}",
-        complete=output.read(SUCCESS) is not None,
-    )
+    return Watch(output).look()
+
+
+@dataclass
+class Watch:
+    """Looks at a dataset again and again, from anywhere: a later look reads only what has been committed since."""
+
+    output: Output
+    _known: list[ShardStats] = field(default_factory=list)
+
+    def look(self) -> Status | None:
+        """None where nothing was begun."""
+        plan = read_plan(self.output)
+        if plan is None:
+            return None
+        shards = planned_shards(self.output)
+        self._known = ledger(self.output, shards, self._known)
+        totals = Totals()
+        for stats in self._known:
+            totals.add(stats)
+        return Status(
+            out=self.output.url,
+            planned=len(shards),
+            dataset=totals,
+            failed_shards=quarantined(self.output),
+            fingerprint=plan.digest,
+            model=f"{plan.model} ({plan.weights}), {plan.precision}",
+            complete=self.output.read(SUCCESS) is not None,
+        )
 
 
 def quarantined(output: Output) -> dict[str, str]:

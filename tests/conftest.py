@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
@@ -13,7 +16,8 @@ from clipmill.clipmodel import weights
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
-from fakes import Drawn
+from clipmill.pipeline import EmbedJob, embed
+from fakes import Drawn, Ran
 from s3 import Bucket, S3Server
 from s3fs import S3FileSystem
 
@@ -56,6 +60,26 @@ def sharp_weights(sharp: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("weights") / "sharp.safetensors"
     weights.save(sharp.model, path, variant="tiny")
     return path
+
+
+@pytest.fixture(scope="session")
+def base(drawn: Drawn, sharp_weights: Path) -> EmbedJob:
+    """All of the drawn shards; tests say into what."""
+    return EmbedJob([str(drawn.folder)], "", f"tiny={sharp_weights}", batch_size=7, workers=2)
+
+
+@pytest.fixture(scope="session")
+def ran(cluster: None, base: EmbedJob, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run on Ray, with two workers. What it made is not to be changed."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    events: list[Any] = []
+    return Ran(out, embed(replace(base, out=str(out)), events.append), events)
+
+
+@pytest.fixture
+def job(ran: Ran, base: EmbedJob, tmp_path: Path) -> EmbedJob:
+    """The same, done before, in a folder that may be changed."""
+    return replace(base, out=str(shutil.copytree(ran.out, tmp_path / "out")))
 
 
 @pytest.fixture(scope="session")

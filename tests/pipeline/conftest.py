@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline import EmbedJob
 from clipmill.pipeline import run as module
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
@@ -19,29 +19,9 @@ from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.worker import WorkerFactory
-from fakes import Drawn, Ran
+from fakes import Drawn
 from fsspec.implementations.memory import MemoryFileSystem
 from parquet_kit import in_memory, pack
-
-
-@pytest.fixture(scope="session")
-def base(drawn: Drawn, sharp_weights: Path) -> EmbedJob:
-    """All of the drawn shards; tests say into what."""
-    return EmbedJob([str(drawn.folder)], "", f"tiny={sharp_weights}", batch_size=7, workers=2)
-
-
-@pytest.fixture(scope="session")
-def ran(cluster: None, base: EmbedJob, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run on Ray, with two workers. What it made is not to be changed."""
-    out = tmp_path_factory.mktemp("run") / "out"
-    events: list[Any] = []
-    return Ran(out, embed(replace(base, out=str(out)), events.append), events)
-
-
-@pytest.fixture
-def job(ran: Ran, base: EmbedJob, tmp_path: Path) -> EmbedJob:
-    """The same, done before, in a folder that may be changed."""
-    return replace(base, out=str(shutil.copytree(ran.out, tmp_path / "out")))
 
 
 @pytest.fixture
