@@ -15,7 +15,7 @@ from .components import Ids
 from .dataset import Dataset, vectors_of
 from .encode import Vectors
 from .output import Output
-from .subset import IDENTITY, Subset, write_subset_part
+from .subset import IDENTITY, Subset, rows_within, write_subset_part
 
 PART = 32  # bits of a row's id below its part's number; a row's own number is an int32
 _RUNS = 1000  # of parts, at most: every cell is read from a file or more of each
@@ -48,7 +48,7 @@ class Candidates:
     def of(self, number: int, part: str) -> Iterator[tuple[Ids, Vectors]]:
         """Their ids, and their vectors, float32 [n, dim] of length one."""
         out = _ids(self.output, self.exact, number)
-        inside = _rows_within(self.within, part)
+        inside = rows_within(self.within, part)
         for batch in replace(self.dataset, parts=(part,)).batches(["row", "error", self.column]):
             rows = batch["row"].to_numpy().astype(np.int64)
             vectors, present = vectors_of(batch[self.column])
@@ -93,7 +93,7 @@ class WritePart:
         table = self.dataset.read(part, [*IDENTITY, "error"])
         rows = table["row"].to_numpy()
         stays = table["error"].is_null().to_numpy() & ~np.isin(rows, _ids(self.output, self.dropped, number))
-        inside = _rows_within(self.within, part)
+        inside = rows_within(self.within, part)
         if inside is not None:
             stays &= np.isin(rows, inside)
         write_subset_part(self.output, part, table.drop_columns(["error"]).filter(stays))
@@ -105,13 +105,3 @@ def _ids(output: Output, name: str, number: int) -> npt.NDArray[np.int64]:
     with output.open(name) as file:
         ids = pq.read_table(file, columns=["id"], filters=bounds)["id"].to_numpy()
     return ids - (number << PART)
-
-
-def _rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | None:
-    if within is None:
-        return None
-    if part not in within.parts:
-        return np.empty(0, np.int32)
-    with within.output.open(part) as file:
-        rows: npt.NDArray[np.int32] = pq.read_table(file, columns=["row"])["row"].to_numpy()
-    return rows

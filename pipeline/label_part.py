@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from .classes import Classes
 from .dataset import Dataset, vectors_of
 from .encode import Vectors
 from .output import Output
-from .subset import Subset
+from .subset import Subset, rows_within, source_of
 
 NONE = "none"  # the label of images whose best one is below the threshold
 
@@ -84,31 +83,13 @@ class LabelPart:
 
     def __call__(self, part: str) -> tuple[LabelCounts, bool]:
         """And whether it was done now."""
-        rows = self._rows_within(part)
-        source = self._source(part, rows)
+        rows = rows_within(self.within, part)
+        source = source_of(self.dataset, part, rows)
         if part in self.done and (counts := self._before(part, source)) is not None:
             return counts, False
         with self.output.staged(part, replace=True) as path:
             counts = self._write(path, part, rows, source)
         return counts, True
-
-    def _rows_within(self, part: str) -> pa.Array | None:
-        """The rows that are asked for; None for all."""
-        if self.within is None:
-            return None
-        if part not in self.within.parts:
-            return pa.array([], pa.int32())
-        with self.within.output.open(part) as file:
-            return pq.ParquetFile(file).read(["row"])["row"].combine_chunks()
-
-    def _source(self, part: str, rows: pa.Array | None) -> str:
-        """Another one where the part was made anew, or where other rows of it are asked for. A part's footer tells
-        when its shard was read, and how long that took."""
-        with self.dataset.output.open(part) as file:
-            digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
-        if rows is not None:
-            digest.update(np.asarray(rows).tobytes())
-        return digest.hexdigest()
 
     def _before(self, part: str, source: str) -> LabelCounts | None:
         with self.output.open(part) as file:
@@ -117,7 +98,7 @@ class LabelPart:
             return None
         return LabelCounts(**json.loads(said[_COUNTS]))
 
-    def _write(self, path: Path, part: str, rows: pa.Array | None, source: str) -> LabelCounts:
+    def _write(self, path: Path, part: str, rows: npt.NDArray[np.int32] | None, source: str) -> LabelCounts:
         counts = LabelCounts()
         with pq.ParquetWriter(path, label_schema(self.classes), compression="zstd") as writer:
             for batch in self._batches(part, rows):
@@ -127,10 +108,10 @@ class LabelPart:
             writer.add_key_value_metadata({_SOURCE: source, _COUNTS: json.dumps(asdict(counts))})
         return counts
 
-    def _batches(self, part: str, rows: pa.Array | None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, part: str, rows: npt.NDArray[np.int32] | None) -> Iterator[pa.RecordBatch]:
         columns = ["key", "shard", "row", self.image_column, "error"]
         for batch in replace(self.dataset, parts=(part,)).batches(columns, _ROWS):
-            yield batch if rows is None else batch.filter(pc.is_in(batch["row"], value_set=rows))
+            yield batch if rows is None else batch.filter(pc.is_in(batch["row"], value_set=pa.array(rows)))
 
     def _labels(self, batch: pa.RecordBatch) -> pa.Table:
         vectors, present = vectors_of(batch[self.image_column])

@@ -6,11 +6,14 @@ funnel, and is written last.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -62,6 +65,27 @@ class Subset:
         """InputError for a subset of another dataset."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
             raise InputError(f"{self.output.url}: a subset of {self.source}, not of {dataset.url}")
+
+
+def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | None:
+    """The rows of a dataset's part that a subset keeps, ascending; None where all rows are asked for."""
+    if within is None:
+        return None
+    if part not in within.parts:
+        return np.empty(0, np.int32)
+    with within.output.open(part) as file:
+        rows: npt.NDArray[np.int32] = pq.read_table(file, columns=["row"])["row"].to_numpy()
+    return rows
+
+
+def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
+    """sha256 of what is made of a part's rows: another one where the part was made anew, or where other rows of it are
+    asked for. A part's footer tells when its shard was read, and how long that took."""
+    with dataset.output.open(part) as file:
+        digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
+    if rows is not None:
+        digest.update(rows.tobytes())
+    return digest.hexdigest()
 
 
 def begin_subset(output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any]) -> bool:
