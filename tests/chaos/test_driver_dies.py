@@ -65,7 +65,8 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Pat
             landed += not run.ended
             run.kill()
             after = fingerprints(out)
-            assert run.process.returncode in (-9, 0), run.said()
+            # on a machine this busy Ray itself may not come up, and ends its driver; which is a death like any other
+            assert run.process.returncode in (-9, 0) or "Failed to connect to GCS" in run.said(), run.said()
             print(f"kill {kill} at {moment}: {len(before)} parts before, {len(after)} after")
             assert before.items() <= after.items()  # what was committed before is not touched
             if chance.random() < 0.5:  # else the next one starts while the workers of this one still are there
