@@ -29,9 +29,10 @@ def test_work_of_machines_that_leave_is_done_by_others(tmp_path: Path) -> None:
     # whether the new node still gets a shard depends on how soon it is up; that workers are added where a cluster has
     # grown is tested in test_driver_patience.py
     assert set(told["nodes"].values()) < nodes
-    # one of them without notice; the others' workers ended what they had, or let go of it in time
-    assert events["WorkerLost"] == 1
-    assert sorted(count > 0 for count in told["unfinished"]) == [False, True]
+    # one of them without notice; the others' workers ended what they had, or let go of it in time (a busy machine may
+    # be slow to know that a node is gone or going, and place a worker on it once more)
+    assert events["WorkerLost"] >= 1
+    assert {count > 0 for count in told["unfinished"]} == {False, True}
     assert all(told["gone"].values())  # a drained machine leaves when nobody works on it any more
     check_exact(out, shards, {name for name in files(out) if name.startswith("_clipmill/staging/")})
     Output.at(str(out)).prepare()
