@@ -21,7 +21,6 @@ from clipmill.pipeline.errors import (
 )
 from clipmill.pipeline.events import FewerWorkers, Planned, ShardDone, WorkersStarted
 from clipmill.pipeline.output import OWN, Output
-from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, status
 from fakes import Drawn, Ran, clip_mill, files, parts
@@ -160,7 +159,7 @@ def test_a_missing_part_is_made_again(here: list[str], job: EmbedJob, drawn: Dra
     [
         ({"precision": "bf16"}, "precision is bf16, not fp32"),
         ({"model": "tiny=random:1"}, "weights sha256 is "),
-        ({"columns": (Column("uid"),)}, "columns is uid:string, not uid:string, url:string, caption:string"),
+        ({"columns": ("uid:int64",)}, "columns is url:string, caption:string, uid:int64, not uid:string"),
         ({"embedding_type": "float32"}, "embedding type is float32, not float16"),
         ({"texts": False}, "embeds is images, not images and texts"),
     ],

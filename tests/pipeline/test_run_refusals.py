@@ -18,7 +18,6 @@ from clipmill.pipeline.errors import (
     UserError,
 )
 from clipmill.pipeline.events import Rows
-from clipmill.pipeline.parquet import Column
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS
 from clipmill.pipeline.tally import Tally
 from fakes import Drawn, parts
@@ -38,7 +37,7 @@ from fakes import Drawn, parts
         {"max_failed_samples": float("nan")},
         {"max_failed_shards": -1},
         {"images": False, "texts": False},
-        {"columns": (Column("uid"), Column("uid", "int64"))},
+        {"columns": ("uid", "uid:int64")},
         {"inputs": []},
         {"model": "tinny"},
     ],
