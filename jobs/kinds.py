@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import DedupJob, EmbedJob, LabelJob, ReportJob
+from ..pipeline.job import DedupJob, EmbedJob, LabelJob, ReportJob, ReshardJob
 from .cli.from_job import help_of, holds, job_fields
 from .cluster_spec import ClusterSpec
 
@@ -18,6 +18,7 @@ KINDS: dict[str, type[Any]] = {  # in the order in which people use them
     "embed": EmbedJob,
     "label": LabelJob,
     "dedup": DedupJob,
+    "reshard": ReshardJob,
     "report": ReportJob,
 }
 WRITES_A_FILE = ("report",)  # the others write into a folder

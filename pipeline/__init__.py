@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .deduplication import DedupSummary, dedup
-    from .job import DedupJob, EmbedJob, LabelJob, ReportJob
+    from .job import DedupJob, EmbedJob, LabelJob, ReportJob, ReshardJob
     from .labelling import LabelSummary, label
     from .reporting import Report, report
+    from .resharding import ReshardSummary, reshard
     from .run import embed
     from .summary import Status, Summary, status
 
@@ -24,12 +25,15 @@ __all__ = [
     "LabelSummary",
     "Report",
     "ReportJob",
+    "ReshardJob",
+    "ReshardSummary",
     "Status",
     "Summary",
     "dedup",
     "embed",
     "label",
     "report",
+    "reshard",
     "status",
 ]
 
@@ -42,12 +46,15 @@ _HOMES = {
     "LabelSummary": "labelling",
     "Report": "reporting",
     "ReportJob": "job",
+    "ReshardJob": "job",
+    "ReshardSummary": "resharding",
     "Status": "summary",
     "Summary": "summary",
     "dedup": "deduplication",
     "embed": "run",
     "label": "labelling",
     "report": "reporting",
+    "reshard": "resharding",
     "status": "summary",
 }
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
@@ -18,6 +18,8 @@ from .records import Sample, Shard
 from .retry import is_final, retry
 from .storage import open_storage, opening, scheme_of
 from .tario import MAX_MEMBER
+
+G = TypeVar("G", bound=Group)
 
 _AT_ONCE = 16  # samples fetched at the same time: against latency
 _AHEAD = 32  # samples fetched before they are asked for,
@@ -42,27 +44,31 @@ def etag_of(files: Iterable[tuple[str, int | None, str | None]]) -> str:
 def read_folder(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterator[Sample]:
     """See `shards.read_samples`. Every image is a sample, and so is every `.txt` that has no image; in order of their
     names, without the extension."""
+    for row, group in enumerate(read_folder_groups(shard, Group, storage_options)):
+        yield group.sample(row)
+
+
+def read_folder_groups(shard: Shard, kind: type[G], storage_options: Mapping[str, Any] | None) -> Iterator[G]:
+    """The same samples while they are still files, in order. kind: what collects those of one sample."""
     with opening(shard.url):
         storage = open_storage(shard.url, storage_options)
         found = _list(storage, shard.url)
     if not any(each.image for each in found):
         raise ShardError(f"{shard.url}: no image files in this folder")
     reader = _Reader(shard.url, storage)
-    waiting: deque[tuple[_Files, Future[Group]]] = deque()
-    held = row = 0
+    waiting: deque[tuple[_Files, Future[G]]] = deque()
+    held = 0
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="files")
     try:
         for files in found:
             while waiting and (len(waiting) >= _AHEAD or held + files.size > _AHEAD_BYTES):
                 done, future = waiting.popleft()
                 held -= done.size
-                yield future.result().sample(row)
-                row += 1
-            waiting.append((files, pool.submit(reader.read, files)))
+                yield future.result()
+            waiting.append((files, pool.submit(reader.read, files, kind)))
             held += files.size
         while waiting:
-            yield waiting.popleft()[1].result().sample(row)
-            row += 1
+            yield waiting.popleft()[1].result()
     finally:
         reader.stopped = True
         pool.shutdown(wait=False, cancel_futures=True)
@@ -151,8 +157,8 @@ class _Reader:
         self._local = scheme_of(url) == "file"
         self.stopped = False
 
-    def read(self, files: _Files) -> Group:
-        group = Group(utf8(files.stem))
+    def read(self, files: _Files, kind: type[G]) -> G:
+        group = kind(utf8(files.stem))
         for file in files.all:
             self._add(file, group)
         return group

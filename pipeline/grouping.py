@@ -12,6 +12,11 @@ from .tario import MAX_MEMBER
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"})
 
+_STARTS = (
+    ("png", rb"\x89PNG"), ("gif", b"GIF8"), ("webp", b"RIFF....WEBP"), ("bmp", b"BM"), ("tiff", rb"II\*\0|MM\0\*"),
+    ("avif", b"....ftypavi[fs]"), ("jp2", rb"....jP  |\xff\x4f\xff\x51"),
+)  # fmt: skip
+
 _KNOWN = IMAGE_EXTENSIONS | {"txt", "json"}
 
 
@@ -61,6 +66,34 @@ class Group:
         if "txt" not in self.extensions and isinstance(text := self.metadata.get("caption"), str):
             caption = text
         return Sample(row, self.key, self.image, caption, self.metadata, self.image_offset, self.error)
+
+
+@dataclass(slots=True)
+class WholeGroup(Group):
+    """A sample that keeps all of its files, of whatever kind: extension, and contents unless too large to be held."""
+
+    files: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, sample: Sample) -> WholeGroup:
+        """A sample that never was files, as files."""
+        group = cls(sample.key, error=sample.error)
+        if sample.image is not None:
+            group.add(_extension(sample.image), sample.image)
+        if sample.caption is not None:
+            group.add("txt", sample.caption.encode() if isinstance(sample.caption, str) else sample.caption)
+        if sample.metadata:
+            group.add("json", json.dumps(sample.metadata).encode())
+        return group
+
+    def add(self, extension: str, data: bytes | None, offset: int | None = None) -> None:
+        Group.add(self, extension, data, offset)  # not super(), which dataclasses with slots break
+        self.files.append((extension, data))
+
+
+def _extension(image: bytes) -> str:
+    """By the first bytes; jpg where they tell nothing."""
+    return next((name for name, start in _STARTS if re.match(start, image, re.DOTALL)), "jpg")
 
 
 def too_large(what: str) -> str:

@@ -54,6 +54,14 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
     return list(shards.values())
 
 
+def look_again(shards: Sequence[Shard], storage_options: Mapping[str, Any] | None = None) -> list[Shard | None]:
+    """What shards that were listed once are now, None for those that are gone. InfrastructureError when the storage
+    does not answer."""
+    lister = _Lister(storage_options)
+    lister.look_up(shard.url for shard in shards)
+    return [None if entry is None else Shard(entry.url, entry.size, entry.etag) for entry in map(lister.now, shards)]
+
+
 def look_into(shards: Sequence[Shard], storage_options: Mapping[str, Any] | None = None) -> None:
     """InputError when the first shards are none: what was named is something else. One that can be read is enough,
     since a bad shard among good ones is for the run to count."""
@@ -132,6 +140,13 @@ class _Lister:
             raise InputError(self._no_such(missing[0]) + (count if len(asked.names) > 1 else ""))
         self.look_up(bare := [entry.url for entry in found if entry.etag is None])  # an index page tells names only
         return [self._entries.get(entry.url) or entry for entry in found] if bare else found
+
+    def now(self, shard: Shard) -> Entry | None:
+        """What a shard is, once it was looked up."""
+        entry = self._entries[shard.url]
+        if entry is None or not shard.url.endswith("/"):
+            return entry
+        return next(iter(self._shards_in(shard.url)), None)  # a folder of images changes with what is in it
 
     def look_up(self, urls: Iterable[str]) -> None:
         """Learns about explicit names: each by itself, or many in one folder by listing that."""

@@ -67,6 +67,11 @@ class Output:
             raise OutputError(f"{self.url}: cannot be written to: {_reason(error)}") from error
         return prepared
 
+    def clear_uploads(self, ours: Callable[[str], bool]) -> None:
+        """End what killed runs have left half uploaded. ours: whether a file of that name is."""
+        if not self.is_local:
+            store.abort_uploads(self._storage(), self.url, ours)
+
     def names(self, folder: str = "") -> set[str]:
         """The files directly in a folder of the output."""
         where = f"{self.url}/{folder}".rstrip("/")
@@ -216,7 +221,7 @@ class Output:
 
     def _ask_for_conditions(self) -> bool:
         storage = self._storage()
-        store.abort_uploads(storage, self.url, lambda name: bool(_PART.fullmatch(name)) or name.startswith(f"{OWN}/"))
+        self.clear_uploads(lambda name: bool(_PART.fullmatch(name)) or name.startswith(f"{OWN}/"))
         return store.honours_create(storage, self._url(_PROBE))
 
     def _call(self, call: Callable[[fsspec.AbstractFileSystem], T], failed: str, attempts: int = ATTEMPTS) -> T:

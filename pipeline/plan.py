@@ -130,7 +130,7 @@ def freeze(
         raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
     planned = planned_shards(output) if begun else []
     every = {shard.url: shard for shard in planned}
-    changed = [s for s in shards if s.part_name in committed and s.url in every and _is_another(every[s.url], s)]
+    changed = [s for s in shards if s.part_name in committed and s.url in every and is_another(every[s.url], s)]
     kept = {shard.url for shard in changed}
     every |= {shard.url: shard for shard in shards if shard.url not in kept}
     if list(every.values()) != planned:
@@ -158,8 +158,8 @@ def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None
         )
 
 
-def _is_another(old: Shard, new: Shard) -> bool:
-    """As far as both listings told."""
+def is_another(old: Shard, new: Shard) -> bool:
+    """Whether the file has changed, as far as both listings told."""
     pairs = ((old.size, new.size), (old.etag, new.etag))
     return any(a is not None and b is not None and a != b for a, b in pairs)
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .folder_input import read_folder
+from .folder_input import read_folder, read_folder_groups
+from .grouping import WholeGroup
 from .parquet_input import read_parquet
 from .records import Sample, Shard
 from .storage import is_web
-from .tar_input import read_tar
+from .tar_input import read_tar, read_tar_groups
+
+_Options = Mapping[str, Any] | None
 
 
 class _Format(NamedTuple):
     suffixes: tuple[str, ...]  # of the URL
-    read: Callable[[Shard, Mapping[str, Any] | None], Iterator[Sample]]
+    read: Callable[[Shard, _Options], Iterator[Sample]]
+    read_files: Callable[[Shard, _Options], Iterator[WholeGroup]]
 
 
-_TAR = _Format((".tar", ".tar.gz", ".tgz"), read_tar)
-_PARQUET = _Format((".parquet",), read_parquet)
-_FOLDER = _Format(("/",), read_folder)
+_TAR = _Format((".tar", ".tar.gz", ".tgz"), read_tar, lambda shard, how: read_tar_groups(shard, WholeGroup, how))
+_PARQUET = _Format((".parquet",), read_parquet, lambda shard, how: map(WholeGroup.of, read_parquet(shard, how)))
+_FOLDER = _Format(("/",), read_folder, lambda shard, how: read_folder_groups(shard, WholeGroup, how))
 _FORMATS = (_TAR, _PARQUET, _FOLDER)  # a further input format is a row here
 
 
@@ -32,6 +36,12 @@ def read_samples(shard: Shard, storage_options: Mapping[str, Any] | None = None)
     """
     format = _format_of(shard.url) or _TAR  # who names a shard outright means it
     return format.read(shard, storage_options)
+
+
+def read_files(shard: Shard, storage_options: Mapping[str, Any] | None = None) -> Iterator[WholeGroup]:
+    """The same samples with all files that belong to them, byte for byte; of Parquet, files that say the same."""
+    format = _format_of(shard.url) or _TAR
+    return format.read_files(shard, storage_options)
 
 
 def is_shard_name(url: str) -> bool:

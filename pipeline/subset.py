@@ -23,6 +23,7 @@ from .errors import InputError
 from .output import OWN, Output
 
 FUNNEL = f"{OWN}/subset.json"
+_STEPS = ("filter", "dedup")  # which write subsets
 IDENTITY = ("key", "shard", "row", "image_offset", "image_size")  # columns that every subset has
 
 
@@ -50,7 +51,7 @@ class Subset:
         """InputError where there is none, or one that is not finished."""
         output = Output.at(url, storage_options)
         started, content = begun(output), output.read(FUNNEL)
-        if started is None or "dataset" not in started[1]:
+        if started is None or started[0] not in _STEPS:
             raise InputError(f"{url}: no subset here; name the folder given to `clipmill filter --out`")
         if content is None:
             raise InputError(f"{url}: this subset is not finished; run the same `clipmill {started[0]}` again")

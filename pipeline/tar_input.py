@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from .errors import ShardError
 from .grouping import Group, utf8
@@ -14,12 +14,20 @@ from .remote import RemoteFile
 from .storage import is_web, open_storage, opening, scheme_of
 from .tario import NotATar, TarDamage, members
 
+G = TypeVar("G", bound=Group)
+
 _READ_AHEAD = 8 << 20  # bytes a request to a web server
 _BUFFER = 1 << 20
 
 
 def read_tar(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterator[Sample]:
     """See `shards.read_samples`."""
+    for row, group in enumerate(read_tar_groups(shard, Group, storage_options)):
+        yield group.sample(row)
+
+
+def read_tar_groups(shard: Shard, kind: type[G], storage_options: Mapping[str, Any] | None) -> Iterator[G]:
+    """The same samples while they are still files, in order. kind: what collects those of one sample."""
     with _open(shard, storage_options) as file:
         with opening(shard.url):  # of remote files, only the first read tells whether they are there
             magic = file.peek(2)[:2]
@@ -29,7 +37,7 @@ def read_tar(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterato
         compressed = magic == b"\x1f\x8b"
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file) if compressed else file)
         try:
-            yield from _samples(stream, seekable=not compressed)
+            yield from groups_in(stream, kind, None if compressed else 0)
         except NotATar as error:
             raise ShardError(f"{shard.url}: not a tar: {error}") from error
 
@@ -52,31 +60,32 @@ def _open(shard: Shard, storage_options: Mapping[str, Any] | None) -> io.Buffere
         return io.BufferedReader(storage.open(url, "rb", block_size=_READ_AHEAD, cache_type="readahead"), _BUFFER)
 
 
-def _samples(stream: BinaryIO, seekable: bool) -> Iterator[Sample]:
-    """Groups adjacent members of one key; an extension that comes back begins the next sample of that key."""
-    row = 0
-    group: Group | None = None
+def groups_in(stream: BinaryIO, kind: type[G], start: int | None) -> Iterator[G]:
+    """Groups adjacent members of one key; an extension that comes back begins the next sample of that key.
+
+    stream: an archive from a member's first header on, which is at byte `start` of it; None where nobody can seek. A
+    stream that breaks off ends with a group that has an `error`, and the key where that much could be read.
+    """
+    group: G | None = None
     try:
         for member in members(stream):
             if (named := _split(member.name)) is None:
                 continue
             if group is not None and not group.takes(*named):
                 if group.is_sample():
-                    yield group.sample(row)
-                    row += 1
+                    yield group
                 group = None
-            group = group or Group(named[0])
-            group.add(named[1], member.data, member.offset if seekable else None)
+            group = group or kind(named[0])
+            group.add(named[1], member.data, None if start is None else start + member.offset)
     except TarDamage as damage:
         broken = _split(damage.name or "")
         # a break inside one of its own members takes the sample along; it is the failed row then
         if group is not None and group.is_sample() and not (broken and group.takes(*broken)):
-            yield group.sample(row)
-            row += 1
-        yield Sample(row, broken[0] if broken else "", error=f"read: truncated tar ({damage.reason})")
+            yield group
+        yield kind(broken[0] if broken else "", error=f"read: truncated tar ({damage.reason})")
         return
     if group is not None and group.is_sample():
-        yield group.sample(row)
+        yield group
 
 
 def _split(name: str) -> tuple[str, str] | None:

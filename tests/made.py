@@ -49,7 +49,7 @@ def make_dataset(
     output = Output.at(str(out)).prepare()
     shards = [Shard(f"/made/{number:05d}.tar", 100) for number in range(len(parts))]
     freeze(output, settings, shards)
-    cards = {alias: _card(variant, dim, weights_sha256) for alias, variant in models}
+    cards = {alias: card(variant, dim, weights_sha256) for alias, variant in models}
     footer = {"clipmill.model_card": json.dumps(cards.get("", cards)), "clipmill.fingerprint": settings.digest}
     for shard, given in zip(shards, parts, strict=True):
         table = _table(schema, shard.url, given)
@@ -58,7 +58,7 @@ def make_dataset(
     return Dataset.open(str(out))
 
 
-def _card(variant: str, dim: int, sha256: str) -> dict[str, Any]:
+def card(variant: str, dim: int, sha256: str) -> dict[str, Any]:
     config = asdict(VARIANTS["tiny"]) | {"embed_dim": dim}
     return {"variant": variant, "weights": "made", "weights_sha256": sha256, "config": config, "precision": "fp32"}
 

@@ -20,6 +20,7 @@ from .label import label
 from .models import models
 from .render import render
 from .report import report
+from .reshard import reshard
 from .run import run, schema
 from .status import status
 from .submit import cancel, submit
@@ -51,6 +52,7 @@ _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out
 _command(status, "clipmill status out/")
 _command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
 _command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
+_command(reshard, "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000")
 _command(report, "clipmill report out/ -o report.html --labels labels/")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")

@@ -6,5 +6,6 @@ from .embed import EmbedJob
 from .flags import Flag
 from .label import LabelJob
 from .report import ReportJob
+from .reshard import ReshardJob
 
-__all__ = ["DedupJob", "EmbedJob", "Flag", "LabelJob", "ReportJob"]
+__all__ = ["DedupJob", "EmbedJob", "Flag", "LabelJob", "ReportJob", "ReshardJob"]

@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "label",
     "dedup",
+    "reshard",
     "report",
     "models",
     "run",

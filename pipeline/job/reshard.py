@@ -1,0 +1,42 @@
+"""What writing new shards is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from typing_extensions import Doc
+
+from ..errors import UserError
+from .common import Address, StorageOptions
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class ReshardJob:
+    """Which samples go into new shards, and how."""
+
+    source: Annotated[
+        str,
+        Doc("A subset, of `clipmill filter` or `clipmill dedup`; or a dataset, whose embedded rows are all taken."),
+        Flag(argument=True, metavar="SUBSET|DATASET"),
+    ]
+    out: Annotated[str, Doc("Folder or prefix for the new shards."), Flag(("--out", "-o"))]
+    samples_per_shard: Annotated[int, Doc("Samples a shard; the last may have fewer.")] = 10_000
+    shuffle: Annotated[
+        int | None,
+        Doc(
+            "Spread the samples at random: source shards in an order drawn by this seed, and their samples over every "
+            "32 new shards."
+        ),
+        Flag(metavar="SEED", default="the dataset's order"),
+    ] = None
+    address: Address = "auto"
+    storage_options: StorageOptions = field(default_factory=dict)
+
+    def check(self) -> None:
+        """UserError for values that no run could use."""
+        if self.samples_per_shard < 1:
+            raise UserError(f"--samples-per-shard {self.samples_per_shard}: must be at least 1")
+        if self.shuffle is not None and self.shuffle < 0:
+            raise UserError(f"--shuffle {self.shuffle}: must not be negative")
