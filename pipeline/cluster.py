@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from .address import check_address
@@ -62,6 +63,22 @@ def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Pl
     going = leaving()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
     return divide(nodes, workers, gpus_per_worker, shards)
+
+
+@contextmanager
+def asked_for(workers: int | None, gpus_per_worker: float | None) -> Generator[None, None, None]:
+    """Ask the cluster's autoscaler, where it has one, for room for so many workers, until the context is left. It sees
+    by itself only what waits for a place, and workers are made for places that are there."""
+    if not workers:
+        yield
+        return
+    each = {"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1.0}
+    request_resources(bundles=[each] * workers)
+    try:
+        yield
+    finally:
+        with suppress(Exception):
+            request_resources(bundles=[])
 
 
 def leaving() -> dict[str, float]:

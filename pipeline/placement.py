@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from .errors import UserError
 
+_GROWS = "name --workers and --wait-for-machines SECONDS"
+
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, …
 
 
@@ -25,8 +27,13 @@ def divide(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float | 
     UserError when more is asked for than the cluster could ever give.
     """
     cpus, gpus = (sum(node.get(what, 0.0) for node in nodes) for what in ("CPU", "GPU"))
+    if not cpus and not gpus:
+        raise UserError(f"this cluster has no machine for workers now; where it grows, {_GROWS}")
     if gpus_per_worker and not gpus:
-        raise UserError(f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU; leave the option out")
+        raise UserError(
+            f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU now; leave the option out, or where it "
+            f"grows, {_GROWS}"
+        )
     if gpus and gpus_per_worker != 0:
         each = gpus_per_worker or 1.0
         if each > max(node.get("GPU", 0.0) for node in nodes) or (each > 1 and each != int(each)):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from ..clipmodel import weights
 from ..clipmodel.download import Progress
-from ..clipmodel.weights import ModelCard, Resolved
+from ..clipmodel.weights import ModelCard
 from .backlog import Limits
 from .choices import Precision
-from .cluster import connected, gpus, place
+from .cluster import asked_for, connected, gpus, place
 from .columns import columns_besides
 from .driver import Orders, run_shards
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
@@ -23,6 +23,7 @@ from .events import Event, FewerWorkers, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
 from .metrics import Metrics
+from .model_files import ModelFiles, find_model
 from .output import Output
 from .parquet import Column, PartLayout
 from .placement import Placement
@@ -32,6 +33,8 @@ from .redaction import redacted_text
 from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, quarantined, write_manifest
 from .tally import Tally
 from .worker import ClipWorkerSettings
+
+_LOOK = 2.0  # seconds between two looks at a cluster that may grow
 
 OnEvent = Callable[[Event], None]
 
@@ -56,16 +59,16 @@ def embed(
     output = Output.at(job.out, job.storage_options)
     if not output.parts():
         look_into(shards, job.storage_options)
-    models = {each.alias: weights.resolve(each.spec, progress=on_download) for each in job.models}
+    models = {each.alias: find_model(each.spec, job.storage_options, on_download) for each in job.models}
     # read here too, so that a broken file is told before any worker starts
-    cards = {alias: weights.read(model).card for alias, model in models.items()}
+    cards = {alias: weights.read(model.resolved).card for alias, model in models.items()}
     output = output.prepare()
     layout = _layout(job, columns, cards)
     begun = read_plan(output)
     with ExitStack() as stack:
         if begun is None and job.precision == "auto":
-            stack.enter_context(connected(job.address))  # who has GPUs decides the precision
-            place(job.workers, job.gpus_per_worker, len(shards))  # refused, if it must be, before the plan is frozen
+            stack.enter_context(_cluster(job))  # who has GPUs decides the precision
+            _placed(job, len(shards))  # refused, if it must be, before the plan is frozen
         precision = _precision(job, begun)
         fingerprint = Fingerprint.of(cards, precision, layout, job.embeds, job.fast_decode)
         committed = output.parts()
@@ -78,8 +81,8 @@ def embed(
         on_event(planned)
         if todo:
             output.delete(SUCCESS)
-            stack.enter_context(connected(job.address))
-            placement = place(job.workers, job.gpus_per_worker, len(todo))
+            stack.enter_context(_cluster(job))
+            placement = _placed(job, len(todo))
             if placement.workers < min(job.workers or 0, len(todo)):
                 on_event(FewerWorkers(job.workers or 0, placement.workers))
             frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
@@ -105,6 +108,24 @@ def _todo(
         failed = {stats.url for stats in ledger(output, plan.shards, []) if stats.failed} | set(quarantined(output))
         return [shard for shard in shards if shard.url in failed | changed]
     return [shard for shard in shards if shard.part_name not in committed or shard.url in changed]
+
+
+@contextmanager
+def _cluster(job: EmbedJob) -> Iterator[None]:
+    with connected(job.address), asked_for(job.workers, job.gpus_per_worker):
+        yield
+
+
+def _placed(job: EmbedJob, shards: int) -> Placement:
+    """Places for workers, as soon as there is one; UserError where there is none in time."""
+    end = time.monotonic() + job.wait_for_machines
+    while True:
+        try:
+            return place(job.workers, job.gpus_per_worker, shards)
+        except UserError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(min(_LOOK, job.wait_for_machines))
 
 
 def _orders(job: EmbedJob, stop: Callable[[], bool], shards: int) -> Orders:
@@ -136,7 +157,7 @@ def _layout(job: EmbedJob, columns: tuple[Column, ...], cards: Mapping[str, Mode
 class _Frozen:
     """What all parts of the dataset have in common."""
 
-    models: tuple[Resolved, ...]
+    models: tuple[ModelFiles, ...]
     cards: Mapping[str, ModelCard]
     precision: Precision
     layout: PartLayout

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 
 from ..clipmodel import weights
-from ..clipmodel.weights import Resolved
 from .choices import Precision
 from .decode import Decoder
 from .embed_shard import Mill, OnRows, embed_shard
 from .encode import ClipEncoder, Encoder
+from .model_files import ModelFiles
 from .output import Output
 from .parquet import PartLayout
 from .records import Shard, ShardStats
@@ -34,7 +34,7 @@ WorkerFactory = Callable[[], Worker]
 class ClipWorkerSettings:
     """Makes a worker where it is called; picklable, and small."""
 
-    models: tuple[Resolved, ...]
+    models: tuple[ModelFiles, ...]
     precision: Precision
     batch_size: int
     layout: PartLayout
@@ -77,7 +77,7 @@ def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:
     decoders: dict[tuple[object, ...], int] = {}
     encoders, distinct = [], []
     for found in settings.models:
-        loaded = weights.read(found, device=settings.device)
+        loaded = weights.read(found.here(settings.storage_options), device=settings.device)
         text = loaded.card.config.text
         how = (loaded.preprocess, text.vocab_size, text.context_length)
         if how not in decoders:

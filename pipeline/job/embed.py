@@ -60,6 +60,11 @@ class EmbedJob:
     gpus_per_worker: Annotated[
         float | None, Doc("GPUs, or the share of one, a worker; 0 stays on CPUs."), Flag(default="auto")
     ] = None
+    wait_for_machines: Annotated[
+        float,
+        Doc("How long a cluster that grows may take to have room for the first of --workers."),
+        Flag(metavar="SECONDS"),
+    ] = 0.0
     max_failed_samples: Annotated[float, Doc("Share of samples that may fail.")] = 0.5
     max_failed_shards: Annotated[int, Doc("Shards that may fail.")] = 0
     shard_deadline: Annotated[
@@ -94,5 +99,7 @@ class EmbedJob:
             raise UserError(f"--max-failed-shards {self.max_failed_shards}: must not be negative")
         if self.shard_deadline is not None and self.shard_deadline <= 0:
             raise UserError(f"--shard-deadline {self.shard_deadline:g}: must be more than 0 seconds")
+        if self.wait_for_machines < 0:
+            raise UserError(f"--wait-for-machines {self.wait_for_machines:g}: must not be negative")
         if not (self.images or self.texts):
             raise UserError("--no-images and --no-texts together leave nothing to embed")
