@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import benchkit
@@ -25,27 +26,32 @@ ROUNDS = 7
 
 def measure(quick: bool) -> list[Row]:
     torch.set_num_threads(1)
-    return [_row(size, 2 if quick else 60_000_000 // (size[0] * size[1]), 1 if quick else ROUNDS) for size in SIZES]
+    counts = {size: 2 if quick else 60_000_000 // (size[0] * size[1]) for size in SIZES}
+    return [row for size, count in counts.items() for row in _rows(size, count, 1 if quick else ROUNDS)]
 
 
-def _row(size: tuple[int, int], count: int, rounds: int) -> Row:
+def _rows(size: tuple[int, int], count: int, rounds: int) -> list[Row]:
     files = [web_pairs.jpeg(seed, size) for seed in range(count)]
     ours = Preprocess(SIDE)
     what = f"decode {size[0]}×{size[1]} to {SIDE} px, one core"
     expect(all(np.array_equal(ours(file), _with_pillow(file)) for file in files), f"{what}: other pixels than Pillow's")
-
-    def rate(call: Callable[[bytes], Any]) -> float:
-        started = time.process_time()
-        for file in files:
-            call(file)
-        return len(files) / (time.process_time() - started)
-
-    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow}
-    rates = dict(benchkit.in_turn({name: (lambda call=call: rate(call)) for name, call in turns.items()}, rounds))
+    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow, "fast": Preprocess(SIDE, fast=True)}
+    found = benchkit.in_turn({name: partial(_rate, call, files) for name, call in turns.items()}, rounds)
+    whole = found["decoding alone"]
+    exact = {name: found[name] for name in ("ours", "Pillow")}
+    fast = {"ours": found["fast"], "exact": found["ours"]}
     note = f"{sum(map(len, files)) / len(files) / 1000:.0f} kB each"
-    return benchkit.compared(
-        what, "images/s", rates, limit=rates.pop("decoding alone"), limit_is="decoding alone", note=note
-    )
+    return [
+        benchkit.compared(name, "images/s", rates, limit=whole, limit_is="decoding alone", note=note)
+        for name, rates in ((what, exact), (f"{what}, --fast-decode", fast))
+    ]
+
+
+def _rate(call: Callable[[bytes], Any], files: Sequence[bytes]) -> float:
+    started = time.process_time()
+    for file in files:
+        call(file)
+    return len(files) / (time.process_time() - started)
 
 
 def _whole(data: bytes) -> None:
