@@ -10,11 +10,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import DedupJob, EmbedJob, LabelJob, ReportJob, ReshardJob
+from ..pipeline.job import DedupJob, EmbedJob, IngestJob, LabelJob, ReportJob, ReshardJob
 from .cli.from_job import help_of, holds, job_fields
 from .cluster_spec import ClusterSpec
 
 KINDS: dict[str, type[Any]] = {  # in the order in which people use them
+    "ingest": IngestJob,
     "embed": EmbedJob,
     "label": LabelJob,
     "dedup": DedupJob,

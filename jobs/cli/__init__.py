@@ -16,6 +16,7 @@ from ..log import LOG
 from .dedup import dedup
 from .demo import demo
 from .embed import embed
+from .ingest import ingest
 from .label import label
 from .models import models
 from .render import render
@@ -48,6 +49,7 @@ def _command(function: Callable[..., None], example: str) -> None:
 
 
 _command(demo, "clipmill demo --out demo-out")
+_command(ingest, "clipmill ingest urls.parquet -o s3://b/shards --caption-column text")
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
 _command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")

@@ -20,6 +20,7 @@ from fakes import Drawn, write_pairs
 
 COMMANDS = (
     "demo",
+    "ingest",
     "embed",
     "status",
     "label",

@@ -1,0 +1,32 @@
+"""`clipmill ingest`"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from ...pipeline.job import IngestJob
+from .from_job import takes_job
+from .options import Debug, Json
+
+
+@takes_job
+def ingest(job: IngestJob, json_: Json = False, debug: Debug = False) -> None:
+    """Download images into WebDataset shards, through img2dataset. Run again to go on, or when the lists have grown."""
+    from ..ingest import ingest as run
+    from ..show import out, show_failures
+    from ..stage_bar import StageBar
+
+    with StageBar() as bar:
+        summary = run(job, bar)
+    if json_:
+        print(json.dumps(summary.as_json()))
+        return
+    new = f"{summary.new_shards:,} new" if summary.new_shards else "none new"
+    out.print(
+        f"{summary.rows:,} URLs = {summary.downloaded:,} downloaded + {summary.failed:,} failed, "
+        f"{summary.shards:,} shards, {new}, {summary.seconds:,.1f} s",
+        markup=False,
+    )
+    show_failures(Counter(summary.failures))
+    out.print(f"in {summary.out}", markup=False)
