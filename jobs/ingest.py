@@ -74,7 +74,14 @@ def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
 
 def _settings(job: IngestJob) -> dict[str, Any]:
     """All that a shard's bytes depend on, but for what servers say."""
-    names = ("url_column", "caption_column", "sha256_column", "image_size", "resize_mode", "only_if_bigger")
+    names: tuple[str, ...] = (
+        "url_column",
+        "caption_column",
+        "sha256_column",
+        "image_size",
+        "resize_mode",
+        "only_if_bigger",
+    )
     names += ("encode_quality", "min_image_size", "max_aspect_ratio", "samples_per_shard")
     return {name.replace("_", " "): getattr(job, name) for name in names} | {"columns": list(job.columns)}
 
@@ -85,12 +92,13 @@ class _Todo:
     def __init__(self, job: IngestJob, lists: list[str], output: Output) -> None:
         self._job, self._lists, self._output = job, lists, output
         names = sorted(output.names(STATE))
-        self.done = {name.removesuffix(".json"): Ingested.read(output.read(f"{STATE}/{name}") or b"") for name in names}
+        before = {name.removesuffix(".json"): Ingested.read(output.read(f"{STATE}/{name}") or b"") for name in names}
+        self.done, self._before = before, dict(before)  # what this run does is no part of what it has to do
         self.given = 0  # shards, so far
         self.retried: list[str] = []  # shards whose failed rows are among those to do
 
     def shards(self) -> Iterator[UrlShard]:
-        number = max((int(name) + 1 for name in self.done), default=0)
+        number = max((int(name) + 1 for name in self._before), default=0)
         for of, rows in self._new_rows():
             self.given += 1
             yield UrlShard(number, of, rows)
@@ -112,14 +120,14 @@ class _Todo:
             yield from self._failures(size)
 
     def _covered(self, said: str) -> int:
-        ends = [int(each.of.rpartition("-")[2]) for each in self.done.values() if each.of.rpartition(" ")[0] == said]
+        ends = [int(each.of.rpartition("-")[2]) for each in self._before.values() if each.of.rpartition(" ")[0] == said]
         return max(ends, default=0)
 
     def _failures(self, size: int) -> Iterator[tuple[str, pa.Table]]:
         columns = ["url", *(["caption"] if self._job.caption_column else []), *self._job.columns]
         if self._job.sha256_column:
             raise InputError("--retry-failed: the shards do not keep the list's sha256; name a list of what failed")
-        failed = [each for each in self.done.values() if each.failures and not each.retried]
+        failed = [each for each in self._before.values() if each.failures and not each.retried]
         self.retried = [each.name for each in failed]
         for each in failed:
             rows = failed_rows(self._output, each, columns)
