@@ -14,7 +14,7 @@ DEV := $(VENV)/.clipmill-dev
 PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test test-fast check bench bench-gpu bench-peers tiny clean
+.PHONY: help venv dev demo test test-fast check bench bench-gpu bench-peers tiny examples clean
 
 # Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
 export RAY_USAGE_STATS_ENABLED = 0
@@ -52,6 +52,9 @@ bench-peers: build/peers/clip-retrieval/.built ## what `make bench` compares wit
 
 tiny: $(RUNTIME) ## train again the tiny model that is shipped in clipmodel/assets
 	$(BIN)/python -m clipmill.jobs.tiny
+
+examples: $(RUNTIME) ## render again what infra/kuberay and jobs/examples keep of the example specifications
+	$(BIN)/python -m clipmill.jobs.examples
 
 clean: ## back to a fresh clone: all that make made here, .venv included (an overriding VENV is left alone)
 	rm -rf .venv build dist demo-out clipmill.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
