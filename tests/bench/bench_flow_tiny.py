@@ -25,10 +25,11 @@ from web_pairs import PairsSpec, write_shards
 
 PEER = Path(__file__).parent / "peers" / "ray_data.py"
 ROUNDS = 2
+FEW = 2  # shards of the short run: as many as there are workers, who all have to start
 
 
 def measure(quick: bool) -> list[Row]:
-    spec = PairsSpec(1, 20) if quick else PairsSpec(9, 500)
+    spec = PairsSpec(1, 20) if quick else PairsSpec(10, 500)
     starts = {"ours": clipmill("tiny"), "Ray Data": ray_data("together"), "Ray Data, decoding apart": ray_data("apart")}
     if quick:
         del starts["Ray Data"]
@@ -42,7 +43,7 @@ def measure(quick: bool) -> list[Row]:
         def turn(name: str) -> float:
             # theirs take long, and fewer shards say as much
             chosen = shards if name == "ours" else shards[: (len(shards) + 1) // 2]
-            paces[name].append(pace(starts[name], chosen, spec.pairs_a_shard, 0 if quick else 1))
+            paces[name].append(pace(starts[name], chosen, spec.pairs_a_shard, 0 if quick else FEW))
             return paces[name][-1].steady
 
         def ceiling() -> float:

@@ -65,7 +65,7 @@ def _run(variant: str, model: CLIP, spec: PairsSpec, rounds: int, where: Where) 
         start = clipmill(str(path), *options)
 
         def turn() -> float:
-            paces["ours"].append(pace(start, shards, spec.pairs_a_shard, int(len(shards) > 1)))
+            paces["ours"].append(pace(start, shards, spec.pairs_a_shard, 0 if len(shards) == 1 else 1))
             return paces["ours"][-1].steady
 
         alone = encoder_alone(weights.load(str(path), device=where.device), shards[0], where)

@@ -130,10 +130,11 @@ class Pace:
 Start = Callable[[Sequence[Path], Path], Command]  # what embeds these shards into a new folder
 
 
-def pace(start: Start, shards: Sequence[Path], pairs: int, few: int = 1) -> Pace:
+def pace(start: Start, shards: Sequence[Path], pairs: int, few: int) -> Pace:
     """Runs the first `few` of the shards, then all of them; `pairs` a shard. With `few` 0, start-up counts as steady.
 
-    Outputs go to folders that are removed.
+    Where `few` is less than the workers of the long run, the start-up of some of them counts as steady, too. Outputs go
+    to folders that are removed.
     """
     chosen = [shards[:few], shards] if few else [shards]
     ran = []
