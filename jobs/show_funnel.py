@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..pipeline.deduplication import DedupSummary
+from ..pipeline.filtering import FilterSummary
 from ..pipeline.subset import Funnel
 from .show import out
 
@@ -15,6 +16,15 @@ def show_funnel(funnel: Funnel) -> None:
         out.print(f"  {name:<{width}}  {count:>13,}", markup=False)
     share = f"  {funnel.kept / funnel.rows:.1%}" if funnel.rows else ""
     out.print(f"  {'kept':<{width}}  {funnel.kept:>13,}{share}", markup=False)
+
+
+def show_filter(summary: FilterSummary) -> None:
+    if summary.done_before:
+        out.print("nothing to do: this subset is finished already", markup=False)
+    show_funnel(summary.funnel)
+    if summary.uids:
+        out.print(f"uids in {summary.uids}", markup=False)
+    out.print(f"in {summary.out}", markup=False)
 
 
 def show_dedup(summary: DedupSummary) -> None:

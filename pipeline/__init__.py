@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .deduplication import DedupSummary, dedup
-    from .job import DedupJob, EmbedJob, LabelJob, ReportJob, ReshardJob
+    from .filtering import FilterSummary, filter
+    from .job import DedupJob, EmbedJob, FilterJob, LabelJob, ReportJob, ReshardJob
     from .labelling import LabelSummary, label
     from .reporting import Report, report
     from .resharding import ReshardSummary, reshard
@@ -21,6 +22,8 @@ __all__ = [
     "DedupJob",
     "DedupSummary",
     "EmbedJob",
+    "FilterJob",
+    "FilterSummary",
     "LabelJob",
     "LabelSummary",
     "Report",
@@ -31,6 +34,7 @@ __all__ = [
     "Summary",
     "dedup",
     "embed",
+    "filter",
     "label",
     "report",
     "reshard",
@@ -42,6 +46,8 @@ _HOMES = {
     "DedupJob": "job",
     "DedupSummary": "deduplication",
     "EmbedJob": "job",
+    "FilterJob": "job",
+    "FilterSummary": "filtering",
     "LabelJob": "job",
     "LabelSummary": "labelling",
     "Report": "reporting",
@@ -52,6 +58,7 @@ _HOMES = {
     "Summary": "summary",
     "dedup": "deduplication",
     "embed": "run",
+    "filter": "filtering",
     "label": "labelling",
     "report": "reporting",
     "reshard": "resharding",

@@ -20,6 +20,7 @@ from ..clipmodel.zeroshot import top_classes
 from .classes import Classes
 from .dataset import Dataset, vectors_of
 from .encode import Vectors
+from .labels import PART
 from .output import Output
 from .subset import Subset, rows_within, source_of
 
@@ -105,7 +106,8 @@ class LabelPart:
                 labels = self._labels(batch)
                 writer.write_table(labels)
                 counts += _counted(labels)
-            writer.add_key_value_metadata({_SOURCE: source, _COUNTS: json.dumps(asdict(counts))})
+            part_source = source_of(self.dataset, part, None)
+            writer.add_key_value_metadata({_SOURCE: source, PART: part_source, _COUNTS: json.dumps(asdict(counts))})
         return counts
 
     def _batches(self, part: str, rows: npt.NDArray[np.int32] | None) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow.parquet as pq
+
 from .dataset import Dataset
 from .derived import begun
 from .errors import InputError
@@ -37,3 +39,13 @@ class Labels:
 
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
+
+
+PART = b"clipmill.part"  # in the footer of a part of labels: `subset.source_of` all rows of the part it was made of
+
+
+def part_said(labels: Output, part: str) -> str | None:
+    """Which making of the dataset's part a part of labels is of."""
+    with labels.open(part) as file:
+        said: dict[bytes, bytes] = pq.ParquetFile(file).metadata.metadata or {}
+    return said[PART].decode() if PART in said else None

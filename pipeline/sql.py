@@ -30,15 +30,22 @@ def connect(
         connection.execute(f"SET memory_limit = {literal(os.environ.get('CLIPMILL_SQL_MEMORY', _MEMORY))}")
         connection.execute(f"SET temp_directory = {literal(spilled)}")
         connection.execute("SET enable_progress_bar = false")
+        # It takes Parquet's lowest and highest values for those of all rows, but NaN is not among these: isnan(x) would
+        # be false everywhere.
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         if threads:
             connection.execute(f"SET threads = {threads}")
         register_storage(connection, dataset.url, dataset.output.storage_options)
-        rows = f"SELECT * FROM read_parquet({_list([dataset.url_of(part) for part in dataset.parts])})"
         if within is not None:
             register_storage(connection, within.output.url, within.output.storage_options)
-            rows += f" SEMI JOIN ({_kept(within)}) USING (shard, row)"
-        connection.execute(f"CREATE VIEW pairs AS {rows}")
+        connection.execute(f"CREATE VIEW pairs AS {rows_of(dataset, within)}")
         yield connection
+
+
+def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
+    """What that view is, as a query."""
+    rows = f"SELECT * FROM read_parquet({_list([dataset.url_of(part) for part in dataset.parts])})"
+    return rows if within is None else f"{rows} SEMI JOIN ({_kept(within)}) USING (shard, row)"
 
 
 def _kept(subset: Subset) -> str:
@@ -65,8 +72,9 @@ def identifier(name: str) -> str:
 
 
 def complaint(error: duckdb.Error, option: str) -> UserError:
-    """What DuckDB finds wrong with SQL that a user gave, in one line."""
-    return UserError(f"{option}: {' '.join(str(error).split())}")
+    """What DuckDB finds wrong with SQL that a user gave, in one line; not where: they gave a piece of it."""
+    said = str(error).partition("\nLINE ")[0]
+    return UserError(f"{option}: {' '.join(said.split())}")
 
 
 def _list(urls: list[str]) -> str:

@@ -22,9 +22,18 @@ class Stage:
 OnStage = Callable[[Stage], None]
 
 
-def counted(items: Iterable[T], name: str, unit: str, total: int, on_stage: OnStage) -> Iterator[T]:
-    """The same items, each told of once whoever takes them is done with it."""
-    on_stage(Stage(name, unit, 0, total))
-    for done, item in enumerate(items, start=1):
+def counted(
+    items: Iterable[T],
+    name: str,
+    unit: str,
+    total: int,
+    on_stage: OnStage,
+    weigh: Callable[[T], int] = lambda _: 1,
+) -> Iterator[T]:
+    """The same items, each told of once whoever takes them is done with it. weigh: units an item."""
+    done = 0
+    on_stage(Stage(name, unit, done, total))
+    for item in items:
         yield item
+        done += weigh(item)
         on_stage(Stage(name, unit, done, total))

@@ -45,6 +45,7 @@ class Subset:
     fingerprint: str  # and its fingerprint
     parts: tuple[str, ...]  # with rows, named and ordered as the dataset's
     funnel: Funnel
+    version: str  # the dataset's, when it was made
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Subset:
@@ -57,7 +58,8 @@ class Subset:
             raise InputError(f"{url}: this subset is not finished; run the same `clipmill {started[0]}` again")
         said = json.loads(content)
         funnel = Funnel(said["rows"], said["dropped"], said["kept"])
-        return cls(output, started[1]["dataset"], started[1]["fingerprint"], tuple(said["parts"]), funnel)
+        settings, parts = started[1], tuple(said["parts"])
+        return cls(output, settings["dataset"], settings["fingerprint"], parts, funnel, said["version"])
 
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
@@ -116,4 +118,4 @@ def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
     parts = [part for part in dataset.parts if part in written]
     said = {**asdict(funnel), "parts": parts, "version": dataset.version}
     output.write(FUNNEL, json.dumps(said, indent=2).encode())
-    return Subset(output, dataset.url, dataset.settings.digest, tuple(parts), funnel)
+    return Subset(output, dataset.url, dataset.settings.digest, tuple(parts), funnel, dataset.version)

@@ -16,6 +16,7 @@ from ..log import LOG
 from .dedup import dedup
 from .demo import demo
 from .embed import embed
+from .filter import filter
 from .ingest import ingest
 from .label import label
 from .models import models
@@ -53,6 +54,7 @@ _command(ingest, "clipmill ingest urls.parquet -o s3://b/shards --caption-column
 _command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
 _command(status, "clipmill status out/")
 _command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
+_command(filter, "clipmill filter out/ -o best/ --where 'width >= 200' --top-fraction 0.3")
 _command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
 _command(reshard, "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000")
 _command(report, "clipmill report out/ -o report.html --labels labels/")

@@ -3,10 +3,11 @@ specification are made. Nothing heavy is imported here, so that help comes at on
 
 from .dedup import DedupJob
 from .embed import EmbedJob
+from .filter import FilterJob
 from .flags import Flag
 from .ingest import IngestJob
 from .label import LabelJob
 from .report import ReportJob
 from .reshard import ReshardJob
 
-__all__ = ["DedupJob", "EmbedJob", "Flag", "IngestJob", "LabelJob", "ReportJob", "ReshardJob"]
+__all__ = ["DedupJob", "EmbedJob", "FilterJob", "Flag", "IngestJob", "LabelJob", "ReportJob", "ReshardJob"]

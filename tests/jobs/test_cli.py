@@ -24,6 +24,7 @@ COMMANDS = (
     "embed",
     "status",
     "label",
+    "filter",
     "dedup",
     "reshard",
     "report",

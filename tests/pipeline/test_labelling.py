@@ -15,7 +15,7 @@ import torch
 from clipmill.clipmodel.download import sha256_of
 from clipmill.clipmodel.weights import Loaded
 from clipmill.clipmodel.zeroshot import classifier, probabilities
-from clipmill.pipeline import LabelJob, label, labelling
+from clipmill.pipeline import FilterJob, LabelJob, filter, label, labelling
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.encode import Vectors
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
@@ -23,7 +23,7 @@ from clipmill.pipeline.label_part import LabelCounts
 from clipmill.pipeline.labels import Labels
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.stages import Stage
-from clipmill.pipeline.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
+from clipmill.pipeline.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
 from fakes import files
 from made import make_dataset
 
@@ -259,3 +259,44 @@ def test_on_ray_the_labels_are_the_same(make: Any) -> None:
     there = label(replace(job, out=job.out + "-ray", address="local"))
     assert rows(job) == rows(replace(job, out=job.out + "-ray"))
     assert (there.counts, there.accuracy) == (here.counts, here.accuracy)
+
+
+def test_labels_are_columns_of_a_filters_conditions(make: Any, tmp_path: Path) -> None:
+    job = make()
+    label(job)
+    wanted = FilterJob(
+        job.dataset,
+        str(tmp_path / "subset"),
+        where=["labels.label IN ('red star', 'a house')", "probability > 0"],
+        labels=job.out,
+        columns=["label", "labels", "truth"],
+    )
+    assert filter(wanted).funnel.kept == 3
+    found = [row for part in Subset.open(wanted.out).parts for row in pq.read_table(f"{wanted.out}/{part}").to_pylist()]
+    assert [(row["row"], row["label"]) for row in found] == [(0, "red star"), (0, "a house"), (1, "a house")]
+    assert [row["truth"] for row in found] == ["red star", "a house", "something else"]
+    assert all(row["labels"][0] == row["label"] for row in found)
+    best = replace(wanted, where=(), by="margin", top_fraction=0.2, out=wanted.out + "2")
+    assert filter(best).funnel.kept == 2  # the second of five, counted from nought
+
+
+def test_labels_from_before_a_part_was_embedded_again_are_refused(make: Any, tmp_path: Path) -> None:
+    job = make()
+    label(job)
+    path = Path(job.dataset) / Dataset.open(job.dataset).parts[1]
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, "clipmill.shard": "changed"}), path)
+    wanted = FilterJob(job.dataset, str(tmp_path / "subset"), where=["label = 'a house'"], labels=job.out)
+    with pytest.raises(InputError, match="was labelled before it was embedded again; run `clipmill label` again"):
+        filter(wanted)
+    label(job)
+    assert filter(wanted).funnel.kept == 2
+
+
+def test_labels_are_compared_with_the_rows_own_columns(make: Any, tmp_path: Path) -> None:
+    job = make()
+    label(job)
+    wanted = FilterJob(job.dataset, str(tmp_path / "subset"), where=["labels.label = pairs.truth"], labels=job.out)
+    assert filter(wanted).funnel.kept == 3
+    with pytest.raises(UserError, match=r"--where labels\.lable = 'x': Binder Error"):
+        filter(replace(wanted, where=["labels.lable = 'x'"]))
