@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import DedupJob, EmbedJob, FilterJob, IngestJob, LabelJob, ReportJob, ReshardJob
+from ..pipeline.job import DedupJob, EmbedJob, ExportJob, FilterJob, IngestJob, LabelJob, ReportJob, ReshardJob
 from .cli.from_job import help_of, holds, job_fields
 from .cluster_spec import ClusterSpec
 
@@ -21,6 +21,7 @@ KINDS: dict[str, type[Any]] = {  # in the order in which people use them
     "filter": FilterJob,
     "dedup": DedupJob,
     "reshard": ReshardJob,
+    "export": ExportJob,
     "report": ReportJob,
 }
 WRITES_A_FILE = ("report",)  # the others write into a folder

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .deduplication import DedupSummary, dedup
+    from .exporting import Export, export
     from .filtering import FilterSummary, filter
-    from .job import DedupJob, EmbedJob, FilterJob, LabelJob, ReportJob, ReshardJob
+    from .job import DedupJob, EmbedJob, ExportJob, FilterJob, LabelJob, ReportJob, ReshardJob
     from .labelling import LabelSummary, label
     from .reporting import Report, report
     from .resharding import ReshardSummary, reshard
@@ -22,6 +23,8 @@ __all__ = [
     "DedupJob",
     "DedupSummary",
     "EmbedJob",
+    "Export",
+    "ExportJob",
     "FilterJob",
     "FilterSummary",
     "LabelJob",
@@ -34,6 +37,7 @@ __all__ = [
     "Summary",
     "dedup",
     "embed",
+    "export",
     "filter",
     "label",
     "report",
@@ -48,6 +52,8 @@ _HOMES = {
     "EmbedJob": "job",
     "FilterJob": "job",
     "FilterSummary": "filtering",
+    "Export": "exporting",
+    "ExportJob": "job",
     "LabelJob": "job",
     "LabelSummary": "labelling",
     "Report": "reporting",
@@ -59,6 +65,7 @@ _HOMES = {
     "dedup": "deduplication",
     "embed": "run",
     "filter": "filtering",
+    "export": "exporting",
     "label": "labelling",
     "report": "reporting",
     "reshard": "resharding",

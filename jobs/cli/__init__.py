@@ -16,6 +16,7 @@ from ..log import LOG
 from .dedup import dedup
 from .demo import demo
 from .embed import embed
+from .export import export
 from .filter import filter
 from .ingest import ingest
 from .label import label
@@ -57,6 +58,7 @@ _command(label, "clipmill label out/ -o labels/ --classes classes.txt --template
 _command(filter, "clipmill filter out/ -o best/ --where 'width >= 200' --top-fraction 0.3")
 _command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
 _command(reshard, "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000")
+_command(export, "clipmill export out/ -o datacomp/ --to datacomp")
 _command(report, "clipmill report out/ -o report.html --labels labels/")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")

@@ -3,6 +3,7 @@ specification are made. Nothing heavy is imported here, so that help comes at on
 
 from .dedup import DedupJob
 from .embed import EmbedJob
+from .export import ExportJob
 from .filter import FilterJob
 from .flags import Flag
 from .ingest import IngestJob
@@ -10,4 +11,4 @@ from .label import LabelJob
 from .report import ReportJob
 from .reshard import ReshardJob
 
-__all__ = ["DedupJob", "EmbedJob", "FilterJob", "Flag", "IngestJob", "LabelJob", "ReportJob", "ReshardJob"]
+__all__ = ["DedupJob", "EmbedJob", "ExportJob", "FilterJob", "Flag", "IngestJob", "LabelJob", "ReportJob", "ReshardJob"]

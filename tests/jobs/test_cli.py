@@ -27,6 +27,7 @@ COMMANDS = (
     "filter",
     "dedup",
     "reshard",
+    "export",
     "report",
     "models",
     "run",
