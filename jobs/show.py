@@ -178,9 +178,9 @@ def show_status(status: Status) -> None:
         markup=False,
     )
     _show_dataset(status.dataset, status.planned, status.failed_shards)
-    if status.dataset.seconds["total"]:
-        speed = status.dataset.rows / status.dataset.seconds["total"]
-        out.print(f"throughput  {speed:,.1f} samples/s a shard stream ({_busy(status.dataset)})", markup=False)
+    if status.dataset.seconds["worker"]:
+        speed = status.dataset.rows / status.dataset.seconds["worker"]
+        out.print(f"throughput  {speed:,.1f} samples/s a worker ({_busy(status.dataset)})", markup=False)
     if status.left:
         out.print("run the same `clipmill embed` again to go on", markup=False)
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 _END = object()
 
 
+@dataclass(frozen=True)
+class Waits:
+    """Entered while the consumer waits for an item, and while the iterator's thread waits for room."""
+
+    for_items: Callable[[], AbstractContextManager[None]] = nullcontext
+    for_room: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
 @contextmanager
-def ahead(items: Iterable[T], depth: int) -> Generator[Iterable[T], None, None]:
+def ahead(items: Iterable[T], depth: int, waits: Waits | None = None) -> Generator[Iterable[T], None, None]:
     """The same items in the same order, up to `depth` of them made before they are asked for.
 
     What the iterator raises is raised to the consumer, in its place. Leaving the context stops the thread and closes
     the iterator.
     """
-    runner = _Runner(items, depth)
+    runner = _Runner(items, depth, waits or Waits())
     try:
         yield runner
     finally:
@@ -27,8 +36,8 @@ def ahead(items: Iterable[T], depth: int) -> Generator[Iterable[T], None, None]:
 
 
 class _Runner(Generic[T]):
-    def __init__(self, items: Iterable[T], depth: int) -> None:
-        self._items = items
+    def __init__(self, items: Iterable[T], depth: int, waits: Waits) -> None:
+        self._items, self._waits = items, waits
         self._queue: queue.Queue[Any] = queue.Queue(depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._fill, daemon=True, name="ahead")
@@ -36,7 +45,8 @@ class _Runner(Generic[T]):
 
     def __iter__(self) -> Generator[T, None, None]:
         while True:
-            item, error = self._queue.get()
+            with self._waits.for_items():
+                item, error = self._queue.get()
             if error is not None:
                 raise error
             if item is _END:
@@ -64,8 +74,9 @@ class _Runner(Generic[T]):
 
     def _offer(self, entry: tuple[Any, BaseException | None]) -> bool:
         """False when nobody wants it any more."""
-        while not self._stopped.is_set():
-            with suppress(queue.Full):
-                self._queue.put(entry, timeout=0.1)
-                return True
+        with self._waits.for_room():
+            while not self._stopped.is_set():
+                with suppress(queue.Full):
+                    self._queue.put(entry, timeout=0.1)
+                    return True
         return False

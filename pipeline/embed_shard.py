@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from .ahead import ahead
-from .clock import Clock
-from .decode import Decoder, reason_of
+from .clock import Clock, WorkerClock
+from .decode import reason_of
+from .decoding import Source
 from .encode import Encoder
 from .output import Output
 from .parquet import PartLayout, PartWriter, verify
-from .records import Decoded, Sample, Shard, ShardStats, Vector
-from .shards import read_samples
-from .together import Decoders
+from .records import Decoded, Shard, ShardStats, Vector
 
-_CHUNK = 32  # samples that go from stage to stage together,
-_CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
-_AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the memory
 _WINDOW = 4096  # rows a row group; captions of a window are sorted by length
 
 OnRows = Callable[[int, int], None]  # newly embedded rows, newly failed ones
@@ -31,13 +27,20 @@ class Mill:
     """What a worker holds for all its shards."""
 
     encoder: Encoder
-    decoder: Decoder | Decoders
-    pool: Executor  # decodes images; threads
+    source: Source
     layout: PartLayout
     provenance: Mapping[str, str]  # goes into every part's footer
     images_a_batch: int = 32
     replace: bool = False  # parts that are there already
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    clock: WorkerClock = field(default_factory=WorkerClock)
+
+
+class Embedded(NamedTuple):
+    """A window's rows with their embeddings, None where there is none."""
+
+    rows: list[Decoded]
+    images: list[Vector | None]
+    texts: list[Vector | None]
 
 
 def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lambda *_: None) -> ShardStats:
@@ -46,41 +49,28 @@ def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lamb
     Raises ShardError for a shard that cannot be read at all, OSError for whatever the storage does. Nothing is
     visible of a shard that did not get to the end.
     """
-    clock, stats = Clock(), ShardStats(shard.url)
-    samples = clock.timed("read", chunks(read_samples(shard, mill.storage_options)))
-    with output.staged(shard.part_name, mill.replace) as path, ahead(samples, _AHEAD) as read:
-        with ahead(_decoded(read, mill, clock), _AHEAD) as rows, PartWriter(path, mill.layout) as part:
-            for window in _windows(rows):
-                encoded, images, texts = _encode(window, mill, clock, on_rows)
-                _count(encoded, stats)
-                with clock.stage("write"):
-                    part.write(mill.layout.table(shard, encoded, images, texts))
-            stats.seconds = {**clock.seconds, "total": clock.total()}
+    clock, stats = Clock(mill.clock), ShardStats(shard.url)
+    with clock.stage("worker"), ExitStack() as commit:
+        path = commit.enter_context(output.staged(shard.part_name, mill.replace))
+        with mill.source.decoded(shard, clock) as decoded, PartWriter(path, mill.layout) as part:
+            embedded = _embedded(decoded, mill, clock, on_rows)
+            with ahead(embedded, 1, clock.between("encode", "write")) as windows:
+                for window in windows:
+                    _count(window.rows, stats)
+                    with clock.stage("write"):
+                        part.write(mill.layout.table(shard, *window))
+            _note(clock, stats)
             part.finish(_footer(shard, stats, mill.provenance))
-        stats.part_bytes = verify(path, mill.layout, stats.rows)
-    stats.seconds = {**clock.seconds, "total": clock.total()}
+        with clock.stage("commit"):
+            stats.part_bytes = verify(path, mill.layout, stats.rows)
+            commit.close()
+    _note(clock, stats)
     return stats
 
 
-def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
-    """In order, bounded by number and by bytes, so that large images take no more memory than small ones."""
-    chunk: list[Sample] = []
-    size = 0
-    for sample in samples:
-        chunk.append(sample)
-        size += len(sample.image or b"")
-        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _decoded(read: Iterable[list[Sample]], mill: Mill, clock: Clock) -> Iterator[list[Decoded]]:
-    for chunk in read:
-        with clock.stage("decode"):
-            rows = mill.decoder.decode_batch(chunk, mill.pool)
-        yield rows
+def _embedded(decoded: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: OnRows) -> Iterator[Embedded]:
+    for window in _windows(decoded):
+        yield _encode(window, mill, clock, on_rows)
 
 
 def _windows(decoded: Iterable[list[Decoded]]) -> Generator[Iterator[list[Decoded]], None, None]:
@@ -98,9 +88,7 @@ def _one_window(first: list[Decoded], rest: Iterator[list[Decoded]]) -> Iterator
         rows += len(chunk)
 
 
-def _encode(
-    window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: OnRows
-) -> tuple[list[Decoded], list[Vector | None], list[Vector | None]]:
+def _encode(window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: OnRows) -> Embedded:
     """Images as they come, so that few are held; captions of the whole window at its end."""
     rows: list[Decoded] = []
     images: dict[int, Vector] = {}
@@ -127,7 +115,7 @@ def _encode(
     with clock.stage("encode"):
         _, vectors = mill.encoder.encode([], [row.tokens for row in captioned if row.tokens is not None])
     texts = {row.row: vector for row, vector in zip(captioned, vectors, strict=True)}
-    return rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows]
+    return Embedded(rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows])
 
 
 def _count(rows: list[Decoded], stats: ShardStats) -> None:
@@ -137,11 +125,21 @@ def _count(rows: list[Decoded], stats: ShardStats) -> None:
     stats.failures.update(failures)
 
 
+def _note(clock: Clock, stats: ShardStats) -> None:
+    times = clock.times()
+    stats.seconds, stats.starved, stats.blocked = times.busy, times.starved, times.blocked
+
+
 def _footer(shard: Shard, stats: ShardStats, provenance: Mapping[str, str]) -> dict[str, str]:
     """Key-value metadata of the part. Timings are up to here: the commit's own cannot be in what is committed."""
     return {
         **provenance,
         "clipmill.shard": json.dumps({"url": shard.url, "size": shard.size, "etag": shard.etag}),
         "clipmill.counts": json.dumps({"rows": stats.rows, "embedded": stats.embedded, "failures": stats.failures}),
-        "clipmill.seconds": json.dumps({stage: round(s, 4) for stage, s in stats.seconds.items()}),
+        "clipmill.seconds": json.dumps(_rounded(stats.seconds)),
+        "clipmill.waits": json.dumps({"starved": _rounded(stats.starved), "blocked": _rounded(stats.blocked)}),
     }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(each, 4) for stage, each in seconds.items()}

@@ -63,6 +63,15 @@ class Decoded:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds by stage."""
+
+    busy: dict[str, float]  # of the worker; see clock.py
+    starved: dict[str, float]  # waited for what comes in
+    blocked: dict[str, float]  # waited for room for what goes out
+
+
 @dataclass(slots=True)
 class ShardStats:
     """What became of one shard; travels from the worker to the driver and into the part's footer."""
@@ -71,8 +80,10 @@ class ShardStats:
     rows: int = 0
     embedded: int = 0
     failures: Counter[str] = field(default_factory=Counter)  # by reason
-    seconds: dict[str, float] = field(default_factory=dict)  # busy time by stage
+    seconds: dict[str, float] = field(default_factory=dict)  # busy by stage, of the worker; `total` of the shard
     part_bytes: int = 0
+    starved: dict[str, float] = field(default_factory=dict)  # seconds that a stage waited for what comes in
+    blocked: dict[str, float] = field(default_factory=dict)  # and for room for what goes out
 
     @property
     def failed(self) -> int:

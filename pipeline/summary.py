@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ SUMMARY = f"{OWN}/summary.json"
 QUARANTINE = f"{OWN}/failed_shards.json"
 SUCCESS = "_SUCCESS"
 
-STAGES = ("read", "decode", "encode", "write")
+STAGES = ("read", "decode", "encode", "write", "commit")
 
 _SCHEMA = pa.schema(
     [
@@ -34,13 +34,15 @@ _SCHEMA = pa.schema(
         ("failures", pa.string()),  # json, by reason
         ("seconds", pa.string()),  # json, by stage
         ("bytes", pa.int64()),
+        ("waits", pa.string()),  # json, by kind and stage
     ]
 )
 
 
 @dataclass
 class Totals:
-    """Counts over some parts. `seconds`: busy time by stage, all workers together."""
+    """Counts over some parts, and seconds by stage, all workers together: at work, waiting for what comes in, waiting
+    for room for what goes out. Of these, `total` is the shards' own and `worker` the workers'."""
 
     shards: int = 0
     rows: int = 0
@@ -48,6 +50,9 @@ class Totals:
     part_bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+    starved: Counter[str] = field(default_factory=Counter)
+    blocked: Counter[str] = field(default_factory=Counter)
+    watched: float = 0.0  # of `total`, where waiting was recorded: parts of version 0.1 tell nothing of it
 
     def add(self, stats: ShardStats) -> None:
         self.shards += 1
@@ -55,7 +60,10 @@ class Totals:
         self.embedded += stats.embedded
         self.part_bytes += stats.part_bytes
         self.failures.update(stats.failures)
-        self.seconds.update(stats.seconds)
+        self.seconds.update({"worker": stats.seconds.get("total", 0.0), **stats.seconds})
+        self.starved.update(stats.starved)
+        self.blocked.update(stats.blocked)
+        self.watched += stats.seconds["total"] if stats.blocked else 0.0
 
     @property
     def failed(self) -> int:
@@ -69,22 +77,30 @@ class Totals:
             "failed": self.failed,
             "failures": dict(self.failures.most_common()),
             "part_bytes": self.part_bytes,
-            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "seconds": _rounded(self.seconds),
+            "starved": _rounded(self.starved),
+            "blocked": _rounded(self.blocked),
             "utilisation": {stage: round(share, 3) for stage, share in self.utilisation.items()},
             "bottleneck": self.bottleneck,
         }
 
     @property
     def bottleneck(self) -> str | None:
-        """The stage whose thread was busiest."""
-        busy = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
-        return max(busy, key=lambda stage: busy[stage]) if busy else None
+        """The stage that waited least for others; where waiting was not recorded, the busiest."""
+        active: dict[str, float] = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
+        for stage in active.keys() & (self.starved.keys() | self.blocked.keys()):
+            active[stage] = self.watched - self.starved[stage] - self.blocked[stage]
+        return max(active, key=lambda stage: active[stage]) if active else None
 
     @property
     def utilisation(self) -> dict[str, float]:
-        """Share of the workers' time that each stage was busy; they overlap, so these add up to more than one."""
-        total = self.seconds["total"]
+        """Share of the workers' time that each stage was at work; they overlap, so these add up to more than one."""
+        total = self.seconds["worker"]
         return {stage: self.seconds[stage] / total for stage in STAGES} if total else {}
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(each, 3) for stage, each in seconds.items()}
 
 
 @dataclass(frozen=True)
@@ -218,6 +234,7 @@ def write_manifest(output: Output, stats: Sequence[ShardStats]) -> None:
             "failures": json.dumps(each.failures),
             "seconds": json.dumps(each.seconds),
             "bytes": each.part_bytes,
+            "waits": json.dumps({"starved": each.starved, "blocked": each.blocked}),
         }
         for each in stats
     ]
@@ -238,6 +255,7 @@ def _read_manifest(output: Output) -> list[ShardStats]:
             Counter(json.loads(row["failures"])),
             json.loads(row["seconds"]),
             row["bytes"],
+            **json.loads(row.get("waits") or "{}"),
         )
         for row in pq.read_table(io.BytesIO(content)).to_pylist()
     ]
@@ -249,7 +267,10 @@ def _from_footer(output: Output, shard: Shard) -> ShardStats:
             metadata = pq.ParquetFile(file).metadata.metadata or {}
             counts = json.loads(metadata[b"clipmill.counts"])
             seconds = json.loads(metadata[b"clipmill.seconds"])
+            waits = json.loads(metadata.get(b"clipmill.waits", b"{}"))
         except (KeyError, ValueError, pa.ArrowException) as error:
             raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
         size = file.seek(0, io.SEEK_END)
-    return ShardStats(shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size)
+    return ShardStats(
+        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **waits
+    )

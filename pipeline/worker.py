@@ -12,6 +12,7 @@ import torch
 from ..clipmodel import weights
 from .choices import Precision
 from .decode import Decoder
+from .decoding import DecodingThreads
 from .embed_shard import Mill, OnRows, embed_shard
 from .encode import ClipEncoder, Encoder
 from .model_files import ModelFiles
@@ -59,17 +60,19 @@ class ClipWorker:
         encoder, decoder = _both(settings)
         self._mill = Mill(
             encoder=encoder,
-            decoder=decoder,
-            pool=ThreadPoolExecutor(settings.threads, thread_name_prefix="decode"),
+            source=DecodingThreads(decoder, _pool(settings.threads), settings.storage_options),
             layout=settings.layout,
             provenance=settings.provenance,
             images_a_batch=settings.batch_size,
             replace=settings.replace,
-            storage_options=settings.storage_options,
         )
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         return embed_shard(shard, self._mill, self._output, on_rows)
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
 def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:

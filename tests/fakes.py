@@ -28,6 +28,7 @@ from clipmill.clipmodel.vision import Bottleneck
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.shards import DrawnSpec
 from clipmill.pipeline.decode import Decoder
+from clipmill.pipeline.decoding import DecodingThreads
 from clipmill.pipeline.embed_shard import Mill, embed_shard
 from clipmill.pipeline.encode import ClipEncoder, Encoder, Vectors
 from clipmill.pipeline.errors import ModelError, ShardError, UserError
@@ -66,15 +67,18 @@ class FakeEncoder(Encoder):
         return np.concatenate([empty, *(unit_vector(each.tobytes(), self.dim)[None] for each in inputs)])
 
 
+def fake_decoder(images: bool = True, texts: bool = True) -> Decoder:
+    preprocess = Preprocess(SIDE, PreprocessConfig()) if images else None
+    tokenizer = Tokenizer(vocab_size=1000, context_length=CONTEXT) if texts else None
+    return Decoder(preprocess, tokenizer)
+
+
 def fake_mill(encoder: Encoder | None = None, *, images: bool = True, texts: bool = True, **changes: Any) -> Mill:
     """A mill that decodes for real, to 16 pixels and 12 tokens, and embeds by hashing."""
     encoder = encoder or FakeEncoder()
-    preprocess = Preprocess(SIDE, PreprocessConfig()) if images else None
-    tokenizer = Tokenizer(vocab_size=1000, context_length=CONTEXT) if texts else None
     settings: dict[str, Any] = {
         "encoder": encoder,
-        "decoder": Decoder(preprocess, tokenizer),
-        "pool": ThreadPoolExecutor(2),
+        "source": DecodingThreads(fake_decoder(images, texts), ThreadPoolExecutor(2)),
         "layout": PartLayout(COLUMNS, encoder.dim, CONTEXT, "float32"),
         "provenance": {"made.by": "a test"},
         "images_a_batch": 4,
@@ -86,8 +90,7 @@ def clip_mill(loaded: Loaded, **changes: Any) -> Mill:
     """A mill with a real model, as a worker holds it."""
     settings: dict[str, Any] = {
         "encoder": ClipEncoder(loaded.model),
-        "decoder": Decoder(loaded.preprocess, loaded.tokenizer),
-        "pool": ThreadPoolExecutor(1),
+        "source": DecodingThreads(Decoder(loaded.preprocess, loaded.tokenizer), ThreadPoolExecutor(1)),
         "layout": PartLayout(COLUMNS, loaded.card.config.embed_dim, loaded.tokenizer.context_length),
         "provenance": {},
     }

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
-from clipmill.pipeline import embed_shard as flow
+from clipmill.pipeline import decoding
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Sample, Shard, ShardStats
@@ -210,7 +210,7 @@ class DyingMill:
                     self.death("read")
                 yield sample
 
-        flow.read_samples = reading
+        decoding.read_samples = reading
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
         mill = fake_mill(FakeEncoder(on_call=lambda *_: self.death("encode")))

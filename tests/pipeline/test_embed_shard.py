@@ -10,6 +10,7 @@ import threading
 import weakref
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.tokenizer import Tokenizer
+from clipmill.pipeline import decoding
 from clipmill.pipeline import embed_shard as module
 from clipmill.pipeline.decode import Decoder, reason_of
-from clipmill.pipeline.embed_shard import Mill, chunks, embed_shard
+from clipmill.pipeline.embed_shard import Mill, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.output import OWN, Output
-from clipmill.pipeline.records import Pixels, Sample, Shard, ShardStats
+from clipmill.pipeline.records import Pixels, Shard, ShardStats
 from clipmill.pipeline.shards import read_samples
-from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
+from clipmill.pipeline.summary import STAGES
+from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
 from fsspec.implementations.memory import MemoryFileSystem
 
 Rows = list[dict[str, Any]]
@@ -62,10 +65,10 @@ def test_every_sample_is_one_row_in_the_shards_order(drawn: Drawn, output: Outpu
 
 
 def test_every_row_has_its_own_embeddings_and_facts(drawn: Drawn, output: Output) -> None:
-    shard, mill = drawn.shards[0], fake_mill()
-    _, rows = embedded(shard, mill, output)
+    shard = drawn.shards[0]
+    _, rows = embedded(shard, fake_mill(), output)
     for sample, row in zip(read_samples(shard), rows, strict=True):
-        alone = mill.decoder.decode(sample)
+        alone = fake_decoder().decode(sample)
         assert (row["error"], row["caption"], row["sha256"]) == (alone.error, alone.caption, alone.sha256)
         assert (row["width"], row["height"], row["caption_tokens"]) == (alone.width, alone.height, alone.caption_tokens)
         assert row["url"] == sample.metadata.get("url")
@@ -182,7 +185,7 @@ def test_a_storage_that_fails_in_the_middle_leaves_nothing(drawn: Drawn, output:
         yield from list(read_samples(drawn.shards[0]))[:20]
         raise ConnectionResetError("peer went away")
 
-    monkeypatch.setattr(module, "read_samples", broken)
+    monkeypatch.setattr(decoding, "read_samples", broken)
     with pytest.raises(ConnectionResetError):
         embed_shard(drawn.shards[0], fake_mill(), output)
     assert_nothing_is_left(output)
@@ -205,7 +208,9 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
     assert json.loads(footer[b"clipmill.shard"]) == {"url": shard.url, "size": shard.size, "etag": None}
     counts = {"rows": stats.rows, "embedded": stats.embedded, "failures": dict(stats.failures)}
     assert json.loads(footer[b"clipmill.counts"]) == counts
-    assert set(json.loads(footer[b"clipmill.seconds"])) == {"read", "decode", "encode", "write", "total"}
+    seconds, waits = json.loads(footer[b"clipmill.seconds"]), json.loads(footer[b"clipmill.waits"])
+    assert set(seconds) == {"read", "decode", "encode", "write", "worker", "total"}
+    assert set(waits["starved"]) == {"decode", "encode", "write"} and set(waits["blocked"]) == set(STAGES[:-1])
     assert stats.part_bytes == (Path(output.url) / shard.part_name).stat().st_size
 
 
@@ -213,7 +218,7 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
 def test_windows_are_row_groups_and_lose_nothing(
     tmp_path: Path, output: Output, monkeypatch: pytest.MonkeyPatch, rows: int, groups: list[int]
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
+    monkeypatch.setattr(decoding, "CHUNK", 2)
     monkeypatch.setattr(module, "_WINDOW", 8)
     texts: list[int] = []
     encoder = FakeEncoder(on_call=lambda _, count: texts.append(count) if count else None)
@@ -255,7 +260,7 @@ class WatchedPreprocess(Preprocess):
 
 def test_few_images_are_in_memory_at_once(tmp_path: Path, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many for a long shard as for a short one, however slow the encoder."""
-    monkeypatch.setattr(module, "_CHUNK", 4)
+    monkeypatch.setattr(decoding, "CHUNK", 4)
     preprocess = WatchedPreprocess(SIDE)
     alive: list[int] = []
 
@@ -265,11 +270,12 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, output: Output, monkey
             alive.append(sum(made() is not None for made in preprocess.made))
 
     decoder = Decoder(preprocess, Tokenizer(1000, CONTEXT))
-    mill = fake_mill(FakeEncoder(on_call=look), images_a_batch=4, decoder=decoder)
+    source = decoding.DecodingThreads(decoder, ThreadPoolExecutor(2))
+    mill = fake_mill(FakeEncoder(on_call=look), images_a_batch=4, source=source)
     embed_shard(write_pairs(tmp_path / "x.tar", 200), mill, output)
     assert len(preprocess.made) == 200
     # waiting between stages, in the decoder's hands twice over, and being encoded
-    assert max(alive) <= 4 * (module._AHEAD + 2) + 2 * 4
+    assert max(alive) <= 4 * (decoding.AHEAD + 2) + 2 * 4
 
 
 def test_an_images_byte_range_is_that_image(drawn: Drawn, output: Output) -> None:
@@ -289,16 +295,3 @@ def test_a_compressed_shard_has_no_byte_ranges(drawn: Drawn, output: Output, tmp
     assert {row["image_offset"] for row in rows} == {None}
     same = {"image_offset": None, "shard": None}
     assert [row | same for row in rows] == [row | same for row in plain]
-
-
-def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 3)
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 100)
-
-    def rows(sizes: list[int]) -> list[list[int]]:
-        return [[s.row for s in chunk] for chunk in chunks(Sample(i, "", b"x" * n) for i, n in enumerate(sizes))]
-
-    assert rows([1] * 7) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert rows([1] * 6) == [[0, 1, 2], [3, 4, 5]]
-    assert rows([]) == []
-    assert rows([100, 1, 99, 1, 1]) == [[0], [1, 2], [3, 4]]  # large images go in smaller company

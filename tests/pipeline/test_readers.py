@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.dataset as ds
 import pytest
 from clipmill.clipmodel.weights import Loaded
+from clipmill.pipeline.decode import Decoder
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.encode import ClipEncoder
 from clipmill.pipeline.output import Output
@@ -127,11 +128,11 @@ def test_each_rows_embeddings_are_those_of_its_image_and_caption_alone(
     out: Path, rows: Rows, drawn: Drawn, sharp: Loaded
 ) -> None:
     by_place = {(row["shard"], row["row"]): row for row in rows}
-    encoder, mill = ClipEncoder(sharp.model, batch_size=1), clip_mill(sharp)
+    encoder, decoder = ClipEncoder(sharp.model, batch_size=1), Decoder(sharp.preprocess, sharp.tokenizer)
     checked = 0
     for shard in drawn.shards:
         for sample in read_samples(shard):
-            row, alone = by_place[shard.url, sample.row], mill.decoder.decode(sample)
+            row, alone = by_place[shard.url, sample.row], decoder.decode(sample)
             assert (row["key"], row["error"]) == (sample.key, alone.error)
             if alone.error is None:
                 assert alone.pixels is not None and alone.tokens is not None

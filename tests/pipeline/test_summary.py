@@ -49,7 +49,8 @@ def test_totals_add_up() -> None:
     both = totals(ONE, TWO)
     assert (both.shards, both.rows, both.embedded, both.failed, both.part_bytes) == (2, 15, 12, 3, 150)
     assert both.failures == {"decode: x": 2, "read: y": 1}
-    assert both.seconds == {"read": 4.5, "encode": 3.0, "decode": 1.0, "total": 8.0}
+    # parts of 0.1 do not tell the worker's time, and little is lost by taking the shard's for it
+    assert both.seconds == {"read": 4.5, "encode": 3.0, "decode": 1.0, "total": 8.0, "worker": 8.0}
 
 
 def test_the_bottleneck_is_the_busiest_stage() -> None:
@@ -58,8 +59,21 @@ def test_the_bottleneck_is_the_busiest_stage() -> None:
     assert totals().bottleneck is None
 
 
+def test_where_waiting_is_known_the_bottleneck_is_who_waited_least() -> None:
+    """Two shards in hand share the stages of their worker, which says less of who waits for whom."""
+    seconds = {"decode": 5.0, "encode": 4.0, "commit": 1.0, "total": 10.0, "worker": 6.0}
+    waits = {"starved": {"decode": 2.0, "encode": 0.5}, "blocked": {"decode": 2.5, "encode": 0.5}}
+    assert totals(ShardStats("c", 9, 9, Counter(), seconds, 9, **waits)).bottleneck == "encode"
+    late = ShardStats("d", 9, 9, Counter(), {**seconds, "commit": 9.5}, 9, **waits)
+    assert totals(late).bottleneck == "commit"
+    assert totals(ONE, TWO, late).watched == 10.0
+
+
 def test_utilisation_is_a_share_of_the_workers_time() -> None:
-    assert totals(ONE, TWO).utilisation == {"read": 0.5625, "decode": 0.125, "encode": 0.375, "write": 0.0}
+    shares = {"read": 0.5625, "decode": 0.125, "encode": 0.375, "write": 0.0, "commit": 0.0}
+    assert totals(ONE, TWO).utilisation == shares
+    shared = ShardStats("c", 9, 9, Counter(), {"encode": 3.0, "total": 8.0, "worker": 4.0})
+    assert totals(shared).utilisation["encode"] == 0.75
     assert totals().utilisation == {}
 
 
@@ -97,7 +111,7 @@ def test_without_a_manifest_the_footers_are_read(output: Output, shards: list[Sh
     assert [stats.part_bytes for stats in found] == [
         (Path(output.url) / shard.part_name).stat().st_size for shard in (shards[0], shards[2])
     ]
-    assert all(stats.seconds["total"] > 0 for stats in found)
+    assert all(stats.seconds["total"] > 0 and stats.blocked["read"] > 0 for stats in found)
 
 
 def test_the_manifest_says_what_the_footers_say(
@@ -107,6 +121,17 @@ def test_the_manifest_says_what_the_footers_say(
     write_manifest(output, found)
     monkeypatch.setattr(Output, "open", None)  # no footer is read
     assert ledger(output, shards, []) == found
+
+
+def test_manifests_and_parts_of_the_first_version_are_read_too(output: Output, shards: list[Shard]) -> None:
+    write_manifest(output, [ShardStats(shards[0].url, 3, 3, Counter(), {"total": 2.0}, 9)])
+    path = Path(output.url) / MANIFEST
+    pq.write_table(pq.read_table(path).drop_columns(["waits"]), path)
+    part = Path(output.url) / shards[2].part_name
+    footer = {k: v for k, v in pq.read_metadata(part).metadata.items() if k not in (b"clipmill.waits", b"ARROW:schema")}
+    pq.write_table(pq.read_table(part).replace_schema_metadata(footer), part)
+    found = ledger(output, shards, [])
+    assert [(stats.rows, stats.starved, stats.blocked) for stats in found] == [(3, {}, {}), (5, {}, {})]
 
 
 def test_the_manifest_is_a_table_for_anybody(output: Output, shards: list[Shard]) -> None:
