@@ -127,7 +127,8 @@ def _step(name: str, kind: str, content: Any, values: Values, where: str) -> Ste
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, (part for part in first["loc"] if isinstance(part, int) or part in full)))
-        raise UserError(f"{where}.{place}: {first['msg']}, not {first['input']!r}") from error
+        given = "" if first["loc"][0] == "storage_options" else f", not {first['input']!r}"  # it may be a secret
+        raise UserError(f"{where}.{place}: {first['msg']}{given}") from error
     return Step(name, kind, job(**{key: getattr(checked, key) for key in full}))
 
 

@@ -45,9 +45,11 @@ def find_model(
     spec: str, storage_options: Mapping[str, Any] | None = None, progress: Progress | None = None
 ) -> ModelFiles:
     """As `weights.resolve`; and weights at a URL, `NAME=s3://bucket/weights.safetensors`, are copied into the cache."""
-    name, equals, url = spec.rpartition("=")
-    if "://" not in url:
+    before, separator, after = spec.partition("://")
+    if not separator:
         return ModelFiles(spec, weights.resolve(spec, progress=progress))
+    name, equals, scheme = before.rpartition("=")
+    url = f"{scheme}{separator}{after}"
     return ModelFiles(spec, weights.resolve(f"{name}{equals}{_copied(url, storage_options)}", progress=progress))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from .errors import InputError, ShardError
+from .redaction import redacted_text
 from .storage_defaults import with_defaults
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
@@ -33,8 +34,14 @@ def canonical_url(text: str) -> str:
     """The one spelling of a path or URL. A part's name is a hash of its shard's URL, so it must not vary.
 
     Local files are plain absolute paths (no `file://`, `..` folded, links kept as named), everything else is
-    `scheme://path` with one scheme a store (`gs`, not `gcs`; `s3`, not `s3a`). Raises InputError.
+    `scheme://path` with one scheme a store (`gs`, not `gcs`; `s3`, not `s3a`). Raises InputError, also for a URL with a
+    password or a signature in it: URLs are kept in plans, parts and subsets, and shown.
     """
+    if scheme_of(text) != "file" and (shown := redacted_text(text)) != text:
+        raise InputError(
+            f"{shown}: a password or signature within a URL would be kept in the dataset; give it by --storage-option "
+            "or the environment"
+        )
     try:
         path = fsspec.get_filesystem_class(scheme_of(text))._strip_protocol(text)
     except (ValueError, ImportError) as error:

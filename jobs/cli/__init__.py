@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ...clipmodel.errors import ClipmillError
+from ...pipeline.redaction import redacted_text
 from ..log import LOG
 from .dedup import dedup
 from .demo import demo
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 def _say(line: str) -> None:
-    print(f"clipmill: {' '.join(line.split())}", file=sys.stderr)
+    print(f"clipmill: {redacted_text(' '.join(line.split()))}", file=sys.stderr)

@@ -32,9 +32,9 @@ _WORDS = {"true": True, "false": False, "null": None}
 def storage_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """`KEY=VALUE` strings as a dict; true, false, null and whole numbers as what they mean. UserError without a `=`."""
     found: dict[str, Any] = {}
-    for pair in pairs or ():
+    for place, pair in enumerate(pairs or (), 1):
         key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--storage-option {pair}: must be KEY=VALUE")
+        if not equals or not key:  # what was given may be a secret alone
+            raise UserError(f"--storage-option, number {place} of {len(pairs or ())}: must be KEY=VALUE")
         found[key] = int(value) if value.isdecimal() else _WORDS.get(value, value)
     return found
