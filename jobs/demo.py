@@ -19,10 +19,8 @@ import pyarrow.parquet as pq
 from rich.rule import Rule
 
 from ..clipmodel import metrics
-from ..clipmodel.templates import TEMPLATES
 from ..clipmodel.weights import Loaded, load
-from ..clipmodel.zeroshot import classifier
-from ..pipeline import EmbedJob, Summary, embed
+from ..pipeline import EmbedJob, FilterJob, LabelJob, Summary, embed, filter, label
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.errors import OutputError
 from ..pipeline.evaluation import recall
@@ -33,7 +31,6 @@ from .drawn.shards import DrawnSpec, write_shards
 from .show import EmbedProgress, out, show_summary
 
 QUERIES = ("a red star", "a small blue fish on a white background", "a grey crescent above a red star")
-KEEP = 0.85  # share of pairs, by similarity
 _COLUMNS = ("label", "caption_is_right:bool")
 
 
@@ -50,11 +47,12 @@ def run_demo(folder: Path, pairs: int) -> Summary:
     model = load("tiny")
     rows = _read(dataset)
     _headline("3. What the embeddings know")
-    _tell_figures(model, rows)
+    _label(dataset, folder)
+    _tell_figures(rows)
     _headline("4. Text to image")
     _search(model, rows)
-    _headline(f"5. Keep the {KEEP:.0%} of pairs whose image and caption agree best")
-    _filter(rows, folder / "kept.parquet")
+    _headline("5. Keep the pairs whose image and caption agree best")
+    _filter(dataset, rows, folder / "kept")
     _headline("6. Yours to query")
     out.print(
         f"Parquet: {dataset}/*.parquet — open it with DuckDB, Polars, pandas or PyArrow. For example:\n", markup=False
@@ -134,22 +132,27 @@ def _read(dataset: Path) -> _Rows:
     return _Rows(table, vectors("image_embedding"), vectors("text_embedding"))
 
 
-def _tell_figures(model: Loaded, rows: _Rows) -> None:
-    labels, right = rows.column("label"), rows.column("caption_is_right").astype(bool)
-    names = [f"{colour} {shape}" for colour, shape in CLASSES]
-    classes = classifier(model.model, model.tokenizer, names, TEMPLATES["drawing"]).numpy()
-    labelled = np.flatnonzero(labels != np.array(None))
-    truth = np.array([names.index(label) for label in labels[labelled]])
-    top1 = metrics.top1(rows.images[labelled] @ classes.T, truth)
+def _label(dataset: Path, folder: Path) -> None:
+    """Pictures of one thing have its name as their json's label."""
+    classes = folder / "classes.txt"
+    classes.write_text("".join(f"{colour} {shape}\n" for colour, shape in CLASSES))
+    summary = label(LabelJob(str(dataset), str(folder / "labels"), str(classes), "drawing", truth="label"))
+    accuracy = summary.accuracy
+    assert accuracy is not None and accuracy.top1 is not None and accuracy.top_k is not None
+    out.print(
+        f"zero-shot     {accuracy.top1:.1%} of {accuracy.images:,} pictures of one thing named right, among "
+        f"{summary.classes} classes; {accuracy.top_k:.1%} within the first {accuracy.k}",
+        markup=False,
+    )
+
+
+def _tell_figures(rows: _Rows) -> None:
+    right = rows.column("caption_is_right").astype(bool)
     similarity = rows.column("similarity").astype(np.float32)
     auc = metrics.roc_auc(similarity[right], similarity[~right])
     captions = rows.column("caption")
     chosen = list({captions[place]: place for place in np.flatnonzero(right)}.values())[:200]
     found = recall(rows.images[chosen], rows.texts[chosen])
-    out.print(
-        f"zero-shot     {top1:.1%} of {len(labelled):,} pictures of one thing named right, among {len(names)} classes",
-        markup=False,
-    )
     for way in ("text_to_image", "image_to_text"):
         shares = ", ".join(f"recall@{k} {found[f'{way}@{k}']:.1%}" for k in (1, 5, 10))
         out.print(f"{way.replace('_', ' '):<13} {shares}  among {len(chosen)} distinct captions", markup=False)
@@ -169,16 +172,16 @@ def _search(model: Loaded, rows: _Rows) -> None:
             out.print(f"  {scores[place]:.3f}  {keys[place]}  {captions[place]}", markup=False)
 
 
-def _filter(rows: _Rows, kept: Path) -> None:
-    """The exact top fraction."""
-    count = round(KEEP * len(rows.table))
-    pairs = rows.table.drop_columns(["image_embedding", "text_embedding"])
-    chosen = pairs.sort_by([("similarity", "descending")]).slice(0, count)
-    pq.write_table(chosen, kept)
-    wrong = ~rows.column("caption_is_right").astype(bool)
-    left = pc.sum(pc.invert(chosen["caption_is_right"])).as_py()
+def _filter(dataset: Path, rows: _Rows, kept: Path) -> None:
+    """As many as are right: the demo knows how many, since it drew them."""
+    right = rows.column("caption_is_right").astype(bool)
+    columns = ("caption", "caption_is_right", "similarity")
+    summary = filter(FilterJob(str(dataset), str(kept), top_fraction=float(right.mean()), columns=columns))
+    left = pq.read_table(kept, columns=["caption_is_right"])["caption_is_right"].to_pylist()
+    wrong, gone = int((~right).sum()), len(right) - len(left)
+    found = wrong - left.count(False)
     out.print(
-        f"kept {count:,} of {len(pairs):,} in {kept}: "
-        f"{wrong.sum() - left:,} of the {wrong.sum():,} wrong captions are gone",
+        f"kept {summary.funnel.kept:,} of {len(right):,} in {kept}, the best {right.mean():.1%}: {found:,} of the "
+        f"{wrong:,} wrong captions are gone (precision {found / gone:.1%}, recall {found / wrong:.1%})",
         markup=False,
     )

@@ -17,7 +17,10 @@ import benchkit
 from benchkit import Row, Spread
 
 HERE = Path(__file__).parent
-ORDER = ("tokenizer", "decode", "stages", "towers", "pairs", "flow_tiny", "flow_b32", "scaling", "memory", "driver")
+ORDER = (
+    "tokenizer", "decode", "stages", "towers", "pairs", "flow_tiny", "flow_b32", "scaling", "memory", "driver",
+    "filter",
+)  # fmt: skip
 OUT = Path("bench.json")
 
 
