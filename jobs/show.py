@@ -36,7 +36,8 @@ from ..pipeline.events import (
     WorkersAdded,
     WorkersStarted,
 )
-from ..pipeline.summary import Status, Summary, Totals
+from ..pipeline.summary import Status, Summary
+from ..pipeline.totals import Totals
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -164,6 +165,7 @@ def show_summary(summary: Summary) -> None:
             f"{summary.seconds:,.1f} s{speed} ({_busy(run)})",
             markup=False,
         )
+        _show_cost(summary.cost_per_million, summary.cost)
     _show_dataset(dataset, summary.planned, summary.failed_shards)
     out.print(f"in {summary.out}", markup=False)
 
@@ -181,6 +183,7 @@ def show_status(status: Status) -> None:
     if status.dataset.seconds["worker"]:
         speed = status.dataset.rows / status.dataset.seconds["worker"]
         out.print(f"throughput  {speed:,.1f} samples/s a worker ({_busy(status.dataset)})", markup=False)
+    _show_cost(status.cost_per_million)
     if status.left:
         out.print("run the same `clipmill embed` again to go on", markup=False)
 
@@ -206,9 +209,18 @@ def show_failures(failures: Counter[str]) -> None:
         out.print(f"  {count:>7,}  {reason}", markup=False)
 
 
+def _show_cost(a_million: float | None, whole: float | None = None) -> None:
+    if a_million is not None:
+        run = f", {whole:,.2f} for this run" if whole is not None else ""
+        out.print(f"cost        {a_million:,.2f} a million pairs{run}", markup=False)
+
+
 def _busy(totals: Totals) -> str:
+    if not totals.bottleneck:
+        return "no work"
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in totals.utilisation.items())
-    return f"busy: {shares}; bottleneck: {totals.bottleneck}" if totals.bottleneck else "no work"
+    flop = f"; {totals.flop_utilisation:.0%} of the encoder's peak FLOP" if totals.flop_utilisation else ""
+    return f"busy: {shares}; bottleneck: {totals.bottleneck}{flop}"
 
 
 def show_models() -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..clipmodel.flops import Flops
 from .ahead import ahead
 from .clock import Clock, WorkerClock
 from .decode import reason_of
@@ -32,6 +33,8 @@ class Mill:
     provenance: Mapping[str, str]  # goes into every part's footer
     images_a_batch: int = 32
     replace: bool = False  # parts that are there already
+    flops: tuple[Flops, ...] = ()  # of the models
+    peak: float = 0.0  # FLOP a second of the device; 0 where it is not known
     clock: WorkerClock = field(default_factory=WorkerClock)
 
 
@@ -49,14 +52,14 @@ def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lamb
     Raises ShardError for a shard that cannot be read at all, OSError for whatever the storage does. Nothing is
     visible of a shard that did not get to the end.
     """
-    clock, stats = Clock(mill.clock), ShardStats(shard.url)
+    clock, stats = Clock(mill.clock), ShardStats(shard.url, peak=mill.peak)
     with clock.stage("worker"), ExitStack() as commit:
         path = commit.enter_context(output.staged(shard.part_name, mill.replace))
         with mill.source.decoded(shard, clock) as decoded, PartWriter(path, mill.layout) as part:
             embedded = _embedded(decoded, mill, clock, on_rows)
             with ahead(embedded, 1, clock.between("encode", "write")) as windows:
                 for window in windows:
-                    _count(window.rows, stats)
+                    _count(window, mill.flops, stats)
                     with clock.stage("write"):
                         part.write(mill.layout.table(shard, *window))
             _note(clock, stats)
@@ -118,11 +121,14 @@ def _encode(window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: 
     return Embedded(rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows])
 
 
-def _count(rows: list[Decoded], stats: ShardStats) -> None:
-    failures = [reason_of(row.error) for row in rows if row.error is not None]
-    stats.rows += len(rows)
-    stats.embedded += len(rows) - len(failures)
+def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
+    failures = [reason_of(row.error) for row in window.rows if row.error is not None]
+    stats.rows += len(window.rows)
+    stats.embedded += len(window.rows) - len(failures)
     stats.failures.update(failures)
+    images = sum(image is not None for image in window.images)
+    tokens = [row.caption_tokens or 0 for row, text in zip(window.rows, window.texts, strict=True) if text is not None]
+    stats.flop += sum(each.total(images, tokens) for each in flops)
 
 
 def _note(clock: Clock, stats: ShardStats) -> None:
@@ -138,6 +144,7 @@ def _footer(shard: Shard, stats: ShardStats, provenance: Mapping[str, str]) -> d
         "clipmill.counts": json.dumps({"rows": stats.rows, "embedded": stats.embedded, "failures": stats.failures}),
         "clipmill.seconds": json.dumps(_rounded(stats.seconds)),
         "clipmill.waits": json.dumps({"starved": _rounded(stats.starved), "blocked": _rounded(stats.blocked)}),
+        "clipmill.compute": json.dumps({"flop": stats.flop, "peak": stats.peak}),
     }
 
 

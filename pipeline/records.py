@@ -84,6 +84,8 @@ class ShardStats:
     part_bytes: int = 0
     starved: dict[str, float] = field(default_factory=dict)  # seconds that a stage waited for what comes in
     blocked: dict[str, float] = field(default_factory=dict)  # and for room for what goes out
+    flop: float = 0.0  # of the models, for what was embedded
+    peak: float = 0.0  # FLOP a second of the worker's device; 0 where it is not known
 
     @property
     def failed(self) -> int:

@@ -17,7 +17,8 @@ from .report_labels import LabelNumbers
 from .report_numbers import Captions, Counts, Numbers, Sizes
 from .report_samples import Group
 from .report_similarity import Similarity
-from .summary import Status, Totals
+from .summary import Status
+from .totals import Totals
 
 _MARKED = (0.1, 0.3, 0.5)  # fractions, on the curve
 _MOST_SHARDS = 20  # listed of those that could not be read
@@ -196,13 +197,13 @@ def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
         | {"strong": stage == totals.bottleneck}
         for stage, share in totals.utilisation.items()
     ]
-    speed = totals.rows / totals.seconds["total"]
+    speed = totals.rows / totals.seconds["worker"]
     whole = " Of the whole dataset." if within else ""
     return {
         "rows": rows,
         "note": f"Share of a worker's time that each stage was busy; they overlap. The bottleneck is "
-        f"{totals.bottleneck}. {speed:,.1f} samples a second and worker, {totals.seconds['total']:,.0f} worker seconds "
-        f"in all.{whole}",
+        f"{totals.bottleneck}. {speed:,.1f} samples a second and worker, {totals.seconds['worker']:,.0f} worker "
+        f"seconds in all.{whole}",
     }
 
 

@@ -30,8 +30,9 @@ from .placement import Placement
 from .plan import Fingerprint, Plan, freeze, read_plan, settle
 from .records import Shard
 from .redaction import redacted_text
-from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, Totals, ledger, quarantined, write_manifest
+from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, quarantined, write_manifest
 from .tally import Tally
+from .totals import Totals
 from .worker import ClipWorkerSettings
 
 _LOOK = 2.0  # seconds between two looks at a cluster that may grow
@@ -216,6 +217,7 @@ def _account(tally: Tally, output: Output, plan: Plan, done: int, fingerprint: F
         dataset=dataset,
         fingerprint=fingerprint.digest,
         workers=tally.workers,
+        price_per_hour=tally.price_per_hour,
     )
     if tally.stats or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, every)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +17,12 @@ from .errors import InfrastructureError
 from .output import OWN, Output
 from .plan import planned_shards, read_plan
 from .records import Shard, ShardStats
+from .totals import Totals
 
 MANIFEST = f"{OWN}/manifest.parquet"
 SUMMARY = f"{OWN}/summary.json"
 QUARANTINE = f"{OWN}/failed_shards.json"
 SUCCESS = "_SUCCESS"
-
-STAGES = ("read", "decode", "encode", "write", "commit")
 
 _SCHEMA = pa.schema(
     [
@@ -35,72 +34,10 @@ _SCHEMA = pa.schema(
         ("seconds", pa.string()),  # json, by stage
         ("bytes", pa.int64()),
         ("waits", pa.string()),  # json, by kind and stage
+        ("flop", pa.float64()),
+        ("peak", pa.float64()),
     ]
 )
-
-
-@dataclass
-class Totals:
-    """Counts over some parts, and seconds by stage, all workers together: at work, waiting for what comes in, waiting
-    for room for what goes out. Of these, `total` is the shards' own and `worker` the workers'."""
-
-    shards: int = 0
-    rows: int = 0
-    embedded: int = 0
-    part_bytes: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
-    starved: Counter[str] = field(default_factory=Counter)
-    blocked: Counter[str] = field(default_factory=Counter)
-    watched: float = 0.0  # of `total`, where waiting was recorded: parts of version 0.1 tell nothing of it
-
-    def add(self, stats: ShardStats) -> None:
-        self.shards += 1
-        self.rows += stats.rows
-        self.embedded += stats.embedded
-        self.part_bytes += stats.part_bytes
-        self.failures.update(stats.failures)
-        self.seconds.update({"worker": stats.seconds.get("total", 0.0), **stats.seconds})
-        self.starved.update(stats.starved)
-        self.blocked.update(stats.blocked)
-        self.watched += stats.seconds["total"] if stats.blocked else 0.0
-
-    @property
-    def failed(self) -> int:
-        return self.rows - self.embedded
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "shards": self.shards,
-            "rows": self.rows,
-            "embedded": self.embedded,
-            "failed": self.failed,
-            "failures": dict(self.failures.most_common()),
-            "part_bytes": self.part_bytes,
-            "seconds": _rounded(self.seconds),
-            "starved": _rounded(self.starved),
-            "blocked": _rounded(self.blocked),
-            "utilisation": {stage: round(share, 3) for stage, share in self.utilisation.items()},
-            "bottleneck": self.bottleneck,
-        }
-
-    @property
-    def bottleneck(self) -> str | None:
-        """The stage that waited least for others; where waiting was not recorded, the busiest."""
-        active: dict[str, float] = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
-        for stage in active.keys() & (self.starved.keys() | self.blocked.keys()):
-            active[stage] = self.watched - self.starved[stage] - self.blocked[stage]
-        return max(active, key=lambda stage: active[stage]) if active else None
-
-    @property
-    def utilisation(self) -> dict[str, float]:
-        """Share of the workers' time that each stage was at work; they overlap, so these add up to more than one."""
-        total = self.seconds["worker"]
-        return {stage: self.seconds[stage] / total for stage in STAGES} if total else {}
-
-
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {stage: round(each, 3) for stage, each in seconds.items()}
 
 
 @dataclass(frozen=True)
@@ -117,10 +54,20 @@ class Summary:
     dataset: Totals  # everything committed
     fingerprint: str
     workers: int = 0
+    price_per_hour: float | None = None  # of a worker
 
     @property
     def complete(self) -> bool:
         return self.dataset.shards == self.planned
+
+    @property
+    def cost(self) -> float | None:
+        """Of this run: all workers from its beginning to its end, start-up included."""
+        return None if self.price_per_hour is None else self.price_per_hour * self.workers * self.seconds / 3600
+
+    @property
+    def cost_per_million(self) -> float | None:
+        return None if self.cost is None or not self.run.rows else self.cost / self.run.rows * 1e6
 
     @property
     def samples_per_second(self) -> float:
@@ -135,6 +82,9 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "samples_per_second": round(self.samples_per_second, 2),
             "workers": self.workers,
+            "price_per_hour": self.price_per_hour,
+            "cost": self.cost,
+            "cost_per_million_pairs": self.cost_per_million,
             "run": self.run.as_json(),
             "dataset": self.dataset.as_json(),
             "failed_shards": self.failed_shards,
@@ -153,6 +103,14 @@ class Status:
     fingerprint: str
     model: str
     complete: bool
+    price_per_hour: float | None = None  # of a worker, as the last run was told
+
+    @property
+    def cost_per_million(self) -> float | None:
+        """By the workers' time for the shards that are committed; start-up and failures come on top."""
+        if self.price_per_hour is None or not self.dataset.rows:
+            return None
+        return self.price_per_hour * self.dataset.seconds["worker"] / 3600 / self.dataset.rows * 1e6
 
     @property
     def left(self) -> int:
@@ -165,6 +123,8 @@ class Status:
             "model": self.model,
             "planned_shards": self.planned,
             "shards_left": self.left,
+            "price_per_hour": self.price_per_hour,
+            "cost_per_million_pairs": self.cost_per_million,
             "dataset": self.dataset.as_json(),
             "failed_shards": self.failed_shards,
             "fingerprint": self.fingerprint,
@@ -201,6 +161,7 @@ class Watch:
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
             complete=self.output.read(SUCCESS) is not None,
+            price_per_hour=json.loads(self.output.read(SUMMARY) or b"{}").get("price_per_hour"),
         )
 
 
@@ -235,6 +196,8 @@ def write_manifest(output: Output, stats: Sequence[ShardStats]) -> None:
             "seconds": json.dumps(each.seconds),
             "bytes": each.part_bytes,
             "waits": json.dumps({"starved": each.starved, "blocked": each.blocked}),
+            "flop": each.flop,
+            "peak": each.peak,
         }
         for each in stats
     ]
@@ -255,7 +218,9 @@ def _read_manifest(output: Output) -> list[ShardStats]:
             Counter(json.loads(row["failures"])),
             json.loads(row["seconds"]),
             row["bytes"],
-            **json.loads(row.get("waits") or "{}"),
+            **json.loads(row.get("waits") or "{}"),  # which manifests of version 0.1 have not, nor what follows
+            flop=row.get("flop") or 0.0,
+            peak=row.get("peak") or 0.0,
         )
         for row in pq.read_table(io.BytesIO(content)).to_pylist()
     ]
@@ -267,10 +232,13 @@ def _from_footer(output: Output, shard: Shard) -> ShardStats:
             metadata = pq.ParquetFile(file).metadata.metadata or {}
             counts = json.loads(metadata[b"clipmill.counts"])
             seconds = json.loads(metadata[b"clipmill.seconds"])
-            waits = json.loads(metadata.get(b"clipmill.waits", b"{}"))
+            later = {
+                **json.loads(metadata.get(b"clipmill.waits", b"{}")),
+                **json.loads(metadata.get(b"clipmill.compute", b"{}")),
+            }
         except (KeyError, ValueError, pa.ArrowException) as error:
             raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
         size = file.seek(0, io.SEEK_END)
     return ShardStats(
-        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **waits
+        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **later
     )

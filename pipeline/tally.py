@@ -8,7 +8,8 @@ from .errors import TooManyFailuresError
 from .events import Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
 from .job import EmbedJob
 from .records import ShardStats
-from .summary import QUARANTINE, Summary, Totals
+from .summary import QUARANTINE, Summary
+from .totals import Totals
 
 _FEW = 1000  # samples, before which a share of failures says nothing
 
@@ -27,6 +28,10 @@ class Tally:
         self._ready: float | None = None
         self._ended: float | None = None
         self._rows = self._failed_rows = 0
+
+    @property
+    def price_per_hour(self) -> float | None:
+        return self._job.price_per_hour
 
     @property
     def busy_seconds(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from ..clipmodel import weights
+from ..clipmodel.flops import Flops, peak
 from .choices import Precision
 from .decode import Decoder
 from .decoding import DecodingThreads
@@ -57,7 +58,7 @@ class ClipWorker:
     def __init__(self, settings: ClipWorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
         self._output = settings.output
-        encoder, decoder = _both(settings)
+        encoder, decoder, flops = _models(settings)
         self._mill = Mill(
             encoder=encoder,
             source=DecodingThreads(decoder, _pool(settings.threads), settings.storage_options),
@@ -65,6 +66,8 @@ class ClipWorker:
             provenance=settings.provenance,
             images_a_batch=settings.batch_size,
             replace=settings.replace,
+            flops=flops,
+            peak=peak(settings.device, settings.precision) or 0.0,
         )
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
@@ -75,10 +78,10 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
-def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:
-    """The models' encoders, and a decoder for each distinct preprocessing and tokenizer."""
+def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, tuple[Flops, ...]]:
+    """The models' encoders, a decoder for each distinct preprocessing and tokenizer, and what the models compute."""
     decoders: dict[tuple[object, ...], int] = {}
-    encoders, distinct = [], []
+    encoders, distinct, flops = [], [], []
     for found in settings.models:
         loaded = weights.read(found.here(settings.storage_options), device=settings.device)
         text = loaded.card.config.text
@@ -89,6 +92,7 @@ def _both(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders]:
             distinct.append(Decoder(preprocess, loaded.tokenizer if settings.texts else None))
         encoder = ClipEncoder(loaded.model, settings.device, settings.precision, settings.batch_size)
         encoders.append((encoder, decoders[how]))
+        flops.append(Flops.of(loaded.card.config))
     if len(encoders) == 1:
-        return encoders[0][0], distinct[0]
-    return Together(tuple(encoders)), Decoders(tuple(distinct))
+        return encoders[0][0], distinct[0], tuple(flops)
+    return Together(tuple(encoders)), Decoders(tuple(distinct)), tuple(flops)

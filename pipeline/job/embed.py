@@ -65,6 +65,9 @@ class EmbedJob:
         Doc("How long a cluster that grows may take to have room for the first of --workers."),
         Flag(metavar="SECONDS"),
     ] = 0.0
+    price_per_hour: Annotated[
+        float | None, Doc("What a worker costs an hour; what a million pairs cost is told then."), Flag(default="none")
+    ] = None
     max_failed_samples: Annotated[float, Doc("Share of samples that may fail.")] = 0.5
     max_failed_shards: Annotated[int, Doc("Shards that may fail.")] = 0
     shard_deadline: Annotated[
@@ -93,6 +96,8 @@ class EmbedJob:
         _ = self.models  # which says what is wrong with them
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
+            raise UserError(f"--price-per-hour {self.price_per_hour:g}: must be a number, and not negative")
         if not 0 <= self.max_failed_samples <= 1:
             raise UserError(f"--max-failed-samples {self.max_failed_samples:g}: must be a share, from 0 to 1")
         if self.max_failed_shards < 0:

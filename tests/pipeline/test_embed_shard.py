@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from clipmill.clipmodel.flops import Flops
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.tokenizer import Tokenizer
 from clipmill.pipeline import decoding
@@ -28,7 +29,7 @@ from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.records import Pixels, Shard, ShardStats
 from clipmill.pipeline.shards import read_samples
-from clipmill.pipeline.summary import STAGES
+from clipmill.pipeline.totals import STAGES
 from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -212,6 +213,18 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
     assert set(seconds) == {"read", "decode", "encode", "write", "worker", "total"}
     assert set(waits["starved"]) == {"decode", "encode", "write"} and set(waits["blocked"]) == set(STAGES[:-1])
     assert stats.part_bytes == (Path(output.url) / shard.part_name).stat().st_size
+
+
+def test_what_the_models_computed_is_counted_by_what_was_embedded(tmp_path: Path, output: Output) -> None:
+    shard = write_tar(tmp_path / "x.tar", MIXED)  # of its six samples two have an image embedded, two a caption
+    one = Flops(image=1e6, token=10.0, pair_of_tokens=1.0, caption=0.0, context_length=CONTEXT)
+    stats, rows = embedded(shard, fake_mill(flops=(one, one), peak=1e12), output)
+    images = sum(row["image_embedding"] is not None for row in rows)
+    tokens = [row["caption_tokens"] for row in rows if row["text_embedding"] is not None]
+    assert (images, len(tokens)) == (2, 2)
+    assert stats.flop == 2 * (images * 1e6 + sum(10 * n + n * n for n in tokens)) and stats.peak == 1e12
+    with output.open(shard.part_name) as file:
+        assert json.loads(pq.read_metadata(file).metadata[b"clipmill.compute"]) == {"flop": stats.flop, "peak": 1e12}
 
 
 @pytest.mark.parametrize(("rows", "groups"), [(7, [7]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (19, [8, 8, 3])])

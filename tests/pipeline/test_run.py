@@ -22,7 +22,8 @@ from clipmill.pipeline.errors import (
 from clipmill.pipeline.events import FewerWorkers, Planned, ShardDone, WorkersStarted
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.shards import read_samples
-from clipmill.pipeline.summary import MANIFEST, QUARANTINE, STAGES, SUCCESS, SUMMARY, status
+from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, status
+from clipmill.pipeline.totals import STAGES
 from fakes import Drawn, Ran, clip_mill, files, parts
 
 # --- a run on a cluster ----------------------------------------------------------------------------------------------

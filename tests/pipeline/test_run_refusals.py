@@ -32,6 +32,8 @@ from fakes import Drawn, parts
         {"workers": 0},
         {"workers": -1},
         {"gpus_per_worker": -0.5},
+        {"price_per_hour": -1.0},
+        {"price_per_hour": float("inf")},
         {"max_failed_samples": 1.5},
         {"max_failed_samples": -0.1},
         {"max_failed_samples": float("nan")},

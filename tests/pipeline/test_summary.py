@@ -13,7 +13,8 @@ from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
-from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, Summary, Totals, ledger, status, write_manifest
+from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, status, write_manifest
+from clipmill.pipeline.totals import Totals
 from fakes import fake_mill, write_pairs
 
 PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")
@@ -95,6 +96,22 @@ def test_speed_is_over_the_time_the_workers_were_ready() -> None:
     assert summary(busy_seconds=0.0).samples_per_second == 0.0
 
 
+def test_flop_utilisation_is_of_the_time_in_which_the_encoder_was_at_work() -> None:
+    known = ShardStats("c", 9, 9, seconds={"encode": 3.0, "total": 8.0}, flop=3e9, peak=2e9)
+    assert totals(known).flop_utilisation == 0.5
+    assert totals(known, ONE).flop_utilisation == 0.5  # of others the peak is not known
+    assert totals(ONE).flop_utilisation is None
+    assert totals(known).as_json()["flop_utilisation"] == 0.5
+
+
+def test_what_a_run_costs_is_all_of_its_workers_time() -> None:
+    told = summary(price_per_hour=36.0)
+    assert told.cost == pytest.approx(36.0 * 2 * 9 / 3600)
+    assert told.as_json()["cost_per_million_pairs"] == pytest.approx(0.18 / 15 * 1e6)
+    assert summary().cost is None and summary().as_json()["cost_per_million_pairs"] is None
+    assert summary(run=Totals(), price_per_hour=36.0).cost_per_million is None
+
+
 def test_a_summary_is_plain_json() -> None:
     told = summary(failed_shards={"c": "not a tar"}).as_json()
     assert told["run"]["failures"] == {"decode: x": 2, "read: y": 1} and told["run"]["bottleneck"] == "read"
@@ -126,9 +143,13 @@ def test_the_manifest_says_what_the_footers_say(
 def test_manifests_and_parts_of_the_first_version_are_read_too(output: Output, shards: list[Shard]) -> None:
     write_manifest(output, [ShardStats(shards[0].url, 3, 3, Counter(), {"total": 2.0}, 9)])
     path = Path(output.url) / MANIFEST
-    pq.write_table(pq.read_table(path).drop_columns(["waits"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["waits", "flop", "peak"]), path)
     part = Path(output.url) / shards[2].part_name
-    footer = {k: v for k, v in pq.read_metadata(part).metadata.items() if k not in (b"clipmill.waits", b"ARROW:schema")}
+    footer = {
+        k: v
+        for k, v in pq.read_metadata(part).metadata.items()
+        if k not in (b"clipmill.waits", b"clipmill.compute", b"ARROW:schema")
+    }
     pq.write_table(pq.read_table(part).replace_schema_metadata(footer), part)
     found = ledger(output, shards, [])
     assert [(stats.rows, stats.starved, stats.blocked) for stats in found] == [(3, {}, {}), (5, {}, {})]
@@ -169,10 +190,13 @@ def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) 
     assert told.fingerprint == PRINT.digest and told.model == "tiny (clipmill), fp32"
     assert told.as_json()["shards_left"] == 1
 
+    assert told.cost_per_million is None
+    output.write(SUMMARY, b'{"price_per_hour": 3.6}')
     output.write(QUARANTINE, b'{"x.tar": "not a tar"}')
     output.write(SUCCESS, b"")
     told = status(output)
     assert told is not None and told.complete and told.failed_shards == {"x.tar": "not a tar"}
+    assert told.cost_per_million == pytest.approx(told.dataset.seconds["worker"] * 0.001 / 8 * 1e6)
 
 
 def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""What a model's arithmetic amounts to, and what a device could do: their ratio is the model FLOP utilisation.
+
+Counted as the architectures are defined, two operations a multiply and add, matrix products and convolutions alone
+(Chowdhery et al. 2022, appendix B), so that figures compare with others': an implementation may get away with less.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .config import CLIPConfig, VisionConfig
+
+# FLOP a second of dense bfloat16 or float16 products, as the makers' data sheets have it; the first name that is in the
+# device's own counts.
+GPU_PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "A40": 150e12,
+    "A30": 165e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "V100": 125e12,
+    "T4": 65e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+    "MI300X": 1307e12,
+    "MI250X": 383e12,
+}
+_PROBE = 1024  # rows and columns of the product that measures a CPU
+_PROBES = 5
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one model's forward passes."""
+
+    image: float
+    token: float  # of a caption, each
+    pair_of_tokens: float  # for the attention between them
+    caption: float  # whatever its length
+    context_length: int
+
+    @classmethod
+    def of(cls, config: CLIPConfig) -> Flops:
+        text = config.text
+        image = _resnet(config.vision) if config.vision.is_resnet else _vit(config.vision)
+        return cls(
+            image=image + 2 * config.vision.output_width * config.embed_dim,
+            token=text.layers * _layer(text.width, 4 * text.width),
+            pair_of_tokens=text.layers * 4 * text.width,
+            caption=2 * text.width * config.embed_dim,
+            context_length=text.context_length,
+        )
+
+    def total(self, images: int, lengths: Sequence[int]) -> float:
+        """lengths: tokens of each caption, [SOS] and [EOS] included; what is cut off does not count."""
+        tokens = np.minimum(np.asarray(lengths, dtype=np.float64), self.context_length)
+        texts = self.token * tokens.sum() + self.pair_of_tokens * (tokens**2).sum() + self.caption * len(tokens)
+        return self.image * images + float(texts)
+
+
+def _layer(width: int, hidden: int) -> float:
+    """Of a residual attention block, a token: query, key, value and output, and the perceptron."""
+    return 2 * (4 * width * width + 2 * width * hidden)
+
+
+def _vit(vision: VisionConfig) -> float:
+    assert isinstance(vision.layers, int)
+    width, patches = vision.width, (vision.image_size // vision.patch_size) ** 2
+    tokens = patches + 1
+    embedding = 2 * patches * 3 * vision.patch_size**2 * width
+    return embedding + vision.layers * (tokens * _layer(width, vision.mlp_width) + 4 * tokens**2 * width)
+
+
+def _resnet(vision: VisionConfig) -> float:
+    assert isinstance(vision.layers, tuple)
+    side, width = vision.image_size // 2, vision.width
+    stem = side**2 * (_conv(3, width // 2, 3) + _conv(width // 2, width // 2, 3) + _conv(width // 2, width, 3))
+    total, inputs, side = stem, width, side // 2
+    for stage, blocks in enumerate(vision.layers):
+        planes = width * 2**stage
+        outputs, before = 4 * planes, side
+        side = side if stage == 0 else side // 2
+        first = _conv(inputs, planes, 1) + _conv(planes, planes, 3)  # before the stride
+        last = _conv(planes, outputs, 1)
+        total += before**2 * first + side**2 * (last + _conv(inputs, outputs, 1))
+        total += (blocks - 1) * side**2 * (_conv(outputs, planes, 1) + _conv(planes, planes, 3) + last)
+        inputs = outputs
+    places = side**2 + 1  # the attention pool: keys and values of each, one query
+    return total + 2 * (2 * places + 1) * inputs**2 + 4 * places * inputs
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> float:
+    """A place of the output."""
+    return 2 * inputs * outputs * kernel**2
+
+
+def peak(device: str, precision: str) -> float | None:
+    """FLOP a second that the device could do at most: of a GPU what its data sheet says, of a CPU what the threads that
+    torch has now do in a large product. None where it is not known."""
+    if device.startswith("cuda"):
+        if precision == "fp32":
+            return None
+        name = torch.cuda.get_device_name(device)
+        return next((flops for known, flops in GPU_PEAKS.items() if known in name), None)
+    if precision != "fp32":
+        return None
+    return _measured()
+
+
+def _measured() -> float:
+    a, b = torch.rand(2, _PROBE, _PROBE)
+    best = float("inf")
+    for _ in range(_PROBES):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * _PROBE**3 / best
