@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 from rich.rule import Rule
 
 from ..clipmodel import metrics
-from ..clipmodel.weights import Loaded, load
-from ..pipeline import EmbedJob, FilterJob, LabelJob, Summary, embed, filter, label
-from ..pipeline.encode import ClipEncoder, Vectors
+from ..pipeline import EmbedJob, FilterJob, LabelJob, SearchJob, Summary, embed, filter, label, search
+from ..pipeline.encode import Vectors
 from ..pipeline.errors import OutputError
 from ..pipeline.evaluation import recall
 from .drawn.damage import DAMAGES
@@ -44,13 +43,12 @@ def run_demo(folder: Path, pairs: int) -> Summary:
     with EmbedProgress() as progress:
         summary = embed(EmbedJob([str(shards)], str(dataset), "tiny", _COLUMNS, address="local"), progress)
     show_summary(summary)
-    model = load("tiny")
     rows = _read(dataset)
     _headline("3. What the embeddings know")
     _label(dataset, folder)
     _tell_figures(rows)
     _headline("4. Text to image")
-    _search(model, rows)
+    _search(dataset)
     _headline("5. Keep the pairs whose image and caption agree best")
     _filter(dataset, rows, folder / "kept")
     _headline("6. Yours to query")
@@ -163,13 +161,11 @@ def _tell_figures(rows: _Rows) -> None:
     )
 
 
-def _search(model: Loaded, rows: _Rows) -> None:
-    _, queries = ClipEncoder(model.model).encode([], model.tokenizer.encode(QUERIES))
-    captions, keys = rows.column("caption"), rows.column("key")
-    for query, scores in zip(QUERIES, queries @ rows.images.T, strict=True):
+def _search(dataset: Path) -> None:
+    for query in QUERIES:
         out.print(f"“{query}”", markup=False)
-        for place in np.argsort(-scores)[:3]:
-            out.print(f"  {scores[place]:.3f}  {keys[place]}  {captions[place]}", markup=False)
+        for hit in search(SearchJob(str(dataset), query, k=3)).hits:
+            out.print(f"  {hit.score:.3f}  {hit.row['key']}  {hit.row['caption']}", markup=False)
 
 
 def _filter(dataset: Path, rows: _Rows, kept: Path) -> None:

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ..pipeline.job import DedupJob, EmbedJob, ExportJob, FilterJob, IngestJob, LabelJob, ReportJob, ReshardJob
+from ..pipeline.job import (
+    DedupJob,
+    EmbedJob,
+    ExportJob,
+    FilterJob,
+    IndexJob,
+    IngestJob,
+    LabelJob,
+    ReportJob,
+    ReshardJob,
+)
 from .cli.from_job import help_of, holds, job_fields
 from .cluster_spec import ClusterSpec
 
@@ -23,6 +33,7 @@ KINDS: dict[str, type[Any]] = {  # in the order in which people use them
     "reshard": ReshardJob,
     "export": ExportJob,
     "report": ReportJob,
+    "index": IndexJob,
 }
 WRITES_A_FILE = ("report",)  # the others write into a folder
 

@@ -130,11 +130,11 @@ def _notice(event: Event) -> str | None:
 
 
 class DownloadProgress(Bar):
-    """A bar that appears when bytes do, and is gone when they are all there."""
+    """A bar that appears when bytes do, and is gone when they are all there; on a terminal alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "downloading weights") -> None:
         self._bar = Progress(
-            TextColumn("downloading weights"),
+            TextColumn(doing),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -145,6 +145,8 @@ class DownloadProgress(Bar):
         self._task = self._bar.add_task("", total=None)
 
     def __call__(self, done: int, total: int | None) -> None:
+        if not err.is_terminal:  # it would leave an empty line
+            return
         self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
         if total is not None and done >= total:

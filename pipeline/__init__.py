@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from .deduplication import DedupSummary, dedup
     from .exporting import Export, export
     from .filtering import FilterSummary, filter
-    from .job import DedupJob, EmbedJob, ExportJob, FilterJob, LabelJob, ReportJob, ReshardJob
+    from .indexing import IndexSummary, index
+    from .job import DedupJob, EmbedJob, ExportJob, FilterJob, IndexJob, LabelJob, ReportJob, ReshardJob, SearchJob
     from .labelling import LabelSummary, label
     from .reporting import Report, report
     from .resharding import ReshardSummary, reshard
     from .run import embed
+    from .searching import Found, Hit, search
     from .summary import Status, Summary, status
 
 __all__ = [
@@ -27,21 +29,28 @@ __all__ = [
     "ExportJob",
     "FilterJob",
     "FilterSummary",
+    "Found",
+    "Hit",
+    "IndexJob",
+    "IndexSummary",
     "LabelJob",
     "LabelSummary",
     "Report",
     "ReportJob",
     "ReshardJob",
     "ReshardSummary",
+    "SearchJob",
     "Status",
     "Summary",
     "dedup",
     "embed",
     "export",
     "filter",
+    "index",
     "label",
     "report",
     "reshard",
+    "search",
     "status",
 ]
 
@@ -54,21 +63,28 @@ _HOMES = {
     "FilterSummary": "filtering",
     "Export": "exporting",
     "ExportJob": "job",
+    "Found": "searching",
+    "Hit": "searching",
+    "IndexJob": "job",
+    "IndexSummary": "indexing",
     "LabelJob": "job",
     "LabelSummary": "labelling",
     "Report": "reporting",
     "ReportJob": "job",
     "ReshardJob": "job",
     "ReshardSummary": "resharding",
+    "SearchJob": "job",
     "Status": "summary",
     "Summary": "summary",
     "dedup": "deduplication",
     "embed": "run",
     "filter": "filtering",
     "export": "exporting",
+    "index": "indexing",
     "label": "labelling",
     "report": "reporting",
     "reshard": "resharding",
+    "search": "searching",
     "status": "summary",
 }
 

@@ -6,3 +6,5 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
 EmbeddingType = Literal["float16", "float32"]
+Side = Literal["image", "text"]  # of a pair
+IndexKind = Literal["flat", "ivf", "ivfpq", "hnsw"]

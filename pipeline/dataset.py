@@ -120,6 +120,12 @@ def _model(alias: str, card: Mapping[str, Any]) -> DatasetModel:
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> tuple[Vectors, npt.NDArray[np.bool_]]:
     """A column of embeddings -> float32 [n, dim], and which rows have one: bool [n]. Rows without are zero."""
+    stored, present = stored_vectors(column)
+    return stored.astype(np.float32), present
+
+
+def stored_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """The same in the type that they are stored in, float16 or float32."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # of no chunks at all
         array = pa.array([], column.type)
@@ -127,6 +133,7 @@ def vectors_of(column: pa.Array | pa.ChunkedArray) -> tuple[Vectors, npt.NDArray
     start = array.offset * dim
     flat = array.values.slice(start, len(array) * dim).to_numpy(zero_copy_only=False)
     present = array.is_valid().to_numpy(zero_copy_only=False)
-    vectors = flat.astype(np.float32).reshape(len(array), dim)
-    vectors[~present] = 0.0
-    return vectors, present
+    stored = flat.reshape(len(array), dim)
+    if not present.all():
+        stored = np.where(present[:, None], stored, stored.dtype.type(0))
+    return stored, present

@@ -28,6 +28,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"object storage in tests: {s3.described()}")  # a header is not seen with -q
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is kept between runs is kept elsewhere than in the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CLIPMILL_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Connected to Ray, which every test that asks for this shares; as large as anybody's machine is."""

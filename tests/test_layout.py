@@ -27,6 +27,7 @@ SEAMS = {
         "pipeline/metrics.py",
         "jobs/submit.py",
     ),
+    "faiss": ("pipeline/ann.py",),
     "typer": ("jobs/cli*.py", "jobs/cli/*.py"),
 }
 

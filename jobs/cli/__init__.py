@@ -19,6 +19,7 @@ from .demo import demo
 from .embed import embed
 from .export import export
 from .filter import filter
+from .index import index
 from .ingest import ingest
 from .label import label
 from .models import models
@@ -26,6 +27,7 @@ from .render import render
 from .report import report
 from .reshard import reshard
 from .run import run, schema
+from .search import search
 from .status import status
 from .submit import cancel, submit
 from .train import train
@@ -61,6 +63,8 @@ _command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
 _command(reshard, "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000")
 _command(export, "clipmill export out/ -o datacomp/ --to datacomp")
 _command(report, "clipmill report out/ -o report.html --labels labels/")
+_command(search, 'clipmill search out/ "a red bicycle" -k 20 --where "width >= 512"')
+_command(index, "clipmill index out/ -o index/ --kind ivf")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")

@@ -6,9 +6,23 @@ from .embed import EmbedJob
 from .export import ExportJob
 from .filter import FilterJob
 from .flags import Flag
+from .index import IndexJob
 from .ingest import IngestJob
 from .label import LabelJob
 from .report import ReportJob
 from .reshard import ReshardJob
+from .search import SearchJob
 
-__all__ = ["DedupJob", "EmbedJob", "ExportJob", "FilterJob", "Flag", "IngestJob", "LabelJob", "ReportJob", "ReshardJob"]
+__all__ = [
+    "DedupJob",
+    "EmbedJob",
+    "ExportJob",
+    "FilterJob",
+    "Flag",
+    "IndexJob",
+    "IngestJob",
+    "LabelJob",
+    "ReportJob",
+    "ReshardJob",
+    "SearchJob",
+]

@@ -29,6 +29,8 @@ COMMANDS = (
     "reshard",
     "export",
     "report",
+    "search",
+    "index",
     "models",
     "run",
     "submit",

@@ -1,0 +1,21 @@
+"""`clipmill search`"""
+
+from __future__ import annotations
+
+import json
+
+from ...pipeline.job import SearchJob
+from .from_job import takes_job
+from .options import Debug, Json
+
+
+@takes_job
+def search(job: SearchJob, json_: Json = False, debug: Debug = False) -> None:
+    """Find the pairs of a dataset that fit a text, an image or another pair best."""
+    from ...pipeline import search as run
+    from ..show import DownloadProgress
+    from ..show_search import show_found
+
+    with DownloadProgress() as download, DownloadProgress("copying embeddings") as copying:
+        found = run(job, copying, download)
+    print(json.dumps(found.as_json())) if json_ else show_found(found)

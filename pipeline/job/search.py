@@ -1,0 +1,55 @@
+"""What a search is asked to find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from typing_extensions import Doc
+
+from ..choices import Side
+from ..errors import UserError
+from .common import Alias, DatasetUrl, StorageOptions, WeightsOf, Within
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """Which dataset, what for, how many."""
+
+    dataset: DatasetUrl
+    text: Annotated[str | None, Doc("Words to look for."), Flag(argument=True, metavar="[TEXT]")] = None
+    image: Annotated[str | None, Doc("In place of words, an image: a file."), Flag(metavar="FILE")] = None
+    key: Annotated[
+        str | None, Doc("In place of words, a pair of the dataset: its image, or where it has none its caption.")
+    ] = None
+    k: Annotated[int, Doc("How many to find."), Flag(("--k", "-k"))] = 10
+    side: Annotated[Side, Doc("Of the pairs, what is compared with the query."), Flag(("--for",))] = "image"
+    where: Annotated[
+        str | None,
+        Doc("SQL condition on the dataset's columns: only among rows that meet it."),
+        Flag(metavar="SQL", default="all rows"),
+    ] = None
+    within: Within = None
+    index: Annotated[
+        str | None,
+        Doc("An index that `clipmill index` wrote: faster, and may miss some. Not used with --where or --within."),
+        Flag(metavar="DIR", default="none: exact"),
+    ] = None
+    alias: Alias = None
+    model: WeightsOf = None
+    storage_options: StorageOptions = field(default_factory=dict)
+
+    def check(self) -> None:
+        """UserError for values that no search could use."""
+        queries = {"TEXT": self.text, "--image": self.image, "--key": self.key}
+        given = [name for name, value in queries.items() if value is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "nothing"
+            raise UserError(f"{said} to search for: give one of TEXT, --image FILE or --key KEY")
+        if self.text is not None and not self.text.strip():
+            raise UserError("TEXT is empty")
+        if self.k < 1:
+            raise UserError(f"-k {self.k}: must be at least 1")
+        if self.where is not None and not self.where.strip():
+            raise UserError("--where is empty")
