@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,41 +20,7 @@ from clipmill.pipeline.errors import InputError, PlanMismatchError, TooManyFailu
 from clipmill.pipeline.job import IngestJob
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.shards import read_samples
-from fakes import jpeg
-
-LARGE, SMALL = jpeg(1, 800, 600), jpeg(2, 40, 30)
-
-
-class Web:
-    """Images on loopback, by what they are called: some are missing, slow, broken or not to be had by machines."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.agents: set[str] = set()
-        self.mended = False
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                kind = self.path.strip("/").partition("-")[0]
-                web.asked[self.path] += 1
-                web.agents.add(self.headers["User-Agent"])
-                if kind == "missing" and not web.mended:
-                    self.send_error(404)
-                    return
-                if kind == "slow":
-                    time.sleep(3)
-                self.send_response(200)
-                if kind == "optout":
-                    self.send_header("X-Robots-Tag", "noai")
-                self.end_headers()
-                self.wfile.write({"broken": b"no image", "large": LARGE}.get(kind, SMALL))
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+from web import SMALL, Web
 
 
 @pytest.fixture
