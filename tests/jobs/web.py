@@ -13,6 +13,13 @@ from fakes import jpeg
 LARGE, SMALL = jpeg(1, 800, 600), jpeg(2, 40, 30)
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # many ask at once
+
+    def handle_error(self, *_: object) -> None:
+        """Whoever asked has gone."""
+
+
 class Web:
     """Images on loopback, by what they are called: some are missing, slow, broken or not to be had by machines."""
 
@@ -21,6 +28,7 @@ class Web:
         self.asked: Counter[str] = Counter()
         self.agents: set[str] = set()
         self.mended = False
+        self.slowness = 3.0  # seconds
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,7 +40,7 @@ class Web:
                     self.send_error(404)
                     return
                 if kind == "slow":
-                    time.sleep(3)
+                    time.sleep(web.slowness)
                 self.send_response(200)
                 if kind == "optout":
                     self.send_header("X-Robots-Tag", "noai")
@@ -41,6 +49,6 @@ class Web:
 
             def log_message(self, *_: object) -> None: ...
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
