@@ -13,8 +13,8 @@ _FENCE = re.compile(r"^```(\S+)?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """```console``` and ```sh``` are commands; `no-run` beside that: they need what a test has not. ```yaml NAME``` is a
-    file that the commands after it find. ```python``` is a script."""
+    """```console``` and ```sh``` are commands; `no-run` beside that: they need what a test has not. ```yaml NAME``` is
+    a file that the commands after it find. ```python``` is a script."""
 
     language: str
     about: str  # what follows the language
