@@ -42,6 +42,7 @@ def given(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = shutil.copytree(given, tmp_path / "page")
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("CLIPMILL_CACHE", str(tmp_path / "cache"))
     return folder
 
 
