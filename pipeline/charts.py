@@ -52,7 +52,7 @@ class Chart:
 def bar_chart(title: str, histogram: Histogram, say: Say, *, even: bool = False) -> Chart:
     """even: bars of equal width whatever their intervals, with ticks at their edges."""
     edges, counts = histogram.edges, histogram.counts
-    step = nice_step(max(counts) / _UP)
+    step = nice_step(max(1.0, max(counts) / _UP))
     top = step * math.ceil(max(counts) / step)
     places = [100 * k / len(counts) for k in range(len(edges))] if even else [at(edge, edges) for edge in edges]
     bars = [
@@ -67,15 +67,15 @@ def bar_chart(title: str, histogram: Histogram, say: Say, *, even: bool = False)
     stride = math.ceil(len(edges) / _EDGES)
     marked = [Tick(place, say(edge)) for place, edge in list(zip(places, edges, strict=True))[::stride]]
     up = tuple(Tick(100 * k * step / top, f"{k * step:,.0f}") for k in range(round(top / step) + 1))
-    return Chart(title, tuple(marked) if even else ticks(edges, say), up, bars=tuple(bars))
+    return Chart(title, tuple(marked) if even else ticks(edges), up, bars=tuple(bars))
 
 
-def share_chart(title: str, points: Points, marked: Points, domain: Sequence[float], say: Say) -> Chart:
+def share_chart(title: str, points: Points, marked: Points, domain: Sequence[float]) -> Chart:
     """points: (x, share of one), over the domain's first to last number."""
     line = tuple((at(x, domain), 100 * share) for x, share in points if x <= domain[-1])
     marks = tuple(Mark(at(x, domain), 100 * share, f"{share:.0%}") for x, share in marked)
     up = tuple(Tick(percent, f"{percent}%") for percent in (0, 25, 50, 75, 100))
-    return Chart(title, ticks(domain, say), up, line=line, marks=marks)
+    return Chart(title, ticks(domain), up, line=line, marks=marks)
 
 
 def at(value: float, domain: Sequence[float]) -> float:
@@ -83,10 +83,12 @@ def at(value: float, domain: Sequence[float]) -> float:
     return 100 * (value - domain[0]) / (domain[-1] - domain[0])
 
 
-def ticks(domain: Sequence[float], say: Say) -> tuple[Tick, ...]:
+def ticks(domain: Sequence[float]) -> tuple[Tick, ...]:
+    """At round numbers, all with as many decimals."""
     step = nice_step((domain[-1] - domain[0]) / _ACROSS)
+    decimals = max(1, -math.floor(math.log10(step)))
     numbers = [k * step for k in range(math.ceil(domain[0] / step - 1e-9), math.floor(domain[-1] / step + 1e-9) + 1)]
-    return tuple(Tick(at(number, domain), say(number)) for number in numbers)
+    return tuple(Tick(at(number, domain), f"{number:.{decimals}f}") for number in numbers)
 
 
 def nice_step(least: float) -> float:

@@ -11,8 +11,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .dataset import DatasetModel, vectors_of
-from .exportable import Exportable, Places, Side, Written, spread
+from .dataset import DatasetModel
+from .exportable import Exportable, Places, Side, Written, halves_of, spread
 from .job import ExportJob
 from .npy import Pieces, write_npy
 from .output import Output
@@ -126,7 +126,7 @@ class ClipRetrievalFile:
 
     def _vectors(self, files: Numbered, places: Sequence[Places], column: str) -> Pieces:
         for table in self._tables(files, places, [column]):
-            yield vectors_of(table[column])[0]
+            yield halves_of(table[column])
 
     @cached_property
     def _columns(self) -> dict[str, str]:

@@ -14,8 +14,8 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .dataset import DatasetModel, vectors_of
-from .exportable import Exportable, Places, Written, spread
+from .dataset import DatasetModel
+from .exportable import Exportable, Places, Written, halves_of, spread
 from .job import ExportJob
 from .npy import Pieces, write_npz
 from .output import Output
@@ -91,7 +91,7 @@ class DataCompPart:
 
     def _array(self, part: str, places: Places, column: str, dim: int) -> tuple[int, int, Pieces]:
         tables = self.exportable.tables(part, [column], places)
-        return len(places), dim, (vectors_of(table[column])[0] for table in tables)
+        return len(places), dim, (halves_of(table[column]) for table in tables)
 
     @cached_property
     def _sources(self) -> dict[str, tuple[str, pa.DataType]]:

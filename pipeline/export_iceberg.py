@@ -54,7 +54,7 @@ def register(dataset: Dataset, output: Output, job: ExportJob) -> Written:
         table = catalog.create_table(job.table, dataset.schema, location=_uri(f"{output.url}/{job.table}"))
         with table.transaction() as change:
             change.add_files([_uri(dataset.url_of(part)) for part in dataset.parts], {_VERSION: dataset.version})
-            with change.update_schema(allow_incompatible_changes=True) as schema:
+            with change.update_schema() as schema:
                 for name in lacking:
                     schema.delete_column(name)
     return Written(1, 0, notes)

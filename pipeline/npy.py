@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-Pieces = Iterable[npt.NDArray[np.float32]]  # [any number, dim] each
+Pieces = Iterable[npt.NDArray[np.float16]]  # [any number, dim] each
 
 
 def write_npy(file: IO[bytes], rows: int, dim: int, pieces: Pieces) -> None:
@@ -19,7 +19,7 @@ def write_npy(file: IO[bytes], rows: int, dim: int, pieces: Pieces) -> None:
     np.lib.format.write_array_header_1_0(file, header)
     written = 0
     for piece in pieces:
-        file.write(np.ascontiguousarray(piece, dtype="<f2").tobytes())
+        file.write(np.ascontiguousarray(piece, dtype="<f2").data)
         written += len(piece)
     if written != rows:
         raise ValueError(f"{written} rows, not {rows}")

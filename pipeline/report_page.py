@@ -123,7 +123,7 @@ def _similarity(found: Similarity, url: str) -> dict[str, Any]:
         "lead": f"{found.scored:,} pairs, from {found.least:.3f} to {found.greatest:.3f}; mean {found.mean:.3f}, "
         f"standard deviation {found.deviation:.3f}.",
         "histogram": bar_chart("Pairs by similarity", found.histogram, _decimal),
-        "curve": share_chart("Share of pairs at or above a similarity", shares, marked, edges, _decimal),
+        "curve": share_chart("Share of pairs at or above a similarity", shares, marked, edges),
         "cuts": [
             {"fraction": f"{cut.fraction:.0%}", "threshold": f"{cut.threshold:.4f}", "rows": f"{cut.rows:,}"}
             for cut in found.cuts

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clipmill.clipmodel.config import VARIANTS
+from clipmill.pipeline.choices import EmbeddingType
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.decode import reason_of
 from clipmill.pipeline.output import Output
@@ -33,6 +34,7 @@ def make_dataset(
     embeds: str = BOTH,
     models: Sequence[tuple[str, str]] = (("", "tiny"),),
     weights_sha256: str = "0" * 64,
+    embedding_type: EmbeddingType = "float16",
 ) -> Dataset:
     """One part for each mapping, from column names to values: lists, or float [n, dim] for embeddings (a row of NaN is
     none). Columns left out are filled in: keys and rows count, the rest is null.
@@ -41,10 +43,10 @@ def make_dataset(
     """
     own = tuple(map(Column.parse, ("uid", "url", "caption", *columns)))
     prefixed = tuple((alias, dim) for alias, _ in models) if models[0][0] else ()
-    schema = PartLayout(own, dim, 77, "float16", prefixed).schema
+    schema = PartLayout(own, dim, 77, embedding_type, prefixed).schema
     names = "; ".join(variant for _, variant in models)
     settings = Fingerprint(
-        names, "made", weights_sha256, "none", "fp32", "float16", "none", ", ".join(c.name for c in own), embeds
+        names, "made", weights_sha256, "none", "fp32", embedding_type, "none", ", ".join(c.name for c in own), embeds
     )
     output = Output.at(str(out)).prepare()
     shards = [Shard(f"/made/{number:05d}.tar", 100) for number in range(len(parts))]
@@ -97,7 +99,7 @@ def _table(schema: pa.Schema, shard: str, given: Mapping[str, Any]) -> pa.Table:
 
 def _embeddings(vectors: npt.NDArray[np.float32], kind: pa.DataType) -> pa.Array:
     missing = np.isnan(vectors).any(axis=1)
-    flat = np.nan_to_num(vectors).astype(np.float16).reshape(-1)
+    flat = np.nan_to_num(vectors).astype(kind.value_type.to_pandas_dtype()).reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size, mask=pa.array(missing))
 
 

@@ -233,6 +233,14 @@ def load_iceberg(made: Export) -> Any:
     return SqlCatalog("clipmill", uri=f"sqlite:///{made.out}/catalog.db").load_table("clipmill.pairs")
 
 
+def test_an_iceberg_table_has_embeddings_of_32_bits(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "in", [part_of(1, 3)], embedding_type="float32")
+    made = export(ExportJob(dataset.url, str(tmp_path / "out"), "iceberg"))
+    assert made.notes == ()
+    rows = load_iceberg(made).scan().to_arrow()
+    assert rows["image_embedding"].to_pylist() == unit_vectors(1, 3).tolist()
+
+
 def test_polars_reads_the_iceberg_table(job: Any) -> None:
 
     table = load_iceberg(export(job("iceberg")))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from chromium import loaded, nowhere
-from clipmill.pipeline import LabelJob, Report, ReportJob, label, report
+from clipmill.pipeline import FilterJob, LabelJob, Report, ReportJob, filter, label, report
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.errors import InputError, OutputError
 from clipmill.pipeline.output import Output
@@ -87,6 +87,13 @@ def test_it_says_what_the_parquet_says(page: Page, ran: Ran) -> None:
         assert reason in page.text
     assert Dataset.open(str(ran.out)).settings.digest in page.text
     assert f"The bottleneck is {ran.summary.dataset.bottleneck}" in page.text
+
+
+def test_its_top_share_is_what_filter_keeps(made: Report, ran: Ran, tmp_path: Path) -> None:
+    cut = next(cut for cut in made.numbers.similarities[0].cuts if cut.fraction == 0.3)
+    kept = filter(FilterJob(str(ran.out), str(tmp_path / "top"), top_fraction=0.3, by="similarity"))
+    same = filter(FilterJob(str(ran.out), str(tmp_path / "same"), where=(f"similarity >= {cut.threshold!r}",)))
+    assert kept.funnel.kept == same.funnel.kept == cut.rows
 
 
 def test_labels_are_counted_as_they_were_written(made: Report, page: Page, labels: Path) -> None:
