@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from clipmill.pipeline import ReportJob, ReshardJob, report, reshard
+from clipmill.pipeline import ExportJob, ReportJob, ReshardJob, export, report, reshard
 from clipmill.pipeline.inputs import list_shards
 from embedded import embed_here
 from fakes import jpeg, write_tar
@@ -52,12 +52,15 @@ def test_nothing_is_written_outside_of_the_output(tar: Path, cluster: None, tmp_
     dataset = embed_here([tar], place / "dataset")
     reshard(ReshardJob(str(place / "dataset"), str(place / "new")))
     report(ReportJob(str(place / "dataset"), str(place / "report.html")))
+    for layout in ("datacomp", "clip-retrieval"):
+        export(ExportJob(str(place / "dataset"), str(place / layout), layout))
     (part,) = dataset.parts
     found = dataset.read(part, ["key", "error"]).to_pylist()
     assert [row["key"] for row in found if row["error"] is None], found
     tops = {name.split("/")[0] for name in files_below(tmp_path)}
     assert tops == {"shards", "place"}
-    assert {name.split("/")[0] for name in files_below(place)} == {"dataset", "new", "report.html"}
+    made = {"dataset", "new", "report.html", "datacomp", "clip-retrieval"}
+    assert {name.split("/")[0] for name in files_below(place)} == made
     assert not list(Path("/absolute").glob("*"))
 
 

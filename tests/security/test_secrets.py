@@ -40,9 +40,20 @@ steps:
       classes: "{{ vars.root }}/in/classes.txt"
       model: "{{ vars.model }}"
       storage_options: "{{ vars.storage }}"
+  - filter:
+      dataset: "{{ steps.embed.out }}"
+      out: "{{ vars.root }}/best"
+      top_fraction: 0.9
+      storage_options: "{{ vars.storage }}"
+  - export:
+      dataset: "{{ steps.embed.out }}"
+      out: "{{ vars.root }}/exported"
+      to: clip-retrieval
+      storage_options: "{{ vars.storage }}"
   - dedup:
       dataset: "{{ steps.embed.out }}"
       out: "{{ vars.root }}/unique"
+      within: "{{ steps.filter.out }}"
       storage_options: "{{ vars.storage }}"
   - reshard:
       source: "{{ steps.dedup.out }}"
