@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.decoding import DecodingThreads
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.inputs import list_shards
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
-from fakes import FakeEncoder, fake_mill
+from fakes import FakeEncoder, fake_decoder, fake_mill
 from made import card
 
 DIM = 8
@@ -30,7 +32,7 @@ def embed_here(
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
     mill = fake_mill(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        storage_options=storage_options or {},
+        source=DecodingThreads(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)
