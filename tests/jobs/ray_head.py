@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -30,9 +32,10 @@ class Head:
 
 
 @contextmanager
-def ray_head(folder: Path, **environment: str) -> Iterator[Head]:
-    """Two CPUs, and a token that whoever submits must know. environment: for it and its jobs."""
-    python = _environment(folder / "env")
+def ray_head(folder: Path, with_clipmill: bool = False, **environment: str) -> Iterator[Head]:
+    """Two CPUs, and a token that whoever submits must know. with_clipmill: as the image of infra/docker has it, else as
+    people's clusters are. environment: for it and its jobs."""
+    python = Path(sys.executable) if with_clipmill else _environment(folder / "env")
     dashboard, metrics, gcs, client, agent, low = _ports(6)
     command = [
         python,
@@ -47,8 +50,9 @@ def ray_head(folder: Path, **environment: str) -> Iterator[Head]:
     command += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     command += [f"--metrics-export-port={metrics}", f"--dashboard-agent-listen-port={agent}"]
     command += [f"--min-worker-port={low}", f"--max-worker-port={low + 100}", "--object-store-memory=134217728"]
+    short = tempfile.mkdtemp(prefix="ray-")  # a socket's path may not be long
     env = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "token", **environment}
-    env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": str(folder)}
+    env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": short}
     env.pop("RAY_ADDRESS", None)
     log = folder / "ray.log"
     with log.open("wb") as said:
@@ -59,6 +63,7 @@ def ray_head(folder: Path, **environment: str) -> Iterator[Head]:
         yield Head(url, f"http://127.0.0.1:{metrics}/metrics", log)
     finally:
         _end(process)
+        shutil.rmtree(short, ignore_errors=True)
 
 
 def _environment(folder: Path) -> Path:

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
+from clipmill.jobs.kuberay import JOB_PATH
+from clipmill.jobs.rendering import render
+from clipmill.jobs.running import values_of
+from clipmill.jobs.submit import follow
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.summary import status
 from console import Ran, started
 from fakes import Drawn, parts
+from ray.job_submission import JobSubmissionClient
 from ray_head import TOKEN, Head, ray_head
 
 pytestmark = pytest.mark.long
@@ -109,6 +115,26 @@ def test_a_killed_job_is_resumed_by_the_next_and_overlapping_ones_do_no_harm(
     assert found is not None
     assert (found.complete, found.dataset.shards) == (True, 40)
     assert out.read("_clipmill/lock.json") is None
+
+
+def test_a_rendered_jobs_entrypoint_runs_where_clipmill_is_installed(
+    token: None, drawn: Drawn, sharp_weights: Path, tmp_path: Path
+) -> None:
+    path = job(tmp_path, drawn.folder, sharp_weights, str(tmp_path / "out"))
+    config, runs = yaml.safe_load_all(render(path, values_of([], None)))
+    mounted = tmp_path / "etc"
+    mounted.mkdir()
+    for name, text in config["data"].items():
+        (mounted / name).write_text(text)
+    entrypoint = runs["spec"]["entrypoint"].replace(str(Path(JOB_PATH).parent), str(mounted))
+    (tmp_path / "ray").mkdir()
+    with ray_head(tmp_path / "ray", with_clipmill=True) as head:
+        client = JobSubmissionClient(head.dashboard, headers={"Authorization": f"Bearer {TOKEN}"})
+        name = client.submit_job(entrypoint=entrypoint)
+        follow(head.dashboard, name, lambda _: None)
+    found = status(Output.at(str(tmp_path / "out")))
+    assert found is not None
+    assert found.complete
 
 
 def test_a_cancelled_job_stops(token: None, head: Head, drawn: Drawn, sharp_weights: Path, tmp_path: Path) -> None:
