@@ -43,11 +43,14 @@ class SelfAttention(nn.Module):
 
     def _everywhere(self, x: Tensor, causal: bool) -> Tensor:
         n, length, width = x.shape
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # [n, length, 3 * width]
-        qkv = qkv.view(n, length, 3, self.heads, width // self.heads)
+        qkv = self.project(x).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # 3 x [n, heads, length, head_width]
         x = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         return self.out_proj(x.transpose(1, 2).reshape(n, length, width))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of all heads: [n, length, width] -> [n, length, 3 * width]."""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
     def _at(self, x: Tensor, causal: bool, places: Tensor) -> Tensor:
         to_query, to_key, to_value = zip(self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)

@@ -1,0 +1,129 @@
+"""Layers that only encode: a linear layer or convolution with its weights laid out for one device and precision, and
+what comes after it done in the same pass. `inference.py` puts them into a copy of a model.
+
+Those that call `torch.ops.mkl` and `torch.ops.mkldnn` use what torch's own compiler uses on CPUs: Intel's libraries
+with weights packed in advance. They are asked for only where this build of torch has them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def has_mkl() -> bool:
+    return torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
+
+
+def has_mkldnn(dtype: torch.dtype) -> bool:
+    """Whether oneDNN computes convolutions, and linear layers in bfloat16, in this precision."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class ScaledLinear(nn.Module):
+    """scale * W x + bias. W is shared with whoever owns it: the matrix product scales for nothing."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight, self.bias, self.scale = weight.detach(), None if bias is None else bias.detach(), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale == 1.0:
+            return F.linear(x, self.weight, self.bias)
+        assert self.bias is not None
+        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight.t(), alpha=self.scale)
+        return flat.view(*x.shape[:-1], -1)
+
+
+class PackedLinear(ScaledLinear):
+    """The same in float32, its weights packed for inputs of exactly `rows` rows; others take the way above.
+
+    Packing is a twentieth of the product at a few thousand rows and a fifth at a few hundred, so once is enough.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, scale: float, rows: int) -> None:
+        super().__init__(weight, bias, scale)
+        self.rows = rows
+        self.packed = torch.ops.mkl._mkl_reorder_linear_weight((self.weight * scale).contiguous(), rows)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() != self.rows * x.shape[-1]:
+            return super().forward(x)
+        y: Tensor = torch.ops.mkl._mkl_linear(x, self.packed, self.weight, self.bias, self.rows)
+        return y
+
+
+class HalfLinear(nn.Module):
+    """The same with weights in `dtype`, half precision: of inputs in `dtype`, or cast to it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, scale: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = (weight.detach() * scale).to(dtype)
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self.packed = weight.device.type == "cpu" and has_mkldnn(dtype)
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)
+        if not self.packed:
+            return F.linear(x, self.weight, self.bias)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return y
+
+
+class LayerNorm(nn.Module):
+    """A layer norm in float32 whose output is cast for the half-precision layer that reads it."""
+
+    def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.norm, self.dtype = norm, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(x)
+        return y.to(self.dtype)
+
+
+class InPlaceGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.aten.gelu_(x)
+        return y
+
+
+class Convolution(nn.Module):
+    """A convolution with the batch norm behind it folded in (its running statistics are an affine map), then
+    optionally a sum and a ReLU."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool, dtype: torch.dtype) -> None:
+        super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+        weight = (conv.weight.detach() * gain.view(-1, 1, 1, 1)).to(dtype)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias = (norm.bias.detach() - norm.running_mean * gain).to(dtype)
+        self.stride, self.padding, self.relu = list(conv.stride), [int(p) for p in conv.padding], relu
+        self.packed = weight.device.type == "cpu" and has_mkldnn(dtype)
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, self.padding, self.stride)
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """[n, channels, height, width], channels last -> the same. `added` is overwritten, and the sum always ends in
+        a ReLU."""
+        if self.packed:
+            return self._packed(x, added)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        if added is not None:
+            y += added
+        return y.relu_() if self.relu or added is not None else y
+
+    def _packed(self, x: Tensor, added: Tensor | None) -> Tensor:
+        how = (self.weight, self.bias, self.padding, self.stride, [1, 1], 1)  # not dilated, in one group
+        y: Tensor
+        if added is None:
+            y = torch.ops.mkldnn._convolution_pointwise(x, *how, "relu" if self.relu else "none", [], "")
+        else:
+            y = torch.ops.mkldnn._convolution_pointwise_.binary(added, x, *how, "add", 1.0, "relu", [], "")
+        return y
