@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..clipmodel.inference import for_inference
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import normalise
+from .batches import Passes, by_length, pad
 from .choices import Precision
+from .feed import Feed, HostFeed, Late
 from .records import Pixels, TokenIds
 
 Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_TEXTS_AN_IMAGE = 4  # captions a batch, for each image a batch: a caption costs a fraction of an image
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Encoder(Protocol):
@@ -37,59 +39,60 @@ class Encoder(Protocol):
 
 
 class ClipEncoder:
-    """A CLIP model on one device.
+    """A CLIP model on one device, where it must be already.
 
-    batch_size: images a forward pass; halved when memory runs out. Captions go through in order of their length, each
-    batch cut at its longest: attention is causal, so what follows [EOS] changes nothing, and web captions average 16
-    tokens of 77. Equal captions are encoded once.
+    batch_size: images a forward pass, at most; halved when memory runs out. Captions go through in order of their
+    length, each batch cut at its longest: attention is causal, so what follows [EOS] changes nothing, and web captions
+    average 16 tokens of 77. Equal captions are encoded once.
     """
 
     def __init__(
         self, model: CLIP, device: torch.device | str = "cpu", precision: Precision = "fp32", batch_size: int = 32
     ) -> None:
         self.dim = model.config.embed_dim
-        self._model, self._device, self._batch_size = model, torch.device(device), batch_size
-        self._precision = precision
+        self._config, self._device = model.config, torch.device(device)
+        self._passes = Passes(batch_size, cached=self._device.type == "cpu")
+        self._model = for_inference(model, _DTYPES[precision], self._passes.images(model.config.vision))
+        self._feed: Feed = HostFeed()
         self._lock = threading.Lock()  # one forward pass at a time: two would only share the same cores
 
     def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
-        with self._lock, torch.inference_mode(), self._autocast():
-            while True:
-                try:
-                    return self._images(images), self._texts(texts)
-                except (RuntimeError, MemoryError) as error:
-                    if not _is_exhaustion(error) or self._batch_size == 1:
-                        raise
-                self._batch_size //= 2  # for good: what did not fit once will not fit later
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
+        places = by_length(texts)
+        with self._lock, torch.inference_mode():
+            late_images, late_texts = self._launched(images, [texts[where[0]] for where in places])
+        distinct, vectors = self._gathered(late_texts), np.empty((len(texts), self.dim), dtype=np.float32)
+        for where, vector in zip(places, distinct, strict=True):
+            vectors[where] = vector
+        return self._gathered(late_images), vectors
 
-    def _images(self, images: Sequence[Pixels]) -> Vectors:
-        vectors = np.empty((len(images), self.dim), dtype=np.float32)
-        for start in range(0, len(images), self._batch_size):
-            stacked = torch.from_numpy(np.stack(images[start : start + self._batch_size]))
-            pixels = normalise(stacked.to(self._device, non_blocking=True), self._model.config.preprocess)
-            vectors[start : start + len(pixels)] = _unit(self._model.encode_image(pixels))
-        return vectors
+    def _launched(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[list[Late], list[Late]]:
+        """Both towers' passes, begun if not done, again with fewer at a time if memory runs out."""
+        while True:
+            try:
+                return list(self._image_passes(images)), list(self._text_passes(texts))
+            except (RuntimeError, MemoryError) as error:
+                if not _is_exhaustion(error) or self._passes.most == 1:
+                    raise
+            # for good: what did not fit once will not fit later
+            self._passes = replace(self._passes, most=self._passes.most // 2)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
-    def _texts(self, texts: Sequence[TokenIds]) -> Vectors:
-        places: dict[bytes, list[int]] = {}
-        for place, ids in enumerate(texts):
-            places.setdefault(ids.tobytes(), []).append(place)
-        distinct = sorted((where for where in places.values()), key=lambda where: len(texts[where[0]]))
-        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        size = self._batch_size * _TEXTS_AN_IMAGE
-        for start in range(0, len(distinct), size):
-            batch = distinct[start : start + size]
-            tokens = pad([texts[where[0]] for where in batch])
-            encoded = _unit(self._model.encode_text(tokens.to(self._device, non_blocking=True)))
-            for where, vector in zip(batch, encoded, strict=True):
-                vectors[where] = vector
-        return vectors
+    def _image_passes(self, images: Sequence[Pixels]) -> Iterator[Late]:
+        size = self._passes.images(self._config.vision)
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            pixels = normalise(self._feed.load(batch, len(batch)), self._config.preprocess)
+            yield self._feed.fetch(_unit(self._model.encode_image(pixels)))
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = _DTYPES.get(self._precision)
-        return torch.autocast(self._device.type, dtype) if dtype else nullcontext()
+    def _text_passes(self, texts: Sequence[TokenIds]) -> Iterator[Late]:
+        """texts: shortest first."""
+        for start, end, length in self._passes.texts([len(ids) for ids in texts], self._config.text.context_length):
+            tokens = self._feed.load(list(pad(texts[start:end], length).numpy()), end - start)
+            yield self._feed.fetch(_unit(self._model.encode_text(tokens)))
+
+    def _gathered(self, results: Sequence[Late]) -> Vectors:
+        return np.concatenate([np.empty((0, self.dim), dtype=np.float32), *(late() for late in results)])
 
 
 def _is_exhaustion(error: Exception) -> bool:
@@ -97,14 +100,5 @@ def _is_exhaustion(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
-def pad(rows: Sequence[TokenIds]) -> Tensor:
-    """Token ids -> int64 [n, longest], zero-padded: [EOS], the highest id, stays each row's maximum."""
-    tokens = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    for padded, ids in zip(tokens, rows, strict=True):
-        padded[: len(ids)] = ids
-    return torch.from_numpy(tokens)
-
-
-def _unit(features: Tensor) -> Vectors:
-    unit: Vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
-    return unit
+def _unit(features: Tensor) -> Tensor:
+    return F.normalize(features.float(), dim=-1)

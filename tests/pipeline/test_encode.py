@@ -13,7 +13,8 @@ from clipmill.clipmodel import load
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.pairs import Pair, PairSpec, pair_of
-from clipmill.pipeline.encode import ClipEncoder, Vectors, pad
+from clipmill.pipeline.batches import pad
+from clipmill.pipeline.encode import ClipEncoder, Vectors
 from clipmill.pipeline.records import Pixels, TokenIds
 from torch import Tensor
 
@@ -108,9 +109,18 @@ def test_embeddings_come_in_the_order_of_the_inputs(sharp: Loaded, images: list[
 def test_captions_are_cut_at_the_longest_of_their_batch(
     sharp: Loaded, texts: list[TokenIds], calls: list[tuple[int, ...]]
 ) -> None:
-    ClipEncoder(sharp.model, batch_size=1).encode([], texts)  # four captions a batch
+    ClipEncoder(sharp.model, batch_size=1).encode([], texts)
     lengths = sorted(len(ids) for ids in texts)
-    assert calls == [(len(some), some[-1]) for some in (lengths[i : i + 4] for i in range(0, len(lengths), 4))]
+    ends = np.cumsum([rows for rows, _ in calls])
+    assert ends[-1] == len(texts)
+    assert [longest for _, longest in calls] == [lengths[end - 1] for end in ends]
+
+
+def test_short_captions_go_in_large_batches(sharp: Loaded, texts: list[TokenIds], calls: list[tuple[int, ...]]) -> None:
+    short = [np.array([4094, i + 1, 4095], dtype=np.int32) for i in range(100)]
+    long = [np.array([4094, i + 1, *[7] * 74, 4095], dtype=np.int32) for i in range(3)]
+    ClipEncoder(sharp.model, batch_size=4).encode([], [*long, *short])
+    assert calls == [(64, 3), (36, 3), (2, 77), (1, 77)]  # 192 tokens a pass
 
 
 def test_equal_captions_are_encoded_once(sharp: Loaded, texts: list[TokenIds], calls: list[tuple[int, ...]]) -> None:

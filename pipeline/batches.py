@@ -1,0 +1,63 @@
+"""How images and captions are cut into forward passes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..clipmodel.config import VisionConfig
+from .records import TokenIds
+
+_CACHED = 2100  # positions a pass on a CPU: with more, activations leave its caches; with less, little is gained
+_TOKENS_AN_IMAGE = 48  # of captions a pass, padding included, for each image a pass
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Sizes of a forward pass.
+
+    most: images a pass that memory allows, and so, by their tokens, captions. cached: whether fewer are as fast. step:
+    captions are padded to a multiple of it, for fewer shapes; the last multiple is the model's context.
+    """
+
+    most: int
+    cached: bool = False
+    step: int = 1
+
+    def images(self, vision: VisionConfig) -> int:
+        """Images a pass: `most`, halved until what they are in the tower stays in a CPU's caches."""
+        across = vision.image_size // (vision.patch_size or 16)
+        images = self.most
+        while self.cached and images > 1 and images * across**2 > _CACHED:
+            images //= 2
+        return images
+
+    def texts(self, lengths: Sequence[int], context: int) -> Iterator[tuple[int, int, int]]:
+        """(start, end, padded length) of each pass over captions of these lengths, which must ascend: as many as fit
+        the budget of tokens, at least one."""
+        padded = [min(-(-length // self.step) * self.step, context) for length in lengths]
+        budget, start = self.most * _TOKENS_AN_IMAGE, 0
+        for end in range(1, len(padded) + 1):
+            if end == len(padded) or (end + 1 - start) * padded[end] > budget:
+                yield start, end, padded[end - 1]
+                start = end
+
+
+def by_length(texts: Sequence[TokenIds]) -> list[list[int]]:
+    """The places of each distinct caption, shortest first."""
+    places: dict[bytes, list[int]] = {}
+    for place, ids in enumerate(texts):
+        places.setdefault(ids.tobytes(), []).append(place)
+    return sorted(places.values(), key=lambda where: len(texts[where[0]]))
+
+
+def pad(rows: Sequence[TokenIds], length: int = 0) -> Tensor:
+    """Token ids -> int64 [n, longest, or `length`], zero-padded: [EOS], the highest id, stays each row's maximum."""
+    tokens = np.zeros((len(rows), length or max(map(len, rows))), dtype=np.int64)
+    for padded, ids in zip(tokens, rows, strict=True):
+        padded[: len(ids)] = ids
+    return torch.from_numpy(tokens)

@@ -1,0 +1,61 @@
+"""How captions are cut into passes: all of them once, shortest first, as many a pass as the budget of tokens allows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from clipmill.clipmodel.config import VARIANTS
+from clipmill.pipeline.batches import Passes, by_length
+from hypothesis import given
+from hypothesis import strategies as st
+
+LENGTHS = st.lists(st.integers(2, 77), max_size=200).map(sorted)
+STEP = st.sampled_from([1, 8])
+
+
+@given(LENGTHS, st.integers(1, 16), STEP)
+def test_each_caption_is_in_one_pass_that_holds_it_and_fits_the_budget(
+    lengths: list[int], most: int, step: int
+) -> None:
+    passes = list(Passes(most, step=step).texts(lengths, 77))
+    assert [i for start, end, _ in passes for i in range(start, end)] == list(range(len(lengths)))
+    for start, end, padded in passes:
+        assert lengths[end - 1] <= padded < lengths[end - 1] + step and (padded % step == 0 or padded == 77)
+        assert (end - start) * padded <= most * 48 or end - start == 1
+
+
+@given(LENGTHS, st.integers(1, 16), STEP)
+def test_no_pass_could_have_held_one_more(lengths: list[int], most: int, step: int) -> None:
+    for (start, end, _), _ in pairwise(Passes(most, step=step).texts(lengths, 77)):
+        longer = min(-(-lengths[end] // step) * step, 77)
+        assert (end + 1 - start) * longer > most * 48
+
+
+@given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5)))
+def test_equal_captions_are_one_and_none_is_lost(rows: list[list[int]]) -> None:
+    texts = [np.array(row, dtype=np.int32) for row in rows]
+    places = by_length(texts)
+    assert sorted(place for where in places for place in where) == list(range(len(rows)))
+    assert len(places) == len({tuple(row) for row in rows})
+    assert all(rows[place] == rows[where[0]] for where in places for place in where)
+    firsts = [len(rows[where[0]]) for where in places]
+    assert firsts == sorted(firsts)
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "images"),
+    [
+        ("ViT-B/32", 32, 32),
+        ("ViT-B/16", 32, 8),
+        ("ViT-L/14", 32, 8),
+        ("RN50", 32, 8),
+        ("tiny", 32, 32),
+        ("ViT-L/14", 1, 1),
+        ("ViT-B/32", 500, 31),
+    ],
+)
+def test_on_a_cpu_a_pass_holds_what_its_caches_do(name: str, most: int, images: int) -> None:
+    assert Passes(most, cached=True).images(VARIANTS[name].vision) == images
+    assert Passes(most).images(VARIANTS[name].vision) == most
