@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .indexing import IndexSummary, index
     from .job import DedupJob, EmbedJob, ExportJob, FilterJob, IndexJob, LabelJob, ReportJob, ReshardJob, SearchJob
     from .labelling import LabelSummary, label
+    from .ray_data import Encoder
     from .reporting import Report, report
     from .resharding import ReshardSummary, reshard
     from .run import embed
@@ -25,6 +26,7 @@ __all__ = [
     "DedupJob",
     "DedupSummary",
     "EmbedJob",
+    "Encoder",
     "Export",
     "ExportJob",
     "FilterJob",
@@ -59,6 +61,7 @@ _HOMES = {
     "DedupJob": "job",
     "DedupSummary": "deduplication",
     "EmbedJob": "job",
+    "Encoder": "ray_data",
     "FilterJob": "job",
     "FilterSummary": "filtering",
     "Export": "exporting",
