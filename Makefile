@@ -29,11 +29,12 @@ dev: $(DEV) ## the same, with what the tests and checks need
 demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter it, into demo-out/
 	$(BIN)/clipmill demo --out $(OUT)
 
+# Two processes, each with a Ray cluster of its own: many tests wait for processes to start and to die.
 test: $(DEV) ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
 
 test-fast: $(DEV) ## the tests that take less than a minute each
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m "not long"
 
 # mypy does not follow an editable install's import hook: build/mypy/clipmill is the package as it will be imported.
 check: $(DEV) ## lint, formatting and types
