@@ -138,7 +138,10 @@ def test_a_column_is_a_name_and_a_type(text: str, column: Column) -> None:
     assert Column.parse(text) == column
 
 
-@pytest.mark.parametrize("text", ["", ":string", "uid:", "uid:decimal", "uid:int64:x", "uid: int64", *sorted(OWN_COLUMNS)])
+WRONG = ["", ":string", "uid:", "uid:decimal", "uid:int64:x", "uid: int64", *sorted(OWN_COLUMNS)]
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_what_is_no_column_is_refused_by_name(text: str) -> None:
     with pytest.raises(UserError) as caught:
         Column.parse(text)
