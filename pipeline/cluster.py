@@ -20,8 +20,7 @@ from .placement import Placement, divide
 from .records import Shard, ShardStats
 from .worker import WorkerFactory
 
-IN_FLIGHT = 2  # shards a worker: while one ends, the next is read and decoded
-_OBJECT_STORE = 128 << 20  # bytes; shards never pass through it
+_OBJECT_STORE = 128 << 20  # bytes for every four CPUs: pixels pass through it where processes of their own decode
 
 
 @contextmanager
@@ -38,7 +37,10 @@ def connected(address: str = "auto") -> Generator[None, None, None]:
     if local:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        options |= {
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE * max(1, (os.cpu_count() or 1) // 4),
+        }
     else:
         check_address(address)
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
@@ -58,11 +60,11 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0.0))
 
 
-def place(workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
+def place(workers: int | None, gpus_per_worker: float | None, shards: int, decode_workers: int | None = 0) -> Placement:
     """`placement.divide` over the machines that the connected cluster has now, and keeps."""
     going = leaving()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
-    return divide(nodes, workers, gpus_per_worker, shards)
+    return divide(nodes, workers, gpus_per_worker, shards, decode_workers)
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def leaving() -> dict[str, float]:
 
 
 class _Actor:
-    """Holds a worker; two shards at a time, and progress beside them."""
+    """Holds a worker; a few shards at a time, and progress beside them."""
 
     def __init__(self, factory: WorkerFactory) -> None:
         self._factory = factory
@@ -140,7 +142,7 @@ class Hand:
         """factory: a reference to the WorkerFactory."""
         # Ray takes the groups here only, and not among the options
         make: Any = ray.remote  # its types do not know of groups
-        remote = make(concurrency_groups={"start": 1, "work": IN_FLIGHT, "control": 1})
+        remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1})
         self._actor = (
             remote(_Actor)
             .options(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .backlog import Backlog, Limits
-from .cluster import IN_FLIGHT, Hand, WorkerDied, leaving, send, settled
+from .cluster import Hand, WorkerDied, leaving, send, settled
 from .errors import InfrastructureError, ShardError, UserError
 from .events import (
     Event,
@@ -100,7 +100,7 @@ class _Driver:
         if not hand.is_ready or hand.node in self._leaving:
             return
         now = time.monotonic()
-        while len(hand.shards) < IN_FLIGHT:
+        while len(hand.shards) < self._placement.in_flight:
             shard = self._backlog.peek(now)
             if shard is None:
                 break

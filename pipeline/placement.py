@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import UserError
 
+_DECODER_CPUS = 4  # more threads would wait for one interpreter's lock
+_MOST_DECODERS = 8  # a worker, where nobody asks for more: about what the fastest encoders eat
 _GROWS = "name --workers and --wait-for-machines SECONDS"
 
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, …
@@ -19,13 +21,53 @@ class Placement:
     workers: int
     cpus: float  # each
     gpus: float  # each; 0 on a cluster without
+    decoders: int = 0  # processes that decode for each; without, its own threads do
+    decoder_cpus: float = 0.0  # of each such process
+
+    @property
+    def in_flight(self) -> int:
+        """Shards a worker: while one ends, the next is read and decoded."""
+        return max(1, self.decoders) + 1
 
 
-def divide(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
+def divide(
+    nodes: Sequence[Node],
+    workers: int | None,
+    gpus_per_worker: float | None,
+    shards: int,
+    decode_workers: int | None = 0,
+) -> Placement:
     """One worker a GPU where there are any; else workers of one core each on small machines, of four on large ones.
 
-    UserError when more is asked for than the cluster could ever give.
+    decode_workers: in all. None gives workers with a GPU what CPUs there are, and others none. UserError when more is
+    asked for than the cluster could ever give.
     """
+    placement = _workers(nodes, workers, gpus_per_worker, shards)
+    if decode_workers == 0 or (decode_workers is None and not placement.gpus):
+        return placement
+    return _with_decoders(placement, nodes, shards, decode_workers)
+
+
+def _with_decoders(placement: Placement, nodes: Sequence[Node], shards: int, asked: int | None) -> Placement:
+    """A worker's share of its machine's CPUs, divided between itself and processes that decode for it. Machines without
+    a GPU, where others have some, decode too."""
+    share = _cpus_each(nodes, placement.workers, placement.gpus)
+    own = min(2, max(1, share // 2)) if placement.gpus else max(1, share - share // 2)
+    wanted = -(-asked // placement.workers) if asked else -(-(share - own) // _DECODER_CPUS)
+    cpus = min(_DECODER_CPUS, max(1, (share - own) // max(1, wanted)))
+    elsewhere = [int(node.get("CPU", 0.0)) // cpus for node in nodes if placement.gpus and not node.get("GPU")]
+    room = (share - own) // cpus + sum(elsewhere) // placement.workers
+    if asked and wanted > room:
+        raise UserError(
+            f"--decode-workers {asked}: there are CPUs for {room * placement.workers} beside {placement.workers} "
+            "workers; name fewer of either"
+        )
+    in_turn = max(1, -(-shards // placement.workers) - 1)  # one decodes a shard at a time
+    decoders = wanted if asked else min(room, _MOST_DECODERS, in_turn)
+    return replace(placement, cpus=own, decoders=decoders, decoder_cpus=cpus) if decoders else placement
+
+
+def _workers(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
     cpus, gpus = (sum(node.get(what, 0.0) for node in nodes) for what in ("CPU", "GPU"))
     if not cpus and not gpus:
         raise UserError(f"this cluster has no machine for workers now; where it grows, {_GROWS}")

@@ -122,7 +122,7 @@ def _placed(job: EmbedJob, shards: int) -> Placement:
     end = time.monotonic() + job.wait_for_machines
     while True:
         try:
-            return place(job.workers, job.gpus_per_worker, shards)
+            return place(job.workers, job.gpus_per_worker, shards, job.decode_workers)
         except UserError:
             if time.monotonic() >= end:
                 raise
@@ -185,6 +185,8 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
         output=output,
         threads=max(1, int(placement.cpus)),
         device="cuda" if on_gpu else "cpu",
+        decoders=placement.decoders,
+        decoder_cpus=placement.decoder_cpus,
         images=job.images,
         texts=job.texts,
         fast_decode=job.fast_decode,

@@ -13,7 +13,7 @@ from ..clipmodel import weights
 from ..clipmodel.flops import Flops, peak
 from .choices import Precision
 from .decode import Decoder
-from .decoding import DecodingThreads
+from .decoding import DecodingThreads, Source
 from .embed_shard import Mill, OnRows, embed_shard
 from .encode import ClipEncoder, Encoder
 from .model_files import ModelFiles
@@ -44,6 +44,8 @@ class ClipWorkerSettings:
     output: Output
     threads: int
     device: str
+    decoders: int = 0  # processes that decode for it; without, its own threads do
+    decoder_cpus: float = 0.0  # each
     images: bool = True
     texts: bool = True
     fast_decode: bool = False
@@ -61,7 +63,7 @@ class ClipWorker:
         encoder, decoder, flops = _models(settings)
         self._mill = Mill(
             encoder=encoder,
-            source=DecodingThreads(decoder, _pool(settings.threads), settings.storage_options),
+            source=_source(settings, decoder),
             layout=settings.layout,
             provenance=settings.provenance,
             images_a_batch=settings.batch_size,
@@ -74,8 +76,13 @@ class ClipWorker:
         return embed_shard(shard, self._mill, self._output, on_rows)
 
 
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="decode")
+def _source(settings: ClipWorkerSettings, decoder: Decoder | Decoders) -> Source:
+    if not settings.decoders:
+        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
+        return DecodingThreads(decoder, pool, settings.storage_options)
+    from .decode_actors import DecodingActors  # here, as a worker by itself needs no Ray
+
+    return DecodingActors(decoder, settings.decoders, settings.decoder_cpus, settings.storage_options)
 
 
 def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, tuple[Flops, ...]]:

@@ -12,7 +12,7 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,7 +34,7 @@ from clipmill.pipeline.encode import ClipEncoder, Encoder, Vectors
 from clipmill.pipeline.errors import ModelError, ShardError, UserError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.parquet import Column, PartLayout
-from clipmill.pipeline.records import Pixels, Shard, ShardStats, TokenIds, Vector
+from clipmill.pipeline.records import Decoded, Pixels, Sample, Shard, ShardStats, TokenIds, Vector
 from clipmill.pipeline.summary import Summary
 from PIL import Image
 
@@ -173,6 +173,50 @@ def files(out: str) -> dict[str, tuple[int, int]]:
 def parts(out: str | Path) -> list[dict[str, Any]]:
     """The rows of all parts, in the order of their names."""
     return [row for part in sorted(Path(out).glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+# --- decoders ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WatchedDecoder(Decoder):
+    """Writes down each chunk that it decodes. `dies`: kills its process at a chunk, once."""
+
+    folder: Path = Path()
+    dies: int | None = None
+
+    @classmethod
+    def at(cls, folder: Path, dies: int | None = None) -> WatchedDecoder:
+        decoder = fake_decoder()
+        return cls(decoder.preprocess, decoder.tokenizer, folder, dies)
+
+    def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
+        number = attempt(self.folder, "chunk")
+        if number == self.dies:
+            os._exit(1)
+        return super().decode_batch(samples, pool)
+
+
+@dataclass(frozen=True)
+class ActorMills:
+    """A factory of workers that decode in one process of its own, and embed for real with a fake model."""
+
+    output: Output
+    decoder: Decoder
+
+    def __call__(self) -> ActorMill:
+        from clipmill.pipeline.decode_actors import DecodingActors
+
+        return ActorMill(fake_mill(source=DecodingActors(self.decoder, 1, 0.25)), self.output)
+
+
+@dataclass
+class ActorMill:
+    mill: Mill
+    output: Output
+
+    def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
+        return embed_shard(shard, self.mill, self.output, on_rows)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------

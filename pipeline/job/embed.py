@@ -65,6 +65,11 @@ class EmbedJob:
         Doc("How long a cluster that grows may take to have room for the first of --workers."),
         Flag(metavar="SECONDS"),
     ] = 0.0
+    decode_workers: Annotated[
+        int | None,
+        Doc("Processes that read and decode for all workers, on any machine; 0 leaves that to the workers' threads."),
+        Flag(default="auto: none without GPUs"),
+    ] = None
     price_per_hour: Annotated[
         float | None, Doc("What a worker costs an hour; what a million pairs cost is told then."), Flag(default="none")
     ] = None
@@ -96,6 +101,8 @@ class EmbedJob:
         _ = self.models  # which says what is wrong with them
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
+        if self.decode_workers is not None and self.decode_workers < 0:
+            raise UserError(f"--decode-workers {self.decode_workers}: must not be negative")
         if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
             raise UserError(f"--price-per-hour {self.price_per_hour:g}: must be a number, and not negative")
         if not 0 <= self.max_failed_samples <= 1:

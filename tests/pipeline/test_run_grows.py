@@ -41,7 +41,7 @@ def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     looks: list[list[dict[str, float]]] = [[{"CPU": 0}], [{"CPU": 0}], [{"CPU": 0}, {"CPU": 8, "GPU": 1}]]
     monkeypatch.setattr(module, "place", lambda *asked: divide(looks.pop(0), *asked))
     monkeypatch.setattr(module, "_LOOK", 0.01)
-    assert module._placed(replace(JOB, wait_for_machines=30), 9) == Placement(1, 4, 1)
+    assert module._placed(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
 
 
 @pytest.mark.parametrize("job", [JOB, replace(JOB, gpus_per_worker=None), replace(JOB, workers=None)])
