@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from .exporting import Export, export
     from .filtering import FilterSummary, filter
     from .indexing import IndexSummary, index
-    from .job import DedupJob, EmbedJob, ExportJob, FilterJob, IndexJob, LabelJob, ReportJob, ReshardJob, SearchJob
+    from .job import (
+        DedupJob,
+        EmbedJob,
+        ExportJob,
+        FilterJob,
+        IndexJob,
+        LabelJob,
+        ReportJob,
+        ReshardJob,
+        SearchJob,
+        ServeJob,
+    )
     from .labelling import LabelSummary, label
     from .ray_data import Encoder
     from .reporting import Report, report
@@ -42,6 +53,7 @@ __all__ = [
     "ReshardJob",
     "ReshardSummary",
     "SearchJob",
+    "ServeJob",
     "Status",
     "Summary",
     "dedup",
@@ -77,6 +89,7 @@ _HOMES = {
     "ReshardJob": "job",
     "ReshardSummary": "resharding",
     "SearchJob": "job",
+    "ServeJob": "job",
     "Status": "summary",
     "Summary": "summary",
     "dedup": "deduplication",

@@ -29,6 +29,7 @@ SEAMS = {
         "jobs/submit.py",
     ),
     "faiss": ("pipeline/ann.py",),
+    "fastapi": ("jobs/web/*.py",),
     "typer": ("jobs/cli*.py", "jobs/cli/*.py"),
 }
 

@@ -28,6 +28,7 @@ from .report import report
 from .reshard import reshard
 from .run import run, schema
 from .search import search
+from .serve import serve
 from .status import status
 from .submit import cancel, submit
 from .train import train
@@ -65,6 +66,7 @@ _command(export, "clipmill export out/ -o datacomp/ --to datacomp")
 _command(report, "clipmill report out/ -o report.html --labels labels/")
 _command(search, 'clipmill search out/ "a red bicycle" -k 20 --where "width >= 512"')
 _command(index, "clipmill index out/ -o index/ --kind ivf")
+_command(serve, "clipmill serve out/ --labels labels/ --index index/")
 _command(models, "clipmill models ViT-B-32")
 _command(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _command(submit, "clipmill submit nightly.yaml --address http://head:8265")

@@ -12,6 +12,7 @@ from .label import LabelJob
 from .report import ReportJob
 from .reshard import ReshardJob
 from .search import SearchJob
+from .serve import ServeJob
 
 __all__ = [
     "DedupJob",
@@ -25,4 +26,5 @@ __all__ = [
     "ReportJob",
     "ReshardJob",
     "SearchJob",
+    "ServeJob",
 ]

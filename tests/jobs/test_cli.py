@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "search",
     "index",
+    "serve",
     "models",
     "run",
     "submit",

@@ -1,0 +1,26 @@
+"""`clipmill serve`"""
+
+from __future__ import annotations
+
+from ...pipeline.job import ServeJob
+from .from_job import takes_job
+from .options import Debug
+
+
+@takes_job
+def serve(job: ServeJob, debug: Debug = False) -> None:
+    """Show a dataset on a web page: search it, browse it, see what a threshold keeps. Stop with Ctrl-C."""
+    from ...pipeline.errors import UserError
+    from ..show import DownloadProgress, out
+
+    try:
+        from ..web.serving import run
+        from ..web.site import Site
+    except ModuleNotFoundError as error:
+        raise UserError(f"the web page needs {error.name}: pip install 'clipmill[serve]'") from error
+    with (
+        DownloadProgress() as download,
+        DownloadProgress("copying embeddings") as copying,
+        Site.open(job, copying, download) as site,
+    ):
+        run(site, lambda url: out.print(f"{site.rows.rows:,} rows of {job.dataset} at {url}", markup=False))

@@ -1,0 +1,126 @@
+"""The page over HTTP: its files, its questions, its pictures. Read-only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Path as InPath
+from fastapi import Query as InQuery
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from ...pipeline.catalogue import Condition
+from ...pipeline.choices import Side
+from ...pipeline.errors import ClipmillError, SampleError, UserError
+from .guard import Guard
+from .site import DEEPEST, Query, Site
+
+STATIC = Path(__file__).parent / "static"
+LARGEST = 20 << 20  # bytes of an upload
+
+router = APIRouter(prefix="/api")
+
+
+def _site(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+def _condition(
+    where: Annotated[str | None, InQuery(max_length=4000)] = None,
+    label: Annotated[str | None, InQuery(max_length=4000)] = None,
+) -> Condition:
+    return Condition(where.strip() if where and where.strip() else None, label)
+
+
+def _query(
+    text: Annotated[str | None, InQuery(max_length=4000)] = None,
+    key: Annotated[str | None, InQuery(max_length=4000)] = None,
+    place: Annotated[int | None, InQuery(ge=0, lt=1 << 62)] = None,
+    upload: Annotated[str | None, InQuery(max_length=100)] = None,
+) -> Query:
+    return Query(text.strip() if text and text.strip() else None, key, place, upload)
+
+
+TheSite = Annotated[Site, Depends(_site)]
+TheCondition = Annotated[Condition, Depends(_condition)]
+Place = Annotated[int, InPath(ge=0, lt=1 << 62)]
+
+
+@router.get("/about")
+def about(site: TheSite) -> dict[str, Any]:
+    return site.about()
+
+
+@router.get("/search")
+def search(
+    site: TheSite,
+    condition: TheCondition,
+    query: Annotated[Query, Depends(_query)],
+    side: Side = "image",
+    start: Annotated[int, InQuery(ge=0, lt=DEEPEST)] = 0,
+    count: Annotated[int, InQuery(ge=1, le=200)] = 48,
+) -> dict[str, Any]:
+    return site.search(query, side, condition, start, count)
+
+
+@router.get("/histogram")
+def histogram(site: TheSite, condition: TheCondition) -> dict[str, Any]:
+    return site.histogram(condition)
+
+
+@router.get("/threshold")
+def threshold(site: TheSite, condition: TheCondition, at: float) -> dict[str, Any]:
+    return site.threshold(at, condition)
+
+
+@router.post("/upload")
+async def upload(site: TheSite, request: Request) -> dict[str, Any]:
+    """The image is the body itself. No form: a page elsewhere could send one without asking."""
+    image = bytearray()
+    async for piece in request.stream():
+        image += piece
+        if len(image) > LARGEST:
+            raise UserError(f"this file is larger than {LARGEST >> 20} MiB")
+    return {"upload": await run_in_threadpool(site.upload, bytes(image))}
+
+
+@router.get("/image/{place}")
+def image(site: TheSite, place: Place, side: Literal["320", "1280"] = "320") -> Response:
+    """Drawn anew as a JPEG, whatever the shard holds."""
+    try:
+        picture = site.pictures.jpeg(site.row(place), int(side))
+    except SampleError as error:
+        return JSONResponse({"error": error.reason}, 404)
+    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+def app_of(site: Site) -> FastAPI:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.site = site
+    app.include_router(router)
+    app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"))
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_middleware(BaseHTTPMiddleware, dispatch=Guard(site.job.host))
+    app.add_exception_handler(ClipmillError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(Exception, _unforeseen)
+    return app
+
+
+def _refused(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 400 if isinstance(error, UserError) else 502)
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": ("request",), "msg": "wrong"}
+    return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+
+def _unforeseen(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": f"unexpected {type(error).__name__}"}, 500)

@@ -1,0 +1,216 @@
+"""What the page shows, as plain values: searches, rows, thresholds. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+import shlex
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from ...clipmodel.download import Progress
+from ...clipmodel.weights import Loaded
+from ...pipeline.ann import Index, read_card
+from ...pipeline.catalogue import Catalogue, Condition, catalogue
+from ...pipeline.dataset import Dataset, DatasetModel
+from ...pipeline.dataset_model import load_model
+from ...pipeline.dense import OnBytes, column_of, dense
+from ...pipeline.errors import UserError
+from ...pipeline.job import ServeJob
+from ...pipeline.labels import Labels
+from ...pipeline.output import Output
+from ...pipeline.pictures import Pictures
+from ...pipeline.places import Places
+from ...pipeline.query import of_image, of_row, of_text
+from ...pipeline.records import Vector
+from ...pipeline.searching import Space, readable
+
+DEEPEST = 2000  # results that can be paged through
+_QUERIES = 64  # vectors of the last queries in memory
+_PIXELS = 64_000_000  # of an uploaded image
+_SAMPLES = 8  # rows shown on either side of a threshold
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: one of text, key, place (a row) and upload (a name that `Site.upload` gave), or nothing."""
+
+    text: str | None = None
+    key: str | None = None
+    place: int | None = None
+    upload: str | None = None
+
+
+@dataclass
+class Site:
+    """Everything opened. Thread-safe."""
+
+    job: ServeJob
+    dataset: Dataset
+    model: DatasetModel
+    loaded: Loaded
+    rows: Catalogue
+    pictures: Pictures
+    spaces: Mapping[str, Space]  # by side
+    _vectors: OrderedDict[Query, Vector] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, job: ServeJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None
+    ) -> Iterator[Site]:
+        """Copies what searches need to local disks, as a search does. UserError for what does not fit the dataset."""
+        job.check()
+        dataset = Dataset.open(job.dataset, job.storage_options)
+        labels = Labels.open(job.labels, dataset) if job.labels is not None else None
+        places = Places.of(dataset)
+        columns = {side: column_of(dataset, side, job.alias) for side in _sides(dataset)}
+        index = _index(job, places, list(columns.values()))
+        loaded = load_model(dataset, job.alias, job.model, on_download)
+        spaces = {
+            side: Space(
+                places, dense(places, column, on_bytes), index if index and index.card.column == column else None
+            )
+            for side, column in columns.items()
+        }
+        with catalogue(places, readable(dataset), labels) as rows:
+            pictures = Pictures(dataset.output.storage_options)
+            yield cls(job, dataset, dataset.model(job.alias), loaded, rows, pictures, spaces)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.url,
+            "rows": self.rows.rows,
+            "model": f"{self.model.variant} ({self.model.weights})",
+            "sides": {side: space.among() for side, space in self.spaces.items()},
+            "similarity": self._similarity,
+            "labels": self.rows.labels() if self.rows.has_labels else None,
+            "deepest": DEEPEST,
+        }
+
+    def upload(self, image: bytes) -> str:
+        """A name for an image that somebody looks for more like. UserError for bytes that are none."""
+        try:
+            with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
+                width, height = opened.size
+        except Exception as error:  # Pillow raises anything
+            raise UserError("this file is no image that can be read") from error
+        if width * height > _PIXELS:
+            raise UserError(
+                f"this image has {width * height / 1e6:,.0f} million pixels; {_PIXELS / 1e6:,.0f} are taken"
+            )
+        query = Query(upload=secrets.token_urlsafe(12))
+        self._keep(query, of_image(self.loaded, image, "this file"))
+        return query.upload or ""
+
+    def search(self, query: Query, side: str, condition: Condition, start: int, count: int) -> dict[str, Any]:
+        """Some of the results, best first; without a query the rows as they come. start: from 0."""
+        if side not in self.spaces:
+            raise UserError(f"this dataset has no embeddings of {side}s")
+        if query == Query():
+            rows = self.rows.page(condition, start, count)
+            return {"total": self.rows.count(condition), "exact": True, "hits": [_hit(row) for row in rows]}
+        space, vector = self.spaces[side], self._vector(query)
+        mask = None if condition == Condition() else self.rows.mask(condition)
+        places, scores = space.nearest(vector, min(start + count, DEEPEST), mask)
+        rows = self.rows.read(places[start:].tolist())
+        hits = [_hit(row, score) for row, score in zip(rows, scores[start:].tolist(), strict=True)]
+        return {"total": space.among(mask), "exact": space.index is None or mask is not None, "hits": hits}
+
+    def row(self, place: int) -> dict[str, Any]:
+        """UserError where there is no such row."""
+        rows = self.rows.read([place])
+        if not rows:
+            raise UserError(f"there is no row {place}")
+        return rows[0]
+
+    def histogram(self, condition: Condition) -> dict[str, Any]:
+        found = self.rows.histogram(self._similarity, condition)
+        return {"lowest": found.lowest, "highest": found.highest, "counts": found.counts, "missing": found.missing}
+
+    def threshold(self, at: float, condition: Condition) -> dict[str, Any]:
+        """Counts and rows on either side of a similarity, and the command that keeps those above."""
+        if not math.isfinite(at):
+            raise UserError("the threshold must be a number")
+        said = f"{at:.4f}"
+        found = self.rows.sides(self._similarity, said, condition, _SAMPLES)
+        return {
+            "at": said,
+            "below": found.below,
+            "above": found.above,
+            "missing": found.missing,
+            "just_below": [_hit(row) for row in found.just_below],
+            "just_above": [_hit(row) for row in found.just_above],
+            "command": self._command(condition, said),
+        }
+
+    @property
+    def _similarity(self) -> str:
+        return f"{self.model.prefix}similarity"
+
+    def _command(self, condition: Condition, at: str) -> str:
+        labels = ["--labels", self.job.labels] if condition.label is not None and self.job.labels else []
+        words = [*condition.options(), *labels, "--where", f"{self._similarity} >= {at}"]
+        return shlex.join(["clipmill", "filter", self.dataset.url, *words, "-o", "subset/"])
+
+    def _vector(self, query: Query) -> Vector:
+        with self._lock:
+            if query in self._vectors:
+                self._vectors.move_to_end(query)
+                return self._vectors[query]
+        vector = self._made(query)
+        self._keep(query, vector)
+        return vector
+
+    def _made(self, query: Query) -> Vector:
+        places = next(iter(self.spaces.values())).places
+        if query.upload is not None:
+            raise UserError("that image is forgotten by now; choose it again")
+        if query.text is not None:
+            return of_text(self.loaded, query.text)
+        place = query.place if query.key is None else self.rows.of_key(query.key)
+        if place is None:
+            raise UserError(f"no pair has the key {query.key}")
+        self.row(place)  # which says so where there is none
+        return of_row(places, self.model, place)
+
+    def _keep(self, query: Query, vector: Vector) -> None:
+        with self._lock:
+            self._vectors[query] = vector
+            while len(self._vectors) > _QUERIES:
+                self._vectors.popitem(last=False)
+
+
+def _sides(dataset: Dataset) -> list[str]:
+    return [each.removesuffix("s") for each in dataset.settings.embeds.split(" and ")]
+
+
+def _index(job: ServeJob, places: Places, columns: list[str]) -> Index | None:
+    """Of the side that it is of."""
+    if job.index is None:
+        return None
+    card = read_card(Output.at(job.index, job.storage_options))
+    column = card.column if card is not None and card.column in columns else columns[0]
+    return Index.open(job.index, places, column)
+
+
+def _hit(row: Mapping[str, Any], score: float | None = None) -> dict[str, Any]:
+    return {"score": score, "row": {name: _plain(value) for name, value in row.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON and JavaScript can hold it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,121 @@
+// The similarity slider: a histogram, what falls either side, and the command that keeps what is above.
+import { number, picture } from "./parts.js";
+
+const PATIENCE = 120; // milliseconds without a move before the server is asked
+const $ = (id) => document.getElementById(id);
+
+export class Threshold {
+  #ask; #onChange; #onOpen; #condition = {}; #bins = null; #timer = 0; #asked = 0; #wanted = null;
+  at = null; // what the slider says; null where there is nothing to cut
+
+  constructor({ ask, onChange, onOnly, onOpen }) {
+    this.#ask = ask;
+    this.#onChange = onChange;
+    this.#onOpen = onOpen;
+    $("slider").addEventListener("input", () => this.#moved(Number($("slider").value)));
+    $("only").addEventListener("change", () => onOnly($("only").checked));
+    $("copy").addEventListener("click", () => this.#copy());
+  }
+
+  set(at) { this.#wanted = Number.isFinite(at) ? at : null; }
+  set only(value) { $("only").checked = value; }
+
+  // The histogram of these rows. Where nothing was chosen yet, the threshold is at the median.
+  async load(condition) {
+    this.#condition = condition;
+    const mine = ++this.#asked;
+    let found;
+    try {
+      found = await this.#ask("histogram", condition);
+    } catch {
+      return; // the search says what is wrong with the filter
+    }
+    if (mine !== this.#asked) return;
+    const there = found.counts.reduce((sum, count) => sum + count, 0);
+    $("with").hidden = there === 0;
+    $("without").hidden = there > 0;
+    this.#bins = there ? found : null;
+    this.at = there ? this.#wanted ?? this.at ?? median(found, there) : null;
+    $("at").textContent = this.at === null ? "" : this.at.toFixed(3);
+    if (this.at === null) return;
+    const { lowest, highest } = found;
+    const edge = (highest - lowest) / 50 || 0.01;
+    $("slider").min = Math.min(lowest, this.at).toFixed(4);
+    $("slider").max = Math.max(highest + edge / 50, this.at).toFixed(4);
+    $("slider").value = this.at.toFixed(4);
+    $("lowest").textContent = lowest.toFixed(3);
+    $("highest").textContent = highest.toFixed(3);
+    this.#draw();
+    await this.#look();
+  }
+
+  #moved(at) {
+    this.at = this.#wanted = at;
+    $("at").textContent = at.toFixed(3);
+    this.#draw();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => { this.#onChange(at.toFixed(4)); this.#look(); }, PATIENCE);
+  }
+
+  #draw() {
+    const { counts, lowest, highest } = this.#bins;
+    const most = Math.max(...counts, 1);
+    const width = 600 / counts.length;
+    const bars = counts.map((count, bin) => {
+      const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      const height = count ? Math.max(1.5, (118 * count) / most) : 0;
+      const figures = { x: bin * width + 0.75, y: 120 - height, width: width - 1.5, height, rx: 1.5 };
+      for (const [name, value] of Object.entries(figures)) bar.setAttribute(name, value);
+      const middle = lowest + ((bin + 0.5) * (highest - lowest)) / counts.length;
+      bar.classList.toggle("low", middle < this.at);
+      return bar;
+    });
+    $("histogram").replaceChildren(...bars);
+  }
+
+  async #look() {
+    const mine = ++this.#asked;
+    let found;
+    try {
+      found = await this.#ask("threshold", { ...this.#condition, at: this.at.toFixed(4) });
+    } catch {
+      return;
+    }
+    if (mine !== this.#asked) return;
+    const all = found.below + found.above;
+    for (const side of ["below", "above"]) {
+      const share = document.createElement("small");
+      share.textContent = all ? `${((100 * found[side]) / all).toFixed(1)} %` : "";
+      $(side).replaceChildren(number(found[side]), share);
+      $(`just-${side}`).replaceChildren(...found[`just_${side}`].map(({ row }) => this.#sample(row)));
+    }
+    $("command").textContent = found.command;
+  }
+
+  #sample(row) {
+    const frame = picture(row, 320);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = frame.className;
+    button.title = row.caption ?? row.key;
+    button.append(...frame.childNodes);
+    button.addEventListener("click", () => this.#onOpen(row));
+    return button;
+  }
+
+  async #copy() {
+    try {
+      await navigator.clipboard.writeText($("command").textContent);
+    } catch { // not on a page without TLS that is not this machine's own: select it instead
+      getSelection().selectAllChildren($("command"));
+    }
+    $("copy").textContent = "Copied";
+    setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+  }
+}
+
+function median({ counts, lowest, highest }, there) {
+  let seen = 0;
+  const bin = counts.findIndex((count) => (seen += count) >= there / 2);
+  return lowest + ((bin + 0.5) * (highest - lowest)) / counts.length;
+}

@@ -1,0 +1,41 @@
+"""What the web page is to show, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from typing_extensions import Doc
+
+from ..errors import UserError
+from .common import Alias, DatasetUrl, StorageOptions, WeightsOf
+from .flags import Flag
+
+
+@dataclass(frozen=True)
+class ServeJob:
+    """Which dataset, with what beside it."""
+
+    dataset: DatasetUrl
+    labels: Annotated[
+        str | None,
+        Doc("Labels of the dataset, which `clipmill label` wrote."),
+        Flag(metavar="LABELS", default="none"),
+    ] = None
+    index: Annotated[
+        str | None,
+        Doc("An index that `clipmill index` wrote, for searches without a filter."),
+        Flag(metavar="DIR", default="none: exact"),
+    ] = None
+    host: Annotated[
+        str, Doc("The address to listen at. Others than this machine's own show the data to whoever asks.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Doc("The port; 0 takes any that is free.")] = 8000
+    alias: Alias = None
+    model: WeightsOf = None
+    storage_options: StorageOptions = field(default_factory=dict)
+
+    def check(self) -> None:
+        """UserError for values that no server could use."""
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port {self.port}: must be from 0 to 65535")
