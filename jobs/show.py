@@ -98,8 +98,7 @@ class EmbedProgress(Bar):
 
     def _planned(self, plan: Planned) -> None:
         done = f", {plan.done:,} done before" if plan.done else ""
-        noun = "shard" if plan.shards == 1 else "shards"
-        err.print(f"{plan.shards:,} {noun}{done}; model {plan.model}, {plan.precision}", markup=False)
+        err.print(f"{shards(plan.shards)}{done}; model {plan.model}, {plan.precision}", markup=False)
         if plan.changed:
             err.print(f"{plan.changed:,} shards have changed since they were embedded; --refresh does them again")
         self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
@@ -153,6 +152,10 @@ class DownloadProgress(Bar):
             self._bar.stop()
 
 
+def shards(number: int) -> str:
+    return f"{number:,} shard{'' if number == 1 else 's'}"
+
+
 def show_summary(summary: Summary) -> None:
     run, dataset = summary.run, summary.dataset
     if not run.shards and not summary.failed_shards:
@@ -163,7 +166,7 @@ def show_summary(summary: Summary) -> None:
     else:
         speed = f", {summary.samples_per_second:,.1f}/s" if summary.samples_per_second else ""
         out.print(
-            f"embedded {run.embedded:,} of {run.rows:,} samples in {run.shards:,} shards, "
+            f"embedded {run.embedded:,} of {run.rows:,} samples in {shards(run.shards)}, "
             f"{summary.seconds:,.1f} s{speed} ({_busy(run)})",
             markup=False,
         )

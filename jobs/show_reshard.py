@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..pipeline.resharding import ReshardSummary
-from .show import out
+from .show import out, shards
 
 
 def show_reshard(summary: ReshardSummary) -> None:
@@ -22,5 +22,5 @@ def show_reshard(summary: ReshardSummary) -> None:
             f"{summary.whole_shards:,} source shards whole",
             markup=False,
         )
-    out.print(f"{summary.samples:,} samples in {summary.shards:,} shards", markup=False)
+    out.print(f"{summary.samples:,} samples in {shards(summary.shards)}", markup=False)
     out.print(f"in {summary.out}", markup=False)
