@@ -52,7 +52,7 @@ class EmbedJob:
         bool,
         Doc(
             "Decode large JPEGs at a half, quarter or eighth of their size, at least twice the model's: faster, and "
-            "embeddings change a little (docs/embed.md)."
+            "embeddings change a little (docs/tuning.md)."
         ),
     ] = False
     batch_size: Annotated[int | None, Doc("Images a forward pass."), Flag(default="auto")] = None
