@@ -7,6 +7,7 @@ its last bits is done once, to the weights, instead of to every batch.
 - In half precision weights are cast once. The residual stream, the norms, the last block (which is read at one place
   only, so costs next to nothing) and the projections stay in float32.
 - On CPUs the weights are packed as the matrix library wants them (`fused.py`).
+- On GPUs the blocks may be compiled, each tower's once for all of them (`compile_blocks`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,24 @@ def for_inference(model: CLIP, dtype: torch.dtype = torch.float32, images: int =
         copy.visual = FoldedResNet(visual, dtype)
     _prepare(copy.transformer, _Layers(dtype))
     return copy
+
+
+def compile_blocks(copy: CLIP, backend: str = "inductor") -> None:
+    """Have torch.compile fuse what is between the matrix products of the blocks of a copy made for inference, from
+    the next call on. One block is compiled for all of its tower, which takes seconds where the whole would minutes:
+    images for each size of a batch, captions once for all shapes. ResNets are left as they are.
+
+    backend: "inductor" needs Triton on GPUs and a C++ compiler; "eager" and "aot_eager" are for tests.
+    """
+    if isinstance(copy.visual, VisionTransformer):
+        _compile(copy.visual.transformer, backend, dynamic=False)
+    _compile(copy.transformer, backend, dynamic=True)
+
+
+def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
+    for block in transformer.resblocks:
+        if isinstance(block, _Block):
+            block.compile(backend=backend, dynamic=dynamic)
 
 
 def _worth_packing(visual: VisionTransformer, dtype: torch.dtype) -> bool:

@@ -21,7 +21,7 @@ class Passes:
     """Sizes of a forward pass.
 
     most: images a pass that memory allows, and so, by their tokens, captions. cached: whether fewer are as fast. step:
-    captions are padded to a multiple of it, for fewer shapes; the last multiple is the model's context.
+    captions, and their tokens, are padded to a multiple of it, for fewer shapes; but not beyond the model's context.
     """
 
     most: int
@@ -39,12 +39,16 @@ class Passes:
     def texts(self, lengths: Sequence[int], context: int) -> Iterator[tuple[int, int, int]]:
         """(start, end, padded length) of each pass over captions of these lengths, which must ascend: as many as fit
         the budget of tokens, at least one."""
-        padded = [min(-(-length // self.step) * self.step, context) for length in lengths]
+        padded = [min(self.rows(length), context) for length in lengths]
         budget, start = self.most * _TOKENS_AN_IMAGE, 0
         for end in range(1, len(padded) + 1):
             if end == len(padded) or (end + 1 - start) * padded[end] > budget:
                 yield start, end, padded[end - 1]
                 start = end
+
+    def rows(self, count: int) -> int:
+        """`count`, or as many more as make a multiple of `step`."""
+        return -(-count // self.step) * self.step
 
 
 def by_length(texts: Sequence[TokenIds]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,16 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clipmodel.inference import for_inference
+from ..clipmodel.config import CLIPConfig
+from ..clipmodel.inference import compile_blocks, for_inference
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import normalise
 from .batches import Passes, by_length, pad
 from .choices import Precision
+from .cuda_feed import CudaFeed
 from .feed import Feed, HostFeed, Late
 from .records import Pixels, TokenIds
+from .room import images_that_fit, peak_on
 
 Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
 
+_LOG = logging.getLogger(__name__)
+_IMAGES = 32  # a pass on a CPU
+_COMPILED_FROM = 512  # width of the text tower
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,20 +48,67 @@ class Encoder(Protocol):
 class ClipEncoder:
     """A CLIP model on one device, where it must be already.
 
-    batch_size: images a forward pass, at most; halved when memory runs out. Captions go through in order of their
-    length, each batch cut at its longest: attention is causal, so what follows [EOS] changes nothing, and web captions
-    average 16 tokens of 77. Equal captions are encoded once.
+    batch_size: images a forward pass, at most; None for what the device has room for. Halved when memory runs out.
+    compile_with: a backend of torch.compile, see `compile_blocks`; images then go in batches of one size, the last one
+    filled up, captions at a few lengths.
+
+    Captions go through in order of their length, each batch cut at its longest: attention is causal, so what follows
+    [EOS] changes nothing, and web captions average 16 tokens of 77. Equal captions are encoded once.
+
+    On a GPU passes are launched ahead of their results, and another thread may launch while one waits for its own: two
+    that call `encode` in turn keep the device busy.
     """
 
     def __init__(
-        self, model: CLIP, device: torch.device | str = "cpu", precision: Precision = "fp32", batch_size: int = 32
+        self,
+        model: CLIP,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        batch_size: int | None = 32,
+        *,
+        compile_with: str | None = None,
     ) -> None:
         self.dim = model.config.embed_dim
-        self._config, self._device = model.config, torch.device(device)
-        self._passes = Passes(batch_size, cached=self._device.type == "cpu")
-        self._model = for_inference(model, _DTYPES[precision], self._passes.images(model.config.vision))
-        self._feed: Feed = HostFeed()
-        self._lock = threading.Lock()  # one forward pass at a time: two would only share the same cores
+        self._config, self._device, self._fixed = model.config, torch.device(device), compile_with is not None
+        self._lock = threading.Lock()  # one thread launches at a time: two would only share the same cores
+        on_cpu = self._device.type == "cpu"
+        self._feed: Feed = HostFeed() if on_cpu else CudaFeed(self._device)
+        self._passes = Passes(batch_size or _IMAGES, cached=on_cpu, step=8 if compile_with else 1)
+        images = self._passes.images(model.config.vision) if on_cpu else 0
+        self._model = for_inference(model, _DTYPES[precision], images)
+        if batch_size is None and not on_cpu:
+            self._passes = replace(self._passes, most=self._room())
+        if compile_with and not self._compiled(compile_with):
+            self._model = for_inference(model, _DTYPES[precision], images)
+
+    @property
+    def batch_size(self) -> int:
+        """Images a forward pass, at most."""
+        return self._passes.most
+
+    def _room(self) -> int:
+        size = self._config.vision.image_size
+
+        def run(images: int) -> Tensor:
+            with torch.inference_mode():
+                pixels = torch.zeros((images, size, size, 3), dtype=torch.uint8, device=self._device)
+                return self._model.encode_image(normalise(pixels, self._config.preprocess))
+
+        return images_that_fit(peak_on(self._device, run), torch.cuda.mem_get_info(self._device)[0])
+
+    def _compiled(self, backend: str) -> bool:
+        """Whether the blocks could be compiled, which is seen when they are first run; a GPU is no use to somebody
+        whose machine lacks a compiler otherwise."""
+        compile_blocks(self._model, backend)
+        size = self._config.vision.image_size
+        try:
+            self.encode([np.zeros((size, size, 3), np.uint8)], [np.zeros(8, np.int32), np.ones(12, np.int32)])
+        except Exception as error:  # whatever a backend raises
+            if _is_exhaustion(error):
+                raise
+            _LOG.warning("torch.compile with %s failed, so the model runs without: %s", backend, _in_short(error))
+            return False
+        return True
 
     def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
         places = by_length(texts)
@@ -82,22 +136,33 @@ class ClipEncoder:
         size = self._passes.images(self._config.vision)
         for start in range(0, len(images), size):
             batch = images[start : start + size]
-            pixels = normalise(self._feed.load(batch, len(batch)), self._config.preprocess)
-            yield self._feed.fetch(_unit(self._model.encode_image(pixels)))
+            loaded = self._feed.load(batch, size if self._fixed else len(batch))
+            features = self._model.encode_image(normalise(loaded, self._config.preprocess))
+            yield self._feed.fetch(_unit(features[: len(batch)]))
 
     def _text_passes(self, texts: Sequence[TokenIds]) -> Iterator[Late]:
         """texts: shortest first."""
         for start, end, length in self._passes.texts([len(ids) for ids in texts], self._config.text.context_length):
-            tokens = self._feed.load(list(pad(texts[start:end], length).numpy()), end - start)
-            yield self._feed.fetch(_unit(self._model.encode_text(tokens)))
+            batch = list(pad(texts[start:end], length).numpy())
+            features = self._model.encode_text(self._feed.load(batch, self._passes.rows(len(batch))))
+            yield self._feed.fetch(_unit(features[: len(batch)]))
 
     def _gathered(self, results: Sequence[Late]) -> Vectors:
         return np.concatenate([np.empty((0, self.dim), dtype=np.float32), *(late() for late in results)])
 
 
+def backend_for(config: CLIPConfig, device: torch.device | str) -> str | None:
+    """What `compile_with` should be where many are encoded: small models take longer to compile than they save."""
+    return "inductor" if torch.device(device).type == "cuda" and config.text.width >= _COMPILED_FROM else None
+
+
 def _is_exhaustion(error: Exception) -> bool:
     """Whether memory ran out, a GPU's or the host's; torch has a type for the one and words for the other."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _unit(features: Tensor) -> Tensor:

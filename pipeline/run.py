@@ -179,7 +179,7 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
     return ClipWorkerSettings(
         models=frozen.models,
         precision=frozen.precision,
-        batch_size=job.batch_size or (256 if on_gpu else 32),
+        batch_size=job.batch_size,
         layout=frozen.layout,
         provenance=frozen.provenance,
         output=output,

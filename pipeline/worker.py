@@ -15,7 +15,7 @@ from .choices import Precision
 from .decode import Decoder
 from .decoding import DecodingThreads, Source
 from .embed_shard import Mill, OnRows, embed_shard
-from .encode import ClipEncoder, Encoder
+from .encode import ClipEncoder, Encoder, backend_for
 from .model_files import ModelFiles
 from .output import Output
 from .parquet import PartLayout
@@ -38,7 +38,7 @@ class ClipWorkerSettings:
 
     models: tuple[ModelFiles, ...]
     precision: Precision
-    batch_size: int
+    batch_size: int | None  # images a forward pass; None for what the device has room for
     layout: PartLayout
     provenance: Mapping[str, str]
     output: Output
@@ -60,13 +60,13 @@ class ClipWorker:
     def __init__(self, settings: ClipWorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
         self._output = settings.output
-        encoder, decoder, flops = _models(settings)
+        encoder, decoder, flops, images = _models(settings)
         self._mill = Mill(
             encoder=encoder,
             source=_source(settings, decoder),
             layout=settings.layout,
             provenance=settings.provenance,
-            images_a_batch=settings.batch_size,
+            images_a_batch=images,
             replace=settings.replace,
             flops=flops,
             peak=peak(settings.device, settings.precision) or 0.0,
@@ -85,8 +85,9 @@ def _source(settings: ClipWorkerSettings, decoder: Decoder | Decoders) -> Source
     return DecodingActors(decoder, settings.decoders, settings.decoder_cpus, settings.storage_options)
 
 
-def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, tuple[Flops, ...]]:
-    """The models' encoders, a decoder for each distinct preprocessing and tokenizer, and what the models compute."""
+def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, tuple[Flops, ...], int]:
+    """The models' encoders, a decoder for each distinct preprocessing and tokenizer, what the models compute, and how
+    many images the encoders are to be given at a time."""
     decoders: dict[tuple[object, ...], int] = {}
     encoders, distinct, flops = [], [], []
     for found in settings.models:
@@ -97,9 +98,13 @@ def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, 
             decoders[how] = len(decoders)
             preprocess = replace(loaded.preprocess, fast=settings.fast_decode) if settings.images else None
             distinct.append(Decoder(preprocess, loaded.tokenizer if settings.texts else None))
-        encoder = ClipEncoder(loaded.model, settings.device, settings.precision, settings.batch_size)
+        backend = backend_for(loaded.card.config, settings.device)
+        encoder = ClipEncoder(
+            loaded.model, settings.device, settings.precision, settings.batch_size, compile_with=backend
+        )
         encoders.append((encoder, decoders[how]))
         flops.append(Flops.of(loaded.card.config))
+    images = max(encoder.batch_size for encoder, _ in encoders)
     if len(encoders) == 1:
-        return encoders[0][0], distinct[0], tuple(flops)
-    return Together(tuple(encoders)), Decoders(tuple(distinct)), tuple(flops)
+        return encoders[0][0], distinct[0], tuple(flops), images
+    return Together(tuple(encoders)), Decoders(tuple(distinct)), tuple(flops), images

@@ -22,7 +22,7 @@ from clipmill.clipmodel.config import CLIPConfig
 from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
-from clipmill.pipeline.encode import ClipEncoder, Precision
+from clipmill.pipeline.encode import ClipEncoder, Precision, backend_for
 from clipmill.pipeline.records import Pixels, TokenIds
 from random_models import random_clip
 
@@ -69,7 +69,8 @@ def contenders(config: CLIPConfig, batch_size: int, where: Where = Where()) -> C
     for block in published.transformer.resblocks:
         block.attn_mask = block.attn_mask.to(where.device)
     others = {"reference": (published.encode_image, published.encode_text), **others}
-    encoder = ClipEncoder(model, where.device, where.precision, batch_size)
+    backend = backend_for(config, where.device)
+    encoder = ClipEncoder(model, where.device, where.precision, batch_size, compile_with=backend)
     encode: dict[str, Encode] = {"ours": lambda images, texts: _tensors(encoder.encode(images, texts))}
     for name, (image, text) in others.items():
         encode[name] = _padded(config, image, text, batch_size, where)

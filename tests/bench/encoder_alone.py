@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipmill.clipmodel.weights import Loaded
 from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.encode import ClipEncoder, backend_for
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.shards import read_samples
 from contenders import Where
@@ -19,7 +19,8 @@ def encoder_alone(loaded: Loaded, tar: Path, where: Where) -> Callable[[], float
     samples = list(read_samples(Shard(str(tar), tar.stat().st_size)))
     rows = Decoder(loaded.preprocess, loaded.tokenizer).decode_batch(samples)
     pixels, tokens = [row.pixels for row in rows], [row.tokens for row in rows]
-    encoder = ClipEncoder(loaded.model, where.device, where.precision, 32 if where.device == "cpu" else 256)
+    backend = backend_for(loaded.card.config, where.device)
+    encoder = ClipEncoder(loaded.model, where.device, where.precision, None, compile_with=backend)
 
     def rate() -> float:
         started = time.perf_counter()
