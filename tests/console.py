@@ -35,6 +35,8 @@ Console = Callable[..., Ran]
 def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Console:
     """Runs `main` in this process, where Ray and torch are warm."""
 
+    monkeypatch.setenv("CLIPMILL_LOG", "bar")  # `--log` sets it, for whatever is started from there
+
     def run(*arguments: Any) -> Ran:
         monkeypatch.setattr(sys, "argv", ["clipmill", *map(str, arguments)])
         capsys.readouterr()

@@ -20,6 +20,7 @@ from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.cli import main
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
+from clipmill.pipeline.decoding import DecodingThreads
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.inputs import list_shards
 from clipmill.pipeline.output import OWN, Output
@@ -27,7 +28,7 @@ from clipmill.pipeline.retry import retry
 from clipmill.pipeline.storage_defaults import with_defaults
 from clipmill.pipeline.summary import Summary
 from committing import IMPATIENT, through
-from fakes import Drawn, clip_mill, fake_mill, write_pairs
+from fakes import Drawn, clip_mill, fake_decoder, fake_mill, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
 
@@ -173,8 +174,9 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
         embed_shard(shard, fake_mill(), local)
     shards = retry(lambda: list_shards([bucket.url("in")], options))
     there = there.prepare()
+    source = DecodingThreads(fake_decoder(True, True), ThreadPoolExecutor(2), options)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda shard: embed_shard(shard, fake_mill(storage_options=options), there), shards))
+        list(pool.map(lambda shard: embed_shard(shard, fake_mill(source=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
     assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("*.parquet")))
     assert len(parts) == SHARDS and net.count("PUT", status=412) > 1
