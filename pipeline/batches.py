@@ -13,7 +13,8 @@ from ..clipmodel.config import VisionConfig
 from .records import TokenIds
 
 _CACHED = 2100  # positions a pass on a CPU: with more, activations leave its caches; with less, little is gained
-_TOKENS_AN_IMAGE = 48  # of captions a pass, padding included, for each image a pass
+_TOKENS_AN_IMAGE = 48  # of captions a pass, padding included, for each image a pass: at most
+_START = 1 / 16  # what a pass costs besides its tokens: this part of the most there are
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,38 @@ class Passes:
         return images
 
     def texts(self, lengths: Sequence[int], context: int) -> Iterator[tuple[int, int, int]]:
-        """(start, end, padded length) of each pass over captions of these lengths, which must ascend: as many as fit
-        the budget of tokens, at least one."""
+        """(start, end, padded length) of each pass over captions of these lengths, which must ascend; at least one
+        caption each. Of all ways to cut between lengths, the one with the least padding and fewest passes to start."""
         padded = [min(self.rows(length), context) for length in lengths]
-        budget, start = self.most * _TOKENS_AN_IMAGE, 0
-        for end in range(1, len(padded) + 1):
-            if end == len(padded) or (end + 1 - start) * padded[end] > budget:
-                yield start, end, padded[end - 1]
-                start = end
+        budget = self.most * _TOKENS_AN_IMAGE
+        bounds = [0, *(i for i in range(1, len(padded)) if padded[i] != padded[i - 1]), len(padded)]
+        for start, end in _cheapest(padded, bounds, budget):
+            most = max(budget // padded[end - 1], 1)
+            for first in range(start, end, most):
+                last = min(first + most, end)
+                yield first, last, padded[last - 1]
 
     def rows(self, count: int) -> int:
         """`count`, or as many more as make a multiple of `step`."""
         return -(-count // self.step) * self.step
+
+
+def _cheapest(lengths: Sequence[int], bounds: Sequence[int], budget: int) -> list[tuple[int, int]]:
+    """The cheapest cut of ascending lengths into ranges from one of the bounds to another, each padded to its longest
+    and split as the budget says. Found from left to right: there are fewer lengths than a context has tokens."""
+    costs, best = [0.0], [0]
+    for j in range(1, len(bounds) if lengths else 0):
+        longest = lengths[bounds[j] - 1]
+        most = max(budget // longest, 1)
+        rows = [bounds[j] - start for start in bounds[:j]]
+        found = [costs[i] + n * longest + -(-n // most) * budget * _START for i, n in enumerate(rows)]
+        costs.append(min(found))
+        best.append(found.index(costs[j]))
+    cut, j = [], len(best) - 1
+    while j:
+        cut.append((bounds[best[j]], bounds[j]))
+        j = best[j]
+    return cut[::-1]
 
 
 def by_length(texts: Sequence[TokenIds]) -> list[list[int]]:

@@ -1,12 +1,15 @@
-"""How captions are cut into passes: all of them once, shortest first, as many a pass as the budget of tokens allows."""
+"""How captions are cut into passes: all of them once, shortest first, within the budget of tokens, hardly padded."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from clipmill.clipmodel.config import VARIANTS
+from clipmill.clipmodel.tokenizer import Tokenizer
 from clipmill.pipeline.batches import Passes, by_length
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,11 +29,26 @@ def test_each_caption_is_in_one_pass_that_holds_it_and_fits_the_budget(
         assert (end - start) * padded <= most * 48 or end - start == 1
 
 
-@given(LENGTHS, st.integers(1, 16), STEP)
-def test_no_pass_could_have_held_one_more(lengths: list[int], most: int, step: int) -> None:
-    for (start, end, _), _ in pairwise(Passes(most, step=step).texts(lengths, 77)):
-        longer = min(-(-lengths[end] // step) * step, 77)
-        assert (end + 1 - start) * longer > most * 48
+@given(LENGTHS.filter(bool), st.integers(1, 16), STEP)
+def test_no_simple_cut_costs_less(lengths: list[int], most: int, step: int) -> None:
+    """Padding and passes to start, against all captions together and against each length alone."""
+
+    def cost(rows: int, padded: int) -> float:
+        return rows * padded + -(-rows // max(most * 48 // padded, 1)) * most * 3
+
+    found = sum((end - start) * padded + most * 3 for start, end, padded in Passes(most, step=step).texts(lengths, 77))
+    padded = Counter(min(-(-length // step) * step, 77) for length in lengths)
+    assert found <= cost(len(lengths), max(padded)) + 1e-6
+    assert found <= sum(cost(rows, length) for length, rows in padded.items()) + 1e-6
+
+
+def test_web_captions_are_hardly_padded() -> None:
+    lines = (Path(__file__).parents[1] / "data" / "captions_random.jsonl").read_text(encoding="utf-8").splitlines()
+    tokenizer = Tokenizer()
+    lengths = sorted(min(len(ids), 77) for ids in tokenizer.encode([json.loads(line) for line in lines]))
+    assert len(lengths) > 500
+    computed = sum((end - start) * padded for start, end, padded in Passes(32).texts(lengths, 77))
+    assert computed < 1.1 * sum(lengths) < 0.4 * 77 * len(lengths)
 
 
 @given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5)))
