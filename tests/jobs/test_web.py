@@ -15,13 +15,15 @@ from clipmill.clipmodel import load
 from clipmill.jobs.web import app as module
 from clipmill.jobs.web.app import app_of
 from clipmill.jobs.web.serving import run
-from clipmill.jobs.web.site import Site
+from clipmill.jobs.web.site import Query, Site
 from clipmill.pipeline import IndexJob, SearchJob, ServeJob, filter, index, search
 from clipmill.pipeline.errors import InputError, UserError
 from clipmill.pipeline.job import FilterJob
+from fakes import Drawn
 from fastapi.testclient import TestClient
 from made import make_dataset, unit_vectors
 from PIL import Image
+from s3 import Bucket
 
 
 def keys(answer: Any) -> list[str]:
@@ -114,6 +116,18 @@ def test_an_index_is_used_where_nothing_is_filtered(scenes: ServeJob, tmp_path: 
         assert not client.get("/api/search", params=given).json()["exact"]
         assert client.get("/api/search", params={**given, "where": "width > 1"}).json()["exact"]
         assert client.get("/api/search", params={"text": "a red star"}).json()["exact"]
+
+
+def test_datasets_and_pictures_come_from_an_object_store_too(site: Site, drawn: Drawn, bucket: Bucket) -> None:
+    bucket.storage.pipe_file(bucket.url("00000.tar"), drawn.tars[0].read_bytes())
+    bucket.storage.put(site.dataset.url, bucket.url("out"), recursive=True)
+    asked = Query(text="a star"), "image", module.Condition("width > 100"), 0, 9
+    with Site.open(ServeJob(bucket.url("out"))) as there:
+        found, expected = (each.search(*asked)["hits"] for each in (there, site))
+        assert [hit["row"]["_place"] for hit in found] == [hit["row"]["_place"] for hit in expected]
+        (row,) = there.rows.page(module.Condition("error IS NULL"), 0, 1)
+        moved = {**row, "shard": bucket.url("00000.tar")}
+        assert there.pictures.jpeg(moved, 320) == site.pictures.jpeg(row, 320)
 
 
 def test_many_may_ask_at_once(client: TestClient) -> None:

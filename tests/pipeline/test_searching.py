@@ -66,6 +66,12 @@ def test_an_image_in_an_object_store_does_too(job: SearchJob, drawn: Drawn, buck
     assert first.row["key"] == sample.key
 
 
+def test_a_dataset_in_an_object_store_is_searched_alike(job: SearchJob, ran: Ran, bucket: Bucket) -> None:
+    bucket.storage.put(str(ran.out), bucket.url("out"), recursive=True)
+    there = replace(job, dataset=bucket.url("out"), where="row % 3 = 1")
+    assert search(there).hits == search(replace(there, dataset=job.dataset)).hits
+
+
 def test_a_key_finds_its_own_image_first_without_a_model(ran: Ran) -> None:
     row = next(row for row in Dataset.open(str(ran.out)).read(Dataset.open(str(ran.out)).parts[2], ["key"]).to_pylist())
     (first, *_) = search(SearchJob(str(ran.out), key=row["key"])).hits

@@ -154,7 +154,7 @@ function show() {
   for (const radio of document.getElementsByName("side")) radio.checked = radio.value === (now.side || "image");
   const like = now.upload || now.place;
   $("like").hidden = !like;
-  $("words").hidden = Boolean(like);
+  $("words").hidden = $("by").hidden = Boolean(like);
   if (like) drawLike(now);
   if (now.at !== "") threshold.set(Number(now.at));
   threshold.only = Boolean(now.only);

@@ -27,8 +27,9 @@ export class Threshold {
     let found;
     try {
       found = await this.#ask("histogram", condition);
-    } catch {
-      return; // the search says what is wrong with the filter
+    } catch { // the search says what is wrong with the filter
+      if (mine === this.#asked) $("with").hidden = $("without").hidden = true;
+      return;
     }
     if (mine !== this.#asked) return;
     const there = found.counts.reduce((sum, count) => sum + count, 0);
