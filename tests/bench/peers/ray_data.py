@@ -65,7 +65,8 @@ class Embed:
 
 
 def main(how: str, model: str, out: str, shards: list[str]) -> None:
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # "local": it would join another cluster of this machine, if one runs
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     dataset = ray.data.read_webdataset(shards, decoder=None)
     one = {"fn_constructor_args": [model], "batch_size": 64, "compute": ActorPoolStrategy(size=1)}
     if how == "apart":
