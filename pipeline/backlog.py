@@ -48,6 +48,11 @@ class Backlog:
         """Whether nothing waits and nothing is out."""
         return not (self._waiting or self._paused or self._out)
 
+    @property
+    def waiting(self) -> int:
+        """Shards that may be taken now."""
+        return len(self._waiting)
+
     def failed_before(self, shard: Shard) -> bool:
         return shard.url in self._failures
 

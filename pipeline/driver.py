@@ -102,7 +102,7 @@ class _Driver:
         now = time.monotonic()
         while len(hand.shards) < self._placement.in_flight:
             shard = self._backlog.peek(now)
-            if shard is None:
+            if shard is None or self._is_others(hand):
                 break
             if hand.shards and any(map(self._backlog.failed_before, (shard, *hand.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
@@ -110,6 +110,14 @@ class _Driver:
         if not hand.shards and (late := self._backlog.late(now)):
             yield ShardLate(late)
             hand.give(late)
+
+    def _is_others(self, hand: Hand) -> bool:
+        """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
+        nobody shall work through two shards while another has none."""
+        waiting = self._backlog.waiting
+        if waiting >= len(self._hands):
+            return False
+        return waiting <= sum(len(other.shards) < len(hand.shards) for other in self._hands)
 
     def _collect(self) -> Iterator[Event]:
         for hand, shard, outcome in settled(self._hands, _WAIT):

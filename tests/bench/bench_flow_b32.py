@@ -33,7 +33,7 @@ FEW = 2  # shards of the short run: as many as there are workers, who all have t
 
 
 def measure(quick: bool) -> list[Row]:
-    spec = PairsSpec(1, 8) if quick else PairsSpec(4, 100)
+    spec = PairsSpec(1, 8) if quick else PairsSpec(10, 100)
     config = shallow(VARIANTS[VARIANT]) if quick else VARIANTS[VARIANT]
     note = "" if (PEER / ".built").exists() else "clip-retrieval not built: make bench-peers"
     paces: dict[str, list[Pace]] = {"ours": []}

@@ -19,7 +19,7 @@ ROUNDS = 2
 
 def measure(quick: bool) -> list[Row]:
     cores = sorted(os.sched_getaffinity(0))[:2]
-    spec = PairsSpec(2, 10) if quick else PairsSpec(6, 250)
+    spec = PairsSpec(2, 10) if quick else PairsSpec(10, 500)
     paces: dict[int, list[Pace]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(spec, Path(folder) / "shards")
