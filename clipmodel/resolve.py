@@ -49,7 +49,7 @@ def parse_spec(spec: str) -> ModelSpec:
         try:
             variant(name)
         except ModelError as error:
-            raise ModelError(f"{error}; nor is {spec!r} a file") from None
+            raise ModelError(f"{error} (and there is no file {spec!r})") from None
     return ModelSpec(None, spec)
 
 

@@ -38,6 +38,7 @@ from ..pipeline.events import (
 )
 from ..pipeline.summary import Status, Summary
 from ..pipeline.totals import Totals
+from .amounts import counted, every, size
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,9 +99,11 @@ class EmbedProgress(Bar):
 
     def _planned(self, plan: Planned) -> None:
         done = f", {plan.done:,} done before" if plan.done else ""
-        err.print(f"{shards(plan.shards)}{done}; model {plan.model}, {plan.precision}", markup=False)
+        err.print(f"{counted(plan.shards, 'shard')}{done}; model {plan.model}, {plan.precision}", markup=False)
         if plan.changed:
-            err.print(f"{plan.changed:,} shards have changed since they were embedded; --refresh does them again")
+            have = "has" if plan.changed == 1 else "have"
+            shards = counted(plan.changed, "shard")
+            err.print(f"{shards} {have} changed since embedded; --refresh embeds again what has changed", markup=False)
         self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
         if plan.todo:
             self._bar.start()
@@ -117,12 +120,14 @@ def _notice(event: Event) -> str | None:
     if isinstance(event, WorkerLost):
         return f"a worker was lost and is replaced: {event.reason[:200]}"
     if isinstance(event, WorkerMoved):
-        rest = f"; {event.unfinished} shards that it had in hand are begun again" if event.unfinished else ""
+        rest = (
+            f"; begun again, of what it had in hand: {counted(event.unfinished, 'shard')}" if event.unfinished else ""
+        )
         return f"a machine is about to leave the cluster, its worker is replaced{rest}"
     if isinstance(event, FewerWorkers):
         return f"{event.asked:,} workers were asked for; the cluster has room for {event.workers:,} now"
     if isinstance(event, WorkersAdded):
-        return f"{event.workers:,} more workers"
+        return f"{event.workers:,} more worker{'' if event.workers == 1 else 's'}"
     if isinstance(event, Stopping):
         return f"finishing the shards in hand; {event.left:,} are left for the next run"
     return None
@@ -152,21 +157,17 @@ class DownloadProgress(Bar):
             self._bar.stop()
 
 
-def shards(number: int) -> str:
-    return f"{number:,} shard{'' if number == 1 else 's'}"
-
-
 def show_summary(summary: Summary) -> None:
     run, dataset = summary.run, summary.dataset
     if not run.shards and not summary.failed_shards:
         missing = summary.planned - summary.dataset.shards
-        which = "the shards named" if missing else f"all {summary.planned:,} shards"
+        which = "the shards named are" if missing else every(summary.planned, "shard")
         left = f"; {missing:,} of the {summary.planned:,} planned are left" if missing else ""
-        out.print(f"nothing to do: {which} are embedded already{left}", markup=False)
+        out.print(f"nothing to do: {which} embedded already{left}", markup=False)
     else:
-        speed = f", {summary.samples_per_second:,.1f}/s" if summary.samples_per_second else ""
+        speed = f", {summary.samples_per_second:,.1f}/s once started" if summary.samples_per_second else ""
         out.print(
-            f"embedded {run.embedded:,} of {run.rows:,} samples in {shards(run.shards)}, "
+            f"embedded {run.embedded:,} of {run.rows:,} samples in {counted(run.shards, 'shard')}, "
             f"{summary.seconds:,.1f} s{speed} ({_busy(run)})",
             markup=False,
         )
@@ -196,7 +197,7 @@ def show_status(status: Status) -> None:
 def _show_dataset(totals: Totals, planned: int, failed_shards: dict[str, str]) -> None:
     out.print(
         f"dataset     {totals.rows:,} rows = {totals.embedded:,} embedded + {totals.failed:,} failed, "
-        f"{totals.shards:,} of {planned:,} shards, {totals.part_bytes / 1e6:,.1f} MB",
+        f"{totals.shards:,} of {counted(planned, 'shard')}, {size(totals.part_bytes)}",
         markup=False,
     )
     show_failures(totals.failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..pipeline.label_truth import Accuracy, ClassScore
 from ..pipeline.labelling import LabelSummary
+from .amounts import every
 from .show import out
 
 _ROWS = 20  # of the table of classes; --json has them all
@@ -12,7 +13,7 @@ _ROWS = 20  # of the table of classes; --json has them all
 def show_labels(summary: LabelSummary) -> None:
     counts = summary.counts
     if summary.parts == summary.parts_done_before:
-        out.print(f"nothing to do: all {summary.parts:,} parts are labelled already", markup=False)
+        out.print(f"nothing to do: {every(summary.parts, 'part')} labelled already", markup=False)
     out.print(
         f"labels      {counts.rows:,} rows = {counts.labelled:,} labelled + {counts.none:,} none + "
         f"{counts.rows - counts.labelled - counts.none:,} without an image embedding",

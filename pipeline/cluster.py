@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
@@ -18,7 +18,9 @@ from .bugs import bug
 from .errors import ClipmillError, InfrastructureError, ShardError
 from .placement import Placement, divide
 from .records import Shard, ShardStats
-from .worker import WorkerFactory
+
+if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
+    from .worker import WorkerFactory
 
 _OBJECT_STORE = 128 << 20  # bytes for every four CPUs: pixels pass through it where processes of their own decode
 

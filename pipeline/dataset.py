@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .ahead import ahead
-from .encode import Vectors
 from .errors import InfrastructureError, InputError
 from .output import Output
 from .plan import Fingerprint, planned_shards, read_plan
 from .summary import MANIFEST
+
+if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
+    from .encode import Vectors
 
 _AHEAD = 2  # batches read before they are asked for
 _CARD = b"clipmill.model_card"
@@ -54,10 +56,7 @@ class Dataset:
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError where nothing was begun or nothing is committed yet."""
-        output = Output.at(url, storage_options)
-        settings = read_plan(output)
-        if settings is None:
-            raise InputError(f"{url}: no dataset of clipmill's here; name the folder given to `clipmill embed --out`")
+        output, settings = begun_at(url, storage_options)
         committed = output.parts()
         parts = tuple(shard.part_name for shard in planned_shards(output) if shard.part_name in committed)
         if not parts:
@@ -101,6 +100,15 @@ class Dataset:
         for part in self.parts:
             with self.output.open(part) as file:
                 yield from pq.ParquetFile(file).iter_batches(rows, columns=columns)
+
+
+def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Output, Fingerprint]:
+    """Where a dataset is and what it is made with, by its plan alone. InputError where nothing was begun."""
+    output = Output.at(url, storage_options)
+    settings = read_plan(output)
+    if settings is None:
+        raise InputError(f"{url}: no dataset of clipmill's here; name the folder given to `clipmill embed --out`")
+    return output, settings
 
 
 def _footer(file: pq.ParquetFile, url: str) -> tuple[pa.Schema, tuple[DatasetModel, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .backlog import Backlog, Limits
 from .cluster import Hand, WorkerDied, leaving, send, settled
@@ -24,7 +25,9 @@ from .events import (
 )
 from .placement import Placement
 from .records import Shard
-from .worker import WorkerFactory
+
+if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
+    from .worker import WorkerFactory
 
 _WAIT = 0.3  # seconds
 _TELL = 0.5  # seconds between two questions about progress

@@ -22,7 +22,7 @@ from .output import Output
 from .recipes import RECIPES, Step, check_recipe
 from .row_functions import RowFunction
 from .rows import Rows
-from .sql import complaint
+from .sql import check_condition, complaint
 from .subset import Subset
 from .text_file import lines_of, read_text
 from .uids import check_uids
@@ -139,9 +139,9 @@ class FilterRequest:
         with rows.connect(parts) as connection:
             for text in self.job.where:
                 query = f"SELECT row, ({text}\n) IS NOT TRUE FROM {rows.source(parts)} LIMIT 1"
+                check_condition(connection, text, f"--where {text}")
                 with _complaining(f"--where {text}"):
-                    several = [connection.extract_statements(each) for each in (query, f"SELECT 1 WHERE {text}")]
-                    if any(len(statements) != 1 for statements in several):
+                    if len(connection.extract_statements(query)) != 1:
                         raise UserError(f"--where {text}: must be one condition")
                     connection.execute(query).fetchall()
 

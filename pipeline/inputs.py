@@ -125,7 +125,7 @@ class _Lister:
         found: list[Entry] = []
         missing: list[str] = []
         for name in asked.names:
-            matches = self._glob(name) if is_pattern(name) else []
+            matches = self._matches(name) if is_pattern(name) else []
             if not matches:
                 self.look_up([name])  # known already, unless it is a pattern: a file may be called a[1].tar
                 matches = [entry] if (entry := self._entries[name]) else []
@@ -175,6 +175,12 @@ class _Lister:
         with asking(url):
             content: bytes = retry(lambda: self._store(url).cat_file(url), _ATTEMPTS)
             return content.decode("utf-8-sig")
+
+    def _matches(self, pattern: str) -> list[Entry]:
+        try:
+            return self._glob(pattern)
+        except NoSuchInput as error:
+            raise NoSuchInput(f"{pattern}: matches nothing; {error}") from error
 
     def _glob(self, pattern: str) -> list[Entry]:
         """Level by level; fsspec's own glob leaves out folders that it may not read, and with them their rows."""

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from .dataset import Dataset
 from .records import Shard
-from .sql import complaint, connect
+from .sql import check_condition, complaint, connect
 from .subset import Subset
 from .summary import MANIFEST
 
@@ -54,6 +54,8 @@ class Places:
         condition = f" WHERE (\n{where}\n)" if where else ""  # the line ends before what may be a comment does
         mask = np.zeros(len(self), dtype=np.bool_)
         with connect(self.dataset, within) as connection:
+            if where:
+                check_condition(connection, where, option)
             try:
                 for places in self._found(connection.sql(f"SELECT shard, row FROM pairs{condition}")):
                     mask[places] = True

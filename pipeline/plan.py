@@ -7,16 +7,19 @@ import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..clipmodel.weights import ModelCard
 from .choices import Precision
 from .errors import OutputError, PlanMismatchError
 from .output import OWN, Output
 from .parquet import SCHEMA_VERSION, PartLayout
 from .records import Shard
+
+if TYPE_CHECKING:  # torch takes a second, and every step reads plans
+    from ..clipmodel.weights import ModelCard
 
 PLAN = f"{OWN}/plan.json"
 SHARDS = f"{OWN}/shards.parquet"
@@ -77,11 +80,24 @@ class Fingerprint:
         names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
         if "model" in names:  # another model's preprocessing and text are other by nature
             names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
-        return [f"{name.replace('_', ' ')} is {self._say(name)}, not {other._say(name)}" for name in names]
+        return [self._difference(name, other) for name in names]
+
+    def _difference(self, name: str, other: Fingerprint) -> str:
+        if name == "columns":
+            return _changes(self.columns.split(", "), other.columns.split(", "))
+        return f"{name.replace('_', ' ')} is {self._say(name)}, not {other._say(name)}"
 
     def _say(self, name: str) -> str:
         value = str(getattr(self, name))
         return f"{value[:12]}… ({self.weights})" if name == "weights_sha256" else value
+
+
+def _changes(now: Sequence[str], before: Sequence[str]) -> str:
+    """There are many columns, of which few differ."""
+    added = ", ".join(each for each in now if each not in before)
+    gone = ", ".join(each for each in before if each not in now)
+    said = [f"{columns} {what}" for columns, what in ((added, "added"), (gone, "gone")) if columns]
+    return f"columns: {'; '.join(said) or 'in another order'}"
 
 
 def _preprocessing(card: ModelCard) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from ..clipmodel import weights
 from ..clipmodel.download import Progress
-from ..clipmodel.weights import ModelCard
 from .backlog import Limits
 from .choices import Precision
 from .cluster import asked_for, connected, gpus, place
@@ -23,7 +22,6 @@ from .events import Event, FewerWorkers, Planned
 from .inputs import list_shards, look_into
 from .job import EmbedJob
 from .metrics import Metrics
-from .model_files import ModelFiles, find_model
 from .output import Output
 from .parquet import Column, PartLayout
 from .placement import Placement
@@ -33,7 +31,11 @@ from .redaction import redacted_text
 from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, quarantined, write_manifest
 from .tally import Tally
 from .totals import Totals
-from .worker import ClipWorkerSettings
+
+if TYPE_CHECKING:
+    from ..clipmodel.weights import ModelCard
+    from .model_files import ModelFiles
+    from .worker import ClipWorkerSettings
 
 _LOOK = 2.0  # seconds between two looks at a cluster that may grow
 
@@ -60,9 +62,7 @@ def embed(
     output = Output.at(job.out, job.storage_options)
     if not output.parts():
         look_into(shards, job.storage_options)
-    models = {each.alias: find_model(each.spec, job.storage_options, on_download) for each in job.models}
-    # read here too, so that a broken file is told before any worker starts
-    cards = {alias: weights.read(model.resolved).card for alias, model in models.items()}
+    models, cards = _models(job, on_download)
     output = output.prepare()
     layout = _layout(job, columns, cards)
     begun = read_plan(output)
@@ -98,6 +98,15 @@ def embed(
             except TooManyFailuresError as error:
                 tally.over = error
     return _account(tally, output, plan, done, fingerprint, began)
+
+
+def _models(job: EmbedJob, on_download: Progress | None) -> tuple[dict[str, ModelFiles], dict[str, ModelCard]]:
+    """By alias: their files, and what these hold, read here too so that a broken one is told before workers start."""
+    from ..clipmodel import weights  # with torch, which takes a second: inputs that are missing are refused before
+    from .model_files import find_model
+
+    models = {each.alias: find_model(each.spec, job.storage_options, on_download) for each in job.models}
+    return models, {alias: weights.read(model.resolved).card for alias, model in models.items()}
 
 
 def _todo(
@@ -175,6 +184,8 @@ class _Frozen:
 
 
 def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placement) -> ClipWorkerSettings:
+    from .worker import ClipWorkerSettings  # with torch, as above
+
     on_gpu = placement.gpus > 0
     return ClipWorkerSettings(
         models=frozen.models,

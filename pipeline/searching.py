@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.types as kinds
 
 from ..clipmodel.download import Progress
@@ -51,6 +52,8 @@ class Found:
 def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None) -> Found:
     """The `k` rows whose embeddings are nearest to the query, best first; exact unless the job names an index.
 
+    Of a pair (`key`), others are found, not itself.
+
     The first search of a dataset copies its embeddings to a local disk, of which `on_bytes` is told. UserError for a
     query, a condition or an index that does not fit the dataset.
     """
@@ -60,12 +63,15 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
     places = Places.of(dataset)
     index = Index.open(job.index, places, column) if job.index is not None else None
     mask = _mask(job, places)
-    query = _query(job, places, on_download)
+    itself = _place(job, places)
+    query = _query(job, places, itself, on_download)
     space = Space(places, dense(places, column, on_bytes), index)
-    rows, scores = space.nearest(query, job.k, mask)
-    hits = space.hits(rows, scores)
+    rows, scores = space.nearest(query, job.k + (itself is not None), mask)
+    others = np.flatnonzero(rows != itself)[: job.k] if itself is not None else slice(None)
+    hits = space.hits(rows[others], scores[others])
     exact = index is None or mask is not None
-    return Found(job.text or job.image or job.key or "", job.side, space.among(mask), exact, hits)
+    among = space.among(mask, itself)
+    return Found(job.text or job.image or job.key or "", job.side, among, exact, hits)
 
 
 @dataclass(frozen=True)
@@ -80,12 +86,15 @@ class Space:
         """Places and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
         cannot tell how far to look for rows that are left."""
         if self.index is not None and mask is None:
-            return self.index.nearest(self.dense.vectors, query, k)
-        return best(self.dense.vectors, query[None], k, self._allowed(mask))[0]
+            rows, scores = self.index.nearest(self.dense.vectors, query, k)
+        else:
+            rows, scores = best(self.dense.vectors, query[None], k, self._allowed(mask))[0]
+        return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
 
-    def among(self, mask: Mask | None = None) -> int:
-        """Rows that can be found."""
-        return int(self._allowed(mask).sum())
+    def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
+        """Rows that can be found; itself: the place of a row that is not looked for."""
+        allowed = self._allowed(mask)
+        return int(allowed.sum()) - bool(itself is not None and allowed[itself])
 
     def hits(self, rows: Numbers, scores: Scores) -> list[Hit]:
         found = self.places.read(rows.tolist(), readable(self.places.dataset))
@@ -111,12 +120,19 @@ def _mask(job: SearchJob, places: Places) -> Mask | None:
     return places.mask(job.where, subset)
 
 
-def _query(job: SearchJob, places: Places, on_download: Progress | None) -> Vector:
-    if job.key is not None:
-        place = places.of_key(job.key)
-        if place is None:
-            raise InputError(f"{job.dataset}: no pair has the key {job.key}")
-        return of_row(places, places.dataset.model(job.alias), place)
+def _place(job: SearchJob, places: Places) -> int | None:
+    """Of the pair that others like it are looked for."""
+    if job.key is None:
+        return None
+    place = places.of_key(job.key)
+    if place is None:
+        raise InputError(f"{job.dataset}: no pair has the key {job.key}")
+    return place
+
+
+def _query(job: SearchJob, places: Places, itself: int | None, on_download: Progress | None) -> Vector:
+    if itself is not None:
+        return of_row(places, places.dataset.model(job.alias), itself)
     image = read_image(job.image, job.storage_options) if job.image is not None else None
     loaded = load_model(places.dataset, job.alias, job.model, on_download)
     if image is not None:

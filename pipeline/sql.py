@@ -77,5 +77,16 @@ def complaint(error: duckdb.Error, option: str) -> UserError:
     return UserError(f"{option}: {' '.join(said.split())}")
 
 
+def check_condition(connection: duckdb.DuckDBPyConnection, text: str, option: str) -> None:
+    """UserError for what is no condition by its syntax. By itself, so that what is found wrong is in the user's own
+    text and not in the query around it."""
+    try:
+        statements = connection.extract_statements(f"SELECT 1 WHERE {text}")
+    except duckdb.Error as error:
+        raise complaint(error, option) from error
+    if len(statements) != 1:
+        raise UserError(f"{option}: must be one condition")
+
+
 def _list(urls: list[str]) -> str:
     return "[" + ", ".join(map(literal, urls)) + "]"

@@ -27,7 +27,11 @@ def takes_job(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         values = {name: _value(option.annotation, given.pop(name)) for name, option in options.items()}
-        command(job(**{name: value for name, value in values.items() if value is not MISSING}), **given)
+        made = job(**{name: value for name, value in values.items() if value is not MISSING})
+        from .early import check_early  # pyarrow takes a quarter of a second, and help needs none of it
+
+        check_early(made)
+        command(made, **given)
 
     parameters = [parameter.replace(annotation=_declared(parameter)) for parameter in options.values()]
     signature = inspect.Signature([*parameters, *rest])

@@ -13,6 +13,7 @@ from .options import Debug, Json
 @takes_job
 def ingest(job: IngestJob, json_: Json = False, debug: Debug = False) -> None:
     """Download images into WebDataset shards, through img2dataset. Run again to go on, or when the lists have grown."""
+    from ..amounts import counted
     from ..ingest import ingest as run
     from ..show import out, show_failures
     from ..stage_bar import StageBar
@@ -25,7 +26,7 @@ def ingest(job: IngestJob, json_: Json = False, debug: Debug = False) -> None:
     new = f"{summary.new_shards:,} new" if summary.new_shards else "none new"
     out.print(
         f"{summary.rows:,} URLs = {summary.downloaded:,} downloaded + {summary.failed:,} failed, "
-        f"{summary.shards:,} shards, {new}, {summary.seconds:,.1f} s",
+        f"{counted(summary.shards, 'shard')}, {new}, {summary.seconds:,.1f} s",
         markup=False,
     )
     show_failures(Counter(summary.failures))

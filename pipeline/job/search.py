@@ -21,7 +21,7 @@ class SearchJob:
     text: Annotated[str | None, Doc("Words to look for."), Flag(argument=True, metavar="[TEXT]")] = None
     image: Annotated[str | None, Doc("In place of words, an image: a file."), Flag(metavar="FILE")] = None
     key: Annotated[
-        str | None, Doc("In place of words, a pair of the dataset: its image, or where it has none its caption.")
+        str | None, Doc("In place of words, others like this pair: like its image, or where it has none its caption.")
     ] = None
     k: Annotated[int, Doc("How many to find."), Flag(("--k", "-k"))] = 10
     side: Annotated[Side, Doc("Of the pairs, what is compared with the query."), Flag(("--for",))] = "image"

@@ -109,7 +109,7 @@ def wrong_inputs() -> list[Any]:
     param = pytest.param
     return [
         param(["embed", "no.tar", *embed[2:]], "/no.tar: no such file or folder", id="no such file"),
-        param(["embed", "no/*.tar", *embed[2:]], "/no: no such file or folder", id="no such glob"),
+        param(["embed", "no/*.tar", *embed[2:]], "/no/*.tar: matches nothing", id="no such glob"),
         param(["embed", "empty", *embed[2:]], "/empty: holds no .tar shards", id="empty folder"),
         param(["embed", "text.tar", *embed[2:]], "/text.tar: not a tar", id="not a tar"),
         param(["embed", "nothing.tar", *embed[2:]], "/nothing.tar: empty file", id="empty file"),
@@ -259,7 +259,7 @@ def test_json_is_one_object_on_stdout(clipmill: Console, embedded: Path, drawn: 
         (["-m", "tiny=random:2"], "weights sha256 is "),
         (["--precision", "bf16"], "precision is bf16, not fp32"),
         (["--embedding-type", "float32"], "embedding type is float32, not float16"),
-        (["--column", "label"], "columns is "),
+        (["--column", "label"], "columns: "),
         (["--no-texts"], "embeds is images, not images and texts"),
     ],
 )

@@ -46,7 +46,7 @@ def test_it_tells_what_was_labelled_and_how_right_it_is(clipmill: Console, argum
     assert "top-1 66.7%, top-3 100.0% of 3 images" in ran.out
     assert "red star 100.0% 50.0% 2 grey crescent (1)" in " ".join(ran.out.split())
     assert ran.out.endswith(f"in {tmp_path / 'labels'}\n")
-    assert clipmill(*arguments()).out.startswith("nothing to do: all 1 parts are labelled already\n")
+    assert clipmill(*arguments()).out.startswith("nothing to do: the only part is labelled already\n")
 
 
 def test_as_json_it_is_one_object(clipmill: Console, arguments: Any) -> None:

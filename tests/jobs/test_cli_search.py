@@ -33,15 +33,16 @@ def dataset(tmp_path: Path, sharp_weights: Path) -> str:
 def test_each_hit_is_a_line_whatever_its_caption_holds(clipmill: Console, dataset: str, sharp_weights: Path) -> None:
     ran = clipmill("search", dataset, "a red star", "-k", "3", "--model", f"tiny={sharp_weights}")
     assert (ran.code, ran.err) == (0, "") and len(ran.out.splitlines()) == 3
-    ran = clipmill("search", dataset, "--key", "000000000")
-    assert ran.out.splitlines()[0] == "  1  1.0000  000000000  a red star  https://e.org/a"
+    ran = clipmill("search", dataset, "--key", "000000002")
+    assert "000000000  a red star  https://e.org/a\n" in ran.out and ran.out.startswith("  1  ")
     assert "two lines [31m and colour" in ran.out and "\x1b" not in ran.out and "[bold]brackets[/bold]" in ran.out
 
 
 def test_as_json_it_is_one_object(clipmill: Console, dataset: str) -> None:
     found = json.loads(clipmill("search", dataset, "--key", "000000001", "--json").out)
-    assert (found["query"], found["side"], found["among"], found["exact"]) == ("000000001", "image", 4, True)
-    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4] and found["hits"][0]["caption"] == CAPTIONS[1]
+    assert (found["query"], found["side"], found["among"], found["exact"]) == ("000000001", "image", 3, True)
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    assert {hit["caption"] for hit in found["hits"]} == {CAPTIONS[0], *CAPTIONS[2:]}
 
 
 def test_where_nothing_can_be_found_it_says_so(clipmill: Console, dataset: str) -> None:
@@ -55,7 +56,7 @@ def test_an_index_tells_how_good_it_is(clipmill: Console, dataset: str, tmp_path
     first, recall, query, where = ran.out.splitlines()
     assert first == "index       ivf of 4 vectors in 4 rows, 2 cells" and where == f"in {tmp_path / 'index'}"
     assert recall.startswith("recall@10   100.0% for images") and "exact search" in query
-    assert clipmill("search", dataset, "--key", "000000000", "--index", tmp_path / "index").out.count("\n") == 4
+    assert clipmill("search", dataset, "--key", "000000000", "--index", tmp_path / "index").out.count("\n") == 3
     assert clipmill("index", dataset, "-o", tmp_path / "index", "--kind", "ivf", "--nlist", "2").out.startswith(
         "nothing to do"
     )

@@ -247,7 +247,7 @@ def test_other_conditions_into_the_same_folder_are_refused(make: Any) -> None:
     [
         ({"where": ["similarty > 0"]}, r'--where similarty > 0: Binder Error: Referenced column "similarty" not found'),
         ({"where": ["row > 'x'"]}, "--where row > 'x': .*"),
-        ({"where": ["row >"]}, "--where row >: Parser Error: syntax error"),
+        ({"where": ["row >"]}, '--where row >: Parser Error: syntax error at or near ">"'),
         ({"where": [""]}, "--where : Parser Error"),
         ({"where": ["row > 1) OR (true"]}, "Parser Error: syntax error"),
         ({"where": ["true); DROP VIEW pairs; SELECT (true"]}, "Parser Error|must be one condition"),

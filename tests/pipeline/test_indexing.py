@@ -53,7 +53,7 @@ def test_every_kind_finds_what_exact_search_finds(job: IndexJob, dataset: Datase
     assert set(card.recall) == (set() if kind == "flat" else {"image", "text"})
     assert all(share >= 0.97 for share in card.recall.values())
     found, exact = keys(dataset, job.out), keys(dataset, None)
-    assert len(set(found) & set(exact)) >= 9 and found[0] == exact[0] == "000000001"
+    assert len(set(found) & set(exact)) >= 9 and found[0] == exact[0]
     scores = [hit.score for hit in search(SearchJob(dataset.url, key="000000001", index=job.out)).hits]
     assert scores == sorted(scores, reverse=True) and len(scores) == 10
 
@@ -85,7 +85,7 @@ def test_it_is_filled_in_pieces_that_a_killed_build_leaves_behind(
         keys(dataset, job.out)
     card = index(job).card
     assert filled == [300, 300, -1, 300, 128]
-    assert min(card.recall.values()) >= 0.97 and keys(dataset, job.out)[0] == "000000001"
+    assert min(card.recall.values()) >= 0.97 and keys(dataset, job.out) == keys(dataset, None)
 
 
 def test_pieces_give_the_same_index(job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_an_index_of_other_rows_or_another_dataset_is_refused(job: IndexJob, dat
     with pytest.raises(InputError, match="an index of image_embedding, not of text_embedding"):
         keys(larger, job.out, side="text")
     assert index(grown).card.rows == 1300
-    assert keys(larger, job.out, key="000020003")[0] == "000020003"
+    assert keys(larger, job.out, key="000020003") == keys(larger, None, key="000020003")
 
 
 def test_with_a_condition_search_is_exact(job: IndexJob, dataset: Dataset) -> None:

@@ -139,6 +139,7 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, memory: MemoryFileSyste
     assert "no shard by its name" in refusal(f"{folder}/b/*.json")
     assert "only the table beside a tar" in refusal(f"{folder}/b/*.parquet")
     assert "matches nothing" in refusal(f"{folder}/b/x*.tar")
+    assert refusal(f"{folder}/q/*.tar").startswith(f"{folder}/q/*.tar: matches nothing; {folder}/q: no such")
     assert "no such" in refusal(f"{folder}/q/*.tar")
     assert "no such" in refusal(f"{folder}/q.txt")
     assert "the list is empty" in refusal(f"{folder}/empty.txt")
