@@ -160,7 +160,7 @@ def test_a_missing_part_is_made_again(here: list[str], job: EmbedJob, drawn: Dra
     [
         ({"precision": "bf16"}, "precision is bf16, not fp32"),
         ({"model": "tiny=random:1"}, "weights sha256 is "),
-        ({"columns": ("uid:int64",)}, "columns: url:string, caption:string, uid:int64 added; uid:string"),
+        ({"columns": ("uid:int64",)}, "columns: uid:int64 added; uid:string gone"),
         ({"embedding_type": "float32"}, "embedding type is float32, not float16"),
         ({"texts": False}, "embeds is images, not images and texts"),
     ],
