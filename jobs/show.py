@@ -74,7 +74,6 @@ class EmbedProgress(Bar):
             TextColumn("· left"),
             TimeRemainingColumn(),
             console=err,
-            transient=not err.is_terminal,
         )
         self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
         self._samples = self._failed = 0
@@ -105,7 +104,7 @@ class EmbedProgress(Bar):
             shards = counted(plan.changed, "shard")
             err.print(f"{shards} {have} changed since embedded; --refresh embeds again what has changed", markup=False)
         self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
-        if plan.todo:
+        if plan.todo and err.is_terminal:  # elsewhere it would leave an empty line
             self._bar.start()
 
 
@@ -128,8 +127,8 @@ def _notice(event: Event) -> str | None:
         return f"{event.asked:,} workers were asked for; the cluster has room for {event.workers:,} now"
     if isinstance(event, WorkersAdded):
         return f"{event.workers:,} more worker{'' if event.workers == 1 else 's'}"
-    if isinstance(event, Stopping):
-        return f"finishing the shards in hand; {event.left:,} are left for the next run"
+    if isinstance(event, Stopping) and event.in_hand:  # else the end, which says what is left, comes at once
+        return f"finishing {counted(event.in_hand, 'shard')} in hand; Ctrl-C again stops at once"
     return None
 
 

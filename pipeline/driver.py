@@ -204,7 +204,7 @@ class _Driver:
     def _heed_stop(self) -> Iterator[Event]:
         if not self._stopping and self._orders.stop():
             self._stopping = True
-            yield Stopping(self._backlog.close())
+            yield Stopping(self._backlog.close(), sum(len(hand.shards) for hand in self._hands))
 
     def _progress(self) -> Iterator[Event]:
         """Ask each worker, without waiting for any."""

@@ -97,6 +97,7 @@ class Stopping:
     """No more shards are given out; those in hand may end."""
 
     left: int
+    in_hand: int = 0
 
 
 Event = (

@@ -51,7 +51,7 @@ def test_asked_to_stop_it_ends_what_is_in_hand_and_tells_what_is_left(cluster: N
         if isinstance(event, ShardDone):
             asked.append(True)
     (stopping,) = [event for event in events if isinstance(event, Stopping)]
-    assert len(done(events)) + stopping.left == len(names) and stopping.left > 0
+    assert len(done(events)) + stopping.left == len(names) and stopping.left > 0 and stopping.in_hand > 0
     assert sum(attempts(tmp_path).values()) == len(done(events))  # nothing was begun in vain
 
 
