@@ -42,7 +42,8 @@ class Orders:
 
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
-    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for
+    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for, if any
+    patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
 
 
 def run_shards(
@@ -50,7 +51,7 @@ def run_shards(
 ) -> Iterator[Event]:
     """Embed every shard, tell of each as it ends. A lost worker is replaced and its shards given out again.
 
-    Raises what a worker could not start for, and InfrastructureError when workers keep dying.
+    Raises what a worker could not start for, and InfrastructureError when workers keep dying, or no machine is left.
     """
     orders = orders or Orders()
     driver = _Driver(Backlog(shards, orders.limits), factory, placement, orders)
@@ -66,7 +67,7 @@ class _Driver:
         self._factory = send(factory)
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
-        self._told = self._grown = self._looked = time.monotonic()
+        self._told = self._grown = self._looked = self._manned = time.monotonic()
         self._stopping = False
         self._hands = [] if backlog.is_empty else [self._new_hand() for _ in range(placement.workers)]
 
@@ -196,6 +197,12 @@ class _Driver:
             return
         self._grown = now
         placement = self._orders.grown()
+        if placement or any(hand.is_ready for hand in self._hands):
+            self._manned = now
+        elif now - self._manned > self._orders.patience:
+            raise InfrastructureError(
+                "the cluster has no machine left for workers; run the same command again to go on"
+            )
         more = placement.workers - len(self._hands) if placement else 0
         if more > 0:
             self._hands += [self._new_hand() for _ in range(more)]

@@ -140,9 +140,13 @@ def _placed(job: EmbedJob, shards: int) -> Placement:
 
 def _orders(job: EmbedJob, stop: Callable[[], bool], shards: int) -> Orders:
     def grown() -> Placement | None:
-        return place(job.workers, job.gpus_per_worker, shards)
+        try:
+            return place(job.workers, job.gpus_per_worker, shards)
+        except UserError:  # all machines leave; others may come
+            return None
 
-    return Orders(Limits(deadline=job.shard_deadline), stop, grown)
+    patience = max(Orders.patience, job.wait_for_machines)
+    return Orders(Limits(deadline=job.shard_deadline), stop, grown, patience)
 
 
 def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,6 +51,10 @@ class TrainJob:
             raise UserError(f"{out}: the weights' file must end in .safetensors")
         if not out.absolute().parent.is_dir():
             raise OutputError(f"{out.absolute().parent}: no such folder to write the weights to")
+        try:
+            tempfile.TemporaryFile(dir=out.absolute().parent).close()
+        except OSError as error:  # told now, and not after hours
+            raise OutputError(f"{out.absolute().parent}: cannot be written to: {error.strerror}") from error
         architecture = variant(model)
         shards = list_shards(inputs, settings.get("storage_options"))
         return cls(architecture, model, shards, out, trainer=config, **settings)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from clipmill.pipeline import driver as module
 from clipmill.pipeline.cluster import WorkerDied
-from clipmill.pipeline.driver import run_shards
+from clipmill.pipeline.driver import Orders, run_shards
+from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.events import Event, ShardDone, WorkerLost, WorkerMoved, WorkersStarted
 from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Shard, ShardStats
@@ -51,9 +52,10 @@ class FakeCluster:
     stuck: set[str] = field(default_factory=set)  # machines whose shards do not end
     dying: set[str] = field(default_factory=set)  # those whose workers die as soon as they have something to do
     hands: dict[str, FakeHand] = field(default_factory=dict)
+    has_room: bool = True  # for new workers
 
     def hand(self, *_: object) -> FakeHand:
-        made = FakeHand("abcdefghijklmnopqrstuvwxyz"[len(self.hands)])
+        made = FakeHand("abcdefghijklmnopqrstuvwxyz"[len(self.hands)], is_ready=self.has_room)
         self.hands[made.node] = made
         return made
 
@@ -148,6 +150,18 @@ def test_however_many_leave_the_run_goes_on(machines: FakeCluster) -> None:
     events = run(lambda: None)
     check_all_done(events)
     assert moved(events) == [0] * len(nodes)
+
+
+def test_when_no_machine_is_left_the_run_ends_and_says_how_to_go_on(
+    machines: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GROW", 0)
+    events = run_shards(SHARDS, object, TWO, Orders(patience=0.05))  # type: ignore[arg-type]
+    assert isinstance(next(events), WorkersStarted)
+    machines.leaving |= {"a": 1000.0, "b": 1000.0}
+    machines.has_room = False
+    with pytest.raises(InfrastructureError, match="no machine left for workers; run the same command again"):
+        list(events)
 
 
 def test_one_that_dies_unannounced_is_lost(machines: FakeCluster) -> None:

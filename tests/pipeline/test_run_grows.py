@@ -44,6 +44,13 @@ def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert module._placed(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
 
 
+def test_where_all_machines_leave_the_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "place", lambda *asked: divide([], *asked))
+    orders = module._orders(replace(JOB, wait_for_machines=300), lambda: False, 9)
+    assert orders.grown() is None and orders.patience == 300
+    assert module._orders(JOB, lambda: False, 9).patience == 60
+
+
 @pytest.mark.parametrize("job", [JOB, replace(JOB, gpus_per_worker=None), replace(JOB, workers=None)])
 def test_one_that_does_not_come_in_time_is_told_with_what_to_do(job: EmbedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "place", lambda *asked: divide([{"CPU": 0}], *asked))

@@ -197,6 +197,7 @@ def test_images_without_captions_are_no_pairs(tmp_path: Path) -> None:
     [
         ("a.pt", "tiny", "0.tar", UserError, "must end in .safetensors"),
         ("nowhere/a.safetensors", "tiny", "0.tar", OutputError, "nowhere: no such folder"),
+        ("/proc/a.safetensors", "tiny", "0.tar", OutputError, "/proc: cannot be written to"),
         ("a.safetensors", "tinny", "0.tar", ModelError, "unknown model 'tinny': did you mean tiny"),
         ("a.safetensors", "tiny", "1.tar", InputError, "1.tar: no such file"),
     ],
