@@ -125,8 +125,6 @@ class _Todo:
 
     def _failures(self, size: int) -> Iterator[tuple[str, pa.Table]]:
         columns = ["url", *(["caption"] if self._job.caption_column else []), *self._job.columns]
-        if self._job.sha256_column:
-            raise InputError("--retry-failed: the shards do not keep the list's sha256; name a list of what failed")
         failed = [each for each in self._before.values() if each.failures and not each.retried]
         self.retried = [each.name for each in failed]
         for each in failed:

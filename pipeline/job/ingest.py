@@ -71,3 +71,5 @@ class IngestJob:
             raise UserError(f"--max-aspect-ratio {self.max_aspect_ratio:g}: must be at least 1")
         if not 0 <= self.max_failed_samples <= 1:
             raise UserError(f"--max-failed-samples {self.max_failed_samples:g}: must be a share, from 0 to 1")
+        if self.retry_failed and self.sha256_column:
+            raise UserError("--retry-failed: the shards do not keep the list's sha256; name a list of what failed")

@@ -119,6 +119,8 @@ def test_images_of_another_sha256_are_failures(web: Web, job: IngestJob, tmp_pat
     write_list(tmp_path / "list.parquet", web, ["good-0", "wrong-1"])
     summary = ingest(replace(job, sha256_column="sum", resize_mode="no"))
     assert (summary.downloaded, summary.failures) == (1, {"hash mismatch": 1})
+    with pytest.raises(UserError, match="--retry-failed: the shards do not keep"):
+        ingest(replace(job, sha256_column="sum", retry_failed=True))
 
 
 def test_more_failures_than_allowed_are_told_and_lose_nothing(web: Web, job: IngestJob, tmp_path: Path) -> None:
