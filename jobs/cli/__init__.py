@@ -105,7 +105,8 @@ def main() -> None:
     except _ParseError as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "clipmill"
-        _say(f"{error.format_message().rstrip('.')}; see `{path} --help`")
+        said = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's, within some typers
+        _say(f"{said}; see `{path} --help`")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what is committed stays, run the same command again to go on")
