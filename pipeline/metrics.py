@@ -32,20 +32,21 @@ NAMES = (*_COUNTERS, *_GAUGES)
 @dataclass
 class Metrics:
     """Counts the events of one run. To be made when Ray is connected, or it counts for nobody. out: the dataset's URL,
-    a label of all."""
+    a label of all. Ray sends what was counted every ten seconds and at the end, so that a scrape may be that late."""
 
     out: str
     _known: dict[str, Any] = field(default_factory=dict)
+    _now: dict[str, float] = field(default_factory=dict)  # of gauges
     _workers: int = 0
 
     def see(self, event: Event) -> None:
         if isinstance(event, Planned):
-            self._set("clipmill_shards_planned", event.todo)
+            self._now["clipmill_shards_planned"] = event.todo
         elif isinstance(event, (WorkersStarted, WorkersAdded)):
             self._workers += event.workers
-            self._set("clipmill_workers", self._workers)
+            self._now["clipmill_workers"] = self._workers
         elif isinstance(event, Rows):
-            self._set("clipmill_shards_in_flight", event.in_flight)
+            self._now["clipmill_shards_in_flight"] = event.in_flight
         elif isinstance(event, ShardDone):
             self._done(event)
         elif isinstance(event, ShardFailed):
@@ -54,6 +55,8 @@ class Metrics:
             self._count("clipmill_shard_retries", 1)
         elif isinstance(event, WorkerLost):
             self._count("clipmill_workers_lost", 1)
+        for name, value in self._now.items():  # all again: Ray forgets a gauge that is not set for twenty seconds
+            self._set(name, value)
 
     def _done(self, event: ShardDone) -> None:
         stats = event.stats
