@@ -38,6 +38,8 @@ def connected(address: str = "auto") -> Generator[None, None, None]:
     local = address == "local"
     if local:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # glibc gives each of many threads a pool, and what one frees no other uses: a third of a worker's memory
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
         options |= {
             "include_dashboard": False,

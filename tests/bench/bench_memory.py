@@ -16,7 +16,9 @@ from web_pairs import PairsSpec, write_shards
 
 def measure(quick: bool) -> list[Row]:
     specs = (
-        [PairsSpec(2, 10)] if quick else [PairsSpec(2, 250), PairsSpec(8, 250), PairsSpec(2, 1000), PairsSpec(2, 2000)]
+        [PairsSpec(2, 10)]
+        if quick
+        else [PairsSpec(8, 500), PairsSpec(32, 500), PairsSpec(2, 2_000), PairsSpec(2, 8_000)]
     )
     found = {spec: _run(spec) for spec in specs}
     smallest = next(iter(found.values()))

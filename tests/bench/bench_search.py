@@ -32,6 +32,7 @@ from made import make_dataset
 K = 10
 QUERIES = 200  # of the index's recall
 COLUMN = "image_embedding"
+_REST = 0.3  # seconds in which the threads of NumPy's library stop to wait for more, which takes a core
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,11 @@ def _warm(space: Space, queries: Vectors, rounds: int) -> Row:
     turn = iter(np.resize(queries, (4 * rounds + 4, queries.shape[1])))
 
     def ours() -> float:
+        time.sleep(_REST)
         return _rate(lambda: space.nearest(next(turn), K), 1)
 
     def numpy() -> float:
+        time.sleep(_REST)
         return _rate(lambda: matrix @ next(turn), 1)
 
     for query in queries[:3]:
