@@ -15,8 +15,8 @@ from ..pipeline.errors import InputError, TooManyFailuresError
 from ..pipeline.job import IngestJob
 from ..pipeline.output import Output
 from ..pipeline.redaction import redacted_text
+from ..pipeline.running.stages import OnStage, Stage
 from ..pipeline.scatter import scatter
-from ..pipeline.stages import OnStage, Stage
 from .ingest_shard import STATE, Ingested, IngestShard, UrlShard, failed_rows
 from .url_lists import find_lists, read_list
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..pipeline.events import Event
+    from ..pipeline.running.events import Event
 
 LOG = "CLIPMILL_LOG"  # bar, text or json
 
@@ -24,7 +24,7 @@ def embed_progress() -> AbstractContextManager[Callable[[Event], None]]:
 
 
 def _writer(how: str) -> Callable[[Event], None]:
-    from ..pipeline.messages import as_json, as_text, is_progress
+    from ..pipeline.running.messages import as_json, as_text, is_progress
 
     say = as_json if how == "json" else as_text
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..clipmodel.errors import ClipmillError
 from ..pipeline.redaction import redacted_text
-from ..pipeline.retry import retry
+from ..pipeline.storage.retry import retry
 from .show import err
 
 _TRIES = 3

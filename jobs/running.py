@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from ..pipeline.errors import UserError
-from ..pipeline.lock import held
 from ..pipeline.output import Output
 from ..pipeline.redaction import redacted
+from ..pipeline.storage.lock import held
 from .kinds import WRITES_A_FILE
 from .notify import notifying
 from .show import err

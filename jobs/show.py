@@ -21,7 +21,7 @@ from rich.progress import (
 
 from ..clipmodel.config import VARIANTS
 from ..clipmodel.sources import releases
-from ..pipeline.events import (
+from ..pipeline.running.events import (
     Event,
     FewerWorkers,
     Planned,
@@ -36,8 +36,8 @@ from ..pipeline.events import (
     WorkersAdded,
     WorkersStarted,
 )
+from ..pipeline.running.totals import Totals
 from ..pipeline.summary import Status, Summary
-from ..pipeline.totals import Totals
 from .amounts import counted, every, size
 
 if TYPE_CHECKING:

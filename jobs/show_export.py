@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pipeline.exporting import Export
+from ..pipeline.exporting.export import Export
 from .show import out
 
 

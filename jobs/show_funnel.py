@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..pipeline.deduplication import DedupSummary
-from ..pipeline.filtering import FilterSummary
+from ..pipeline.deduplication.dedup import DedupSummary
+from ..pipeline.filtering.filter import FilterSummary
 from ..pipeline.subset import Funnel
 from .show import out
 

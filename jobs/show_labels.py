@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..pipeline.label_truth import Accuracy, ClassScore
-from ..pipeline.labelling import LabelSummary
+from ..pipeline.labelling.label import LabelSummary
+from ..pipeline.labelling.truth import Accuracy, ClassScore
 from .amounts import every
 from .show import out
 

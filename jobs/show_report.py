@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pipeline.reporting import Report
+from ..pipeline.reporting.report import Report
 from .show import out
 
 _FRACTION = 0.3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..pipeline.resharding import ReshardSummary
+from ..pipeline.resharding.reshard import ReshardSummary
 from .amounts import counted, every, size
 from .show import out
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..pipeline.indexing import IndexSummary
-from ..pipeline.searching import Found
+from ..pipeline.searching.index import IndexSummary
+from ..pipeline.searching.search import Found
 from .show import out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..pipeline.stages import Stage
+from ..pipeline.running.stages import Stage
 from .show import Bar, err
 
 

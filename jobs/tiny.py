@@ -22,7 +22,7 @@ from ..clipmodel.weights import Loaded
 from ..clipmodel.zeroshot import classifier
 from ..pipeline.encode import ClipEncoder, Vectors
 from ..pipeline.evaluation import recall
-from ..pipeline.inputs import list_shards
+from ..pipeline.inputs.listing import list_shards
 from ..pipeline.training import TrainJob
 from .drawn.pairs import Pair, PairSpec, pair_of, scene_of
 from .drawn.scenes import CLASSES, HELD_OUT

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..clipmodel.weights import load
 from ..pipeline.evaluation import Evaluation, evaluate
-from ..pipeline.inputs import list_shards
+from ..pipeline.inputs.listing import list_shards
 from ..pipeline.training import TrainJob, TrainProgress, train
 from .show import err, out
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from ..pipeline.errors import InputError
 from ..pipeline.job import IngestJob
-from ..pipeline.retry import retry
-from ..pipeline.storage import canonical_url, open_storage, scheme_of, url_of
+from ..pipeline.storage.retry import retry
+from ..pipeline.storage.urls import canonical_url, open_storage, scheme_of, url_of
 
 # img2dataset's own names, which a list's further columns cannot have
 _RESERVED = frozenset(

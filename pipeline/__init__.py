@@ -9,10 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .deduplication import DedupSummary, dedup
-    from .exporting import Export, export
-    from .filtering import FilterSummary, filter
-    from .indexing import IndexSummary, index
+    from .deduplication.dedup import DedupSummary, dedup
+    from .exporting.export import Export, export
+    from .filtering.filter import FilterSummary, filter
     from .job import (
         DedupJob,
         EmbedJob,
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
         SearchJob,
         ServeJob,
     )
-    from .labelling import LabelSummary, label
+    from .labelling.label import LabelSummary, label
     from .ray_data import Encoder
-    from .reporting import Report, report
-    from .resharding import ReshardSummary, reshard
+    from .reporting.report import Report, report
+    from .resharding.reshard import ReshardSummary, reshard
     from .run import embed
-    from .searching import Found, Hit, search
+    from .searching.index import IndexSummary, index
+    from .searching.search import Found, Hit, search
     from .summary import Status, Summary, status
 
 __all__ = [
@@ -71,36 +71,36 @@ __all__ = [
 # No module is called as a function in it: importing one makes it the package's attribute of that name.
 _HOMES = {
     "DedupJob": "job",
-    "DedupSummary": "deduplication",
+    "DedupSummary": "deduplication.dedup",
     "EmbedJob": "job",
     "Encoder": "ray_data",
     "FilterJob": "job",
-    "FilterSummary": "filtering",
-    "Export": "exporting",
+    "FilterSummary": "filtering.filter",
+    "Export": "exporting.export",
     "ExportJob": "job",
-    "Found": "searching",
-    "Hit": "searching",
+    "Found": "searching.search",
+    "Hit": "searching.search",
     "IndexJob": "job",
-    "IndexSummary": "indexing",
+    "IndexSummary": "searching.index",
     "LabelJob": "job",
-    "LabelSummary": "labelling",
-    "Report": "reporting",
+    "LabelSummary": "labelling.label",
+    "Report": "reporting.report",
     "ReportJob": "job",
     "ReshardJob": "job",
-    "ReshardSummary": "resharding",
+    "ReshardSummary": "resharding.reshard",
     "SearchJob": "job",
     "ServeJob": "job",
     "Status": "summary",
     "Summary": "summary",
-    "dedup": "deduplication",
+    "dedup": "deduplication.dedup",
     "embed": "run",
-    "filter": "filtering",
-    "export": "exporting",
-    "index": "indexing",
-    "label": "labelling",
-    "report": "reporting",
-    "reshard": "resharding",
-    "search": "searching",
+    "filter": "filtering.filter",
+    "export": "exporting.export",
+    "index": "searching.index",
+    "label": "labelling.label",
+    "report": "reporting.report",
+    "reshard": "resharding.reshard",
+    "search": "searching.search",
     "status": "summary",
 }
 

@@ -13,14 +13,14 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from .address import check_address
-from .bugs import bug
 from .errors import ClipmillError, InfrastructureError, ShardError
-from .placement import Placement, divide
 from .records import Shard, ShardStats
+from .running.address import check_address
+from .running.bugs import bug
+from .running.placement import Placement, divide
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
-    from .worker import WorkerFactory
+    from .running.worker import WorkerFactory
 
 _OBJECT_STORE = 128 << 20  # bytes for every four CPUs: pixels pass through it where processes of their own decode
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from .ahead import ahead
 from .clock import Clock
 from .decode import Decoder
+from .encoding.together import Decoders
 from .records import Decoded, Sample, Shard
 from .shards import read_samples
-from .together import Decoders
 
 CHUNK = 32  # samples that go from stage to stage together,
 CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes

@@ -18,12 +18,12 @@ from ..clipmodel.config import CLIPConfig
 from ..clipmodel.inference import compile_blocks, for_inference
 from ..clipmodel.model import CLIP
 from ..clipmodel.preprocess import normalise
-from .batches import Passes, by_length, pad
 from .choices import Precision
-from .cuda_feed import CudaFeed
-from .feed import Feed, HostFeed, Late
+from .encoding.batches import Passes, by_length, pad
+from .encoding.cuda_feed import CudaFeed
+from .encoding.feed import Feed, HostFeed, Late
+from .encoding.room import images_that_fit, peak_on
 from .records import Pixels, TokenIds
-from .room import images_that_fit, peak_on
 
 Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
 

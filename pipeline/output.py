@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
-from . import staging, store
 from .errors import ClipmillError, InfrastructureError, OutputError
-from .remote import RemoteFile
-from .retry import ATTEMPTS, already_exists, error_code, is_final, retry
-from .storage import canonical_url, open_storage, scheme_of
+from .storage import staging, store
+from .storage.remote import RemoteFile
+from .storage.retry import ATTEMPTS, already_exists, error_code, is_final, retry
+from .storage.urls import canonical_url, open_storage, scheme_of
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ import torch
 from ..clipmodel import weights
 from .decode import Decoder
 from .encode import ClipEncoder, Vectors
+from .encoding.model_files import find_model
 from .errors import UserError
-from .model_files import find_model
 from .records import Sample
 
 

@@ -12,30 +12,30 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from ..clipmodel.download import Progress
-from .backlog import Limits
 from .choices import Precision
 from .cluster import asked_for, connected, gpus, place
 from .columns import columns_besides
-from .driver import Orders, run_shards
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
-from .events import Event, FewerWorkers, Planned
-from .inputs import list_shards, look_into
+from .inputs.listing import list_shards, look_into
 from .job import EmbedJob
-from .metrics import Metrics
 from .output import Output
 from .parquet import Column, PartLayout
-from .placement import Placement
 from .plan import Fingerprint, Plan, freeze, read_plan, settle
 from .records import Shard
 from .redaction import redacted_text
+from .running.backlog import Limits
+from .running.driver import Orders, run_shards
+from .running.events import Event, FewerWorkers, Planned
+from .running.metrics import Metrics
+from .running.placement import Placement
+from .running.tally import Tally
+from .running.totals import Totals
 from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, quarantined, write_manifest
-from .tally import Tally
-from .totals import Totals
 
 if TYPE_CHECKING:
     from ..clipmodel.weights import ModelCard
-    from .model_files import ModelFiles
-    from .worker import ClipWorkerSettings
+    from .encoding.model_files import ModelFiles
+    from .running.worker import ClipWorkerSettings
 
 _LOOK = 2.0  # seconds between two looks at a cluster that may grow
 
@@ -103,7 +103,7 @@ def embed(
 def _models(job: EmbedJob, on_download: Progress | None) -> tuple[dict[str, ModelFiles], dict[str, ModelCard]]:
     """By alias: their files, and what these hold, read here too so that a broken one is told before workers start."""
     from ..clipmodel import weights  # with torch, which takes a second: inputs that are missing are refused before
-    from .model_files import find_model
+    from .encoding.model_files import find_model
 
     models = {each.alias: find_model(each.spec, job.storage_options, on_download) for each in job.models}
     return models, {alias: weights.read(model.resolved).card for alias, model in models.items()}
@@ -188,7 +188,7 @@ class _Frozen:
 
 
 def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placement) -> ClipWorkerSettings:
-    from .worker import ClipWorkerSettings  # with torch, as above
+    from .running.worker import ClipWorkerSettings  # with torch, as above
 
     on_gpu = placement.gpus > 0
     return ClipWorkerSettings(

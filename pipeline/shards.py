@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .folder_input import read_folder, read_folder_groups
-from .grouping import WholeGroup
-from .parquet_input import read_parquet
+from .inputs.folder_input import read_folder, read_folder_groups
+from .inputs.grouping import WholeGroup
+from .inputs.parquet_input import read_parquet
+from .inputs.tar_input import read_tar, read_tar_groups
 from .records import Sample, Shard
-from .storage import is_web
-from .tar_input import read_tar, read_tar_groups
+from .storage.urls import is_web
 
 _Options = Mapping[str, Any] | None
 

@@ -12,7 +12,7 @@ import duckdb
 
 from .dataset import Dataset
 from .errors import UserError
-from .storage import open_storage, scheme_of
+from .storage.urls import open_storage, scheme_of
 from .subset import Subset
 
 _MEMORY = "1500MB"  # what is larger goes to disk: other things run here, too

@@ -17,7 +17,7 @@ from .errors import InfrastructureError
 from .output import OWN, Output
 from .plan import planned_shards, read_plan
 from .records import Shard, ShardStats
-from .totals import Totals
+from .running.totals import Totals
 
 MANIFEST = f"{OWN}/manifest.parquet"
 SUMMARY = f"{OWN}/summary.json"

@@ -21,10 +21,10 @@ from ..clipmodel.preprocess import Preprocess
 from ..clipmodel.tokenizer import Tokenizer
 from ..clipmodel.train import Precision, TrainBatch, TrainConfig, Trainer
 from .ahead import ahead
-from .batches import pad
 from .decode import Decoder
+from .encoding.batches import pad
 from .errors import InputError, OutputError, UserError
-from .inputs import list_shards
+from .inputs.listing import list_shards
 from .records import Decoded, Shard
 from .shards import read_samples
 

@@ -11,7 +11,7 @@ from typing import Any
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.decoding import DecodingThreads
 from clipmill.pipeline.embed_shard import embed_shard
-from clipmill.pipeline.inputs import list_shards
+from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
 from fakes import FakeEncoder, fake_decoder, fake_mill

@@ -205,7 +205,7 @@ class ActorMills:
     decoder: Decoder
 
     def __call__(self) -> ActorMill:
-        from clipmill.pipeline.decode_actors import DecodingActors
+        from clipmill.pipeline.running.decode_actors import DecodingActors
 
         return ActorMill(fake_mill(source=DecodingActors(self.decoder, 1, 0.25)), self.output)
 

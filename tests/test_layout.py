@@ -23,12 +23,12 @@ MAX_FUNCTION_LINES = 60
 SEAMS = {
     "ray": (
         "pipeline/cluster.py",
-        "pipeline/decode_actors.py",  # what a worker asks of Ray, where the other is what the driver does
+        "pipeline/running/decode_actors.py",  # what a worker asks of Ray, where the other is what the driver does
         "pipeline/scatter.py",
-        "pipeline/metrics.py",
+        "pipeline/running/metrics.py",
         "jobs/submit.py",
     ),
-    "faiss": ("pipeline/ann.py",),
+    "faiss": ("pipeline/searching/ann.py",),
     "fastapi": ("jobs/web/*.py",),
     "typer": ("jobs/cli*.py", "jobs/cli/*.py"),
 }

@@ -14,9 +14,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from ...pipeline.catalogue import Condition
 from ...pipeline.choices import Side
 from ...pipeline.errors import ClipmillError, SampleError, UserError
+from ...pipeline.searching.catalogue import Condition
 from .guard import Guard
 from .site import DEEPEST, Query, Site
 

@@ -17,20 +17,20 @@ from PIL import Image
 
 from ...clipmodel.download import Progress
 from ...clipmodel.weights import Loaded
-from ...pipeline.ann import Index, read_card
-from ...pipeline.catalogue import Catalogue, Condition, catalogue
 from ...pipeline.dataset import Dataset, DatasetModel
-from ...pipeline.dataset_model import load_model
-from ...pipeline.dense import OnBytes, column_of, dense
+from ...pipeline.encoding.dataset_model import load_model
 from ...pipeline.errors import UserError
 from ...pipeline.job import ServeJob
-from ...pipeline.labels import Labels
+from ...pipeline.labelling.labels import Labels
 from ...pipeline.output import Output
-from ...pipeline.pictures import Pictures
-from ...pipeline.places import Places
-from ...pipeline.query import of_image, of_row, of_text
 from ...pipeline.records import Vector
-from ...pipeline.searching import Space, readable
+from ...pipeline.searching.ann import Index, read_card
+from ...pipeline.searching.catalogue import Catalogue, Condition, catalogue
+from ...pipeline.searching.dense import OnBytes, column_of, dense
+from ...pipeline.searching.pictures import Pictures
+from ...pipeline.searching.places import Places
+from ...pipeline.searching.query import of_image, of_row, of_text
+from ...pipeline.searching.search import Space, readable
 
 DEEPEST = 2000  # results that can be paged through
 _QUERIES = 64  # vectors of the last queries in memory

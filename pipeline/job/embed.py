@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from typing_extensions import Doc
 
 from ..choices import EmbeddingType, Precision
+from ..encoding.named_models import NamedModel, named_models
 from ..errors import UserError
-from ..named_models import NamedModel, named_models
 from .common import Address, StorageOptions
 from .flags import Flag
 

@@ -13,13 +13,13 @@ import psutil
 import ray
 from benchkit import Row, Spread, expect
 from clipmill.pipeline.cluster import connected
-from clipmill.pipeline.driver import run_shards
 from clipmill.pipeline.embed_shard import OnRows
-from clipmill.pipeline.events import ShardDone
 from clipmill.pipeline.output import Output
-from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.plan import Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.driver import run_shards
+from clipmill.pipeline.running.events import ShardDone
+from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.summary import ledger, write_manifest
 
 PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")

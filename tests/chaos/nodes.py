@@ -17,13 +17,13 @@ from pathlib import Path
 import fakes
 import kit
 import ray
-from clipmill.pipeline import driver as module
-from clipmill.pipeline.backlog import Limits
 from clipmill.pipeline.cluster import place
-from clipmill.pipeline.driver import Orders, run_shards
-from clipmill.pipeline.events import Event, ShardDone, WorkerMoved
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard
+from clipmill.pipeline.running import driver as module
+from clipmill.pipeline.running.backlog import Limits
+from clipmill.pipeline.running.driver import Orders, run_shards
+from clipmill.pipeline.running.events import Event, ShardDone, WorkerMoved
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2

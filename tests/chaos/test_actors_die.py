@@ -8,10 +8,10 @@ from pathlib import Path
 import kit
 import pytest
 import ray
-from clipmill.pipeline.driver import run_shards
-from clipmill.pipeline.events import ShardDone, ShardFailed, WorkerLost
 from clipmill.pipeline.output import Output
-from clipmill.pipeline.placement import Placement
+from clipmill.pipeline.running.driver import run_shards
+from clipmill.pipeline.running.events import ShardDone, ShardFailed, WorkerLost
+from clipmill.pipeline.running.placement import Placement
 from fakes import attempts, write_pairs
 from kit import STAGES, Death, DyingMills, check_exact, files
 

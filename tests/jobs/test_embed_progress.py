@@ -6,7 +6,7 @@ import io
 
 import pytest
 from clipmill.jobs import show
-from clipmill.pipeline.events import Planned, Stopping
+from clipmill.pipeline.running.events import Planned, Stopping
 from rich.console import Console
 
 

@@ -16,8 +16,8 @@ from clipmill.jobs.specs import Specification, Step
 from clipmill.jobs.watching import follow
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.errors import InputError
-from clipmill.pipeline.lock import LOCK
 from clipmill.pipeline.output import Output
+from clipmill.pipeline.storage.lock import LOCK
 from clipmill.pipeline.summary import SUCCESS, Watch
 from fakes import Ran
 

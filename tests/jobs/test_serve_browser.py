@@ -10,7 +10,7 @@ import pytest
 from browser import Page, browser
 from clipmill.jobs.web.site import Site
 from clipmill.pipeline import SearchJob, ServeJob, search
-from clipmill.pipeline.catalogue import Condition
+from clipmill.pipeline.searching.catalogue import Condition
 from console import EXECUTABLE
 from selenium.webdriver.common.keys import Keys
 

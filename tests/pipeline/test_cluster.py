@@ -10,7 +10,7 @@ import ray
 from clipmill.pipeline import cluster as module
 from clipmill.pipeline.cluster import connected, place
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.placement import Placement
+from clipmill.pipeline.running.placement import Placement
 
 
 @pytest.fixture

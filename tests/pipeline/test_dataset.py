@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from clipmill.pipeline.dataset import Dataset, vectors_of
-from clipmill.pipeline.dataset_model import load_model
 from clipmill.pipeline.derived import begin, begun
+from clipmill.pipeline.encoding.dataset_model import load_model
 from clipmill.pipeline.errors import InputError, ModelError, OutputError, PlanMismatchError, UserError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.scatter import scatter

@@ -28,8 +28,8 @@ from clipmill.pipeline.embed_shard import Mill, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.records import Pixels, Shard, ShardStats
+from clipmill.pipeline.running.totals import STAGES
 from clipmill.pipeline.shards import read_samples
-from clipmill.pipeline.totals import STAGES
 from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
 from fsspec.implementations.memory import MemoryFileSystem
 

@@ -13,8 +13,8 @@ from clipmill.clipmodel import load
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.pairs import Pair, PairSpec, pair_of
-from clipmill.pipeline.batches import pad
 from clipmill.pipeline.encode import ClipEncoder, Vectors
+from clipmill.pipeline.encoding.batches import pad
 from clipmill.pipeline.records import Pixels, TokenIds
 from torch import Tensor
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.errors import InfrastructureError, StoppedError
-from clipmill.pipeline.events import Planned, ShardDone
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import ShardStats
+from clipmill.pipeline.running.events import Planned, ShardDone
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS, quarantined
 from fakes import Drawn, files, parts, write_pairs
 
@@ -124,7 +124,7 @@ def test_parts_that_are_not_where_they_should_be_are_no_success(
     here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with workers whose /data is another disk than the driver's."""
-    monkeypatch.setattr("clipmill.pipeline.worker.embed_shard", lambda shard, *_: ShardStats(shard.url, 5, 5))
+    monkeypatch.setattr("clipmill.pipeline.running.worker.embed_shard", lambda shard, *_: ShardStats(shard.url, 5, 5))
     with pytest.raises(InfrastructureError, match=r"wrote 2 parts that are not there, of .*00000.tar for one"):
         embed(some)
     assert not (Path(some.out) / SUCCESS).exists()

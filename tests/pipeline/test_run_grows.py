@@ -10,7 +10,7 @@ from clipmill.pipeline import EmbedJob, cluster
 from clipmill.pipeline import run as module
 from clipmill.pipeline.cluster import asked_for
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.placement import Placement, divide
+from clipmill.pipeline.running.placement import Placement, divide
 
 JOB = EmbedJob(["a.tar"], "out", "tiny", workers=3, gpus_per_worker=1)
 

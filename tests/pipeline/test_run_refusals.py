@@ -17,9 +17,9 @@ from clipmill.pipeline.errors import (
     TooManyFailuresError,
     UserError,
 )
-from clipmill.pipeline.events import Rows
+from clipmill.pipeline.running.events import Rows
+from clipmill.pipeline.running.tally import Tally
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS
-from clipmill.pipeline.tally import Tally
 from fakes import Drawn, parts
 
 # --- requests and inputs that are wrong ------------------------------------------------------------------------------

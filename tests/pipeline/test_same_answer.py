@@ -15,11 +15,11 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline import run as module
 from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.encode import ClipEncoder
-from clipmill.pipeline.inputs import list_shards
+from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.parquet import PartLayout
-from clipmill.pipeline.placement import Placement
 from clipmill.pipeline.records import Sample
+from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.shards import read_samples
 from fakes import COLUMNS, Drawn, clip_mill, parts, write_tar
 from parquet_kit import STRUCT, pack

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clipmill.pipeline.errors import ShardError
-from clipmill.pipeline.grouping import IMAGE_EXTENSIONS
+from clipmill.pipeline.inputs.grouping import IMAGE_EXTENSIONS
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.shards import read_samples
 from fsspec.implementations.memory import MemoryFileSystem
@@ -166,7 +166,7 @@ def test_keys_and_json_can_be_stored_as_utf8(read: Reader) -> None:
 
 
 def test_an_oversized_image_fails_its_sample(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmill.pipeline.tario.members.__defaults__", (1000,))
+    monkeypatch.setattr("clipmill.pipeline.inputs.tario.members.__defaults__", (1000,))
     one, two = read([("1.jpg", bytes(1001)), ("1.txt", b"t"), ("2.jpg", bytes(1000))])
     assert (one.image, one.error) == (None, "read: image larger than 256 MiB")
     assert two.error is None

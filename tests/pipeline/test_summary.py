@@ -13,8 +13,8 @@ from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.totals import Totals
 from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, status, write_manifest
-from clipmill.pipeline.totals import Totals
 from fakes import fake_mill, write_pairs
 
 PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")

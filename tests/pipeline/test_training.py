@@ -21,7 +21,7 @@ from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline.errors import InputError, ModelError, OutputError, UserError
 from clipmill.pipeline.evaluation import evaluate
-from clipmill.pipeline.inputs import list_shards
+from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.records import Decoded
 from clipmill.pipeline.training import TrainJob, TrainProgress, collate, train
 from fakes import Drawn, jpeg, write_pairs, write_tar
@@ -226,7 +226,7 @@ RANK = """
 import sys, torch
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
 from clipmill.clipmodel.train import TrainConfig
-from clipmill.pipeline.inputs import list_shards
+from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.training import TrainJob, train
 from pathlib import Path
 

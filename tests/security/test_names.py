@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from clipmill.pipeline import ExportJob, ReportJob, ReshardJob, export, report, reshard
-from clipmill.pipeline.inputs import list_shards
+from clipmill.pipeline.inputs.listing import list_shards
 from embedded import embed_here
 from fakes import jpeg, write_tar
 

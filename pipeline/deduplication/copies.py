@@ -1,0 +1,90 @@
+"""Groups of duplicates in SQL: exact copies, and which of each group is the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ..dataset import Dataset
+from ..plan import planned_shards
+from ..sql import identifier, literal
+from ..subset import Funnel
+from .components import Ids
+from .parts import PART
+
+FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons to drop
+
+
+def view_rows(connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: str, keep_by: str) -> None:
+    """The view `rows`: `pairs` with `id`, int64, ascending in the dataset's order; `content`, equal for exact copies;
+    and `value`, by which the best is kept."""
+    shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
+    places = {"shard": [shards[part] for part in dataset.parts], "number": range(len(dataset.parts))}
+    connection.register("places", pa.table(places, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
+    value = identifier(keep_by)
+    if pa.types.is_floating(dataset.schema.field(keep_by).type):
+        value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"  # or it would be the highest
+    connection.execute(
+        f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, error, "
+        f"{identifier(content)} AS content, {value} AS value FROM pairs JOIN places USING (shard)"
+    )
+
+
+def write_exact(connection: duckdb.DuckDBPyConnection, path: Path, wanted: bool) -> None:
+    """Parquet of `id` and `best`, the copy that is better than it, in order of id; none unless `wanted`."""
+    connection.execute(
+        f"""
+        COPY (
+            SELECT id, first_value(id) OVER (PARTITION BY content ORDER BY value DESC NULLS LAST, id) AS best
+            FROM rows WHERE error IS NULL AND {wanted} AND content IN (
+                SELECT content FROM rows WHERE error IS NULL GROUP BY content HAVING count(*) > 1
+            )
+            QUALIFY id <> best ORDER BY id
+        ) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)
+        """
+    )
+
+
+def count_left(connection: duckdb.DuckDBPyConnection, exact: str) -> int:
+    """Embedded rows but for the exact copies of better ones. exact: URL of what `write_exact` wrote."""
+    query = f"SELECT count(*) - (SELECT count(*) FROM read_parquet({literal(exact)})) FROM rows WHERE error IS NULL"
+    ((count,),) = connection.execute(query).fetchall()
+    return int(count)
+
+
+def write_groups(connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, groups: Path, dropped: Path) -> Funnel:
+    """exact: URL of what `write_exact` wrote. near: int64 [n, 2], ids and the lowest of those that they are near to.
+
+    groups: `key`, `shard`, `row`, `group` (from 0, in the dataset's order) and `kept`. dropped: `id` and `reason`, in
+    order of id.
+    """
+    connection.register("near", pa.table({"id": near[:, 0], "first": near[:, 1]}))
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE members AS
+            WITH exact AS (SELECT id, best FROM read_parquet({literal(exact)})), everybody AS (
+                SELECT id, best, true AS copy FROM exact
+                UNION ALL SELECT id, id, false FROM (SELECT best AS id FROM exact UNION SELECT id FROM near)
+            )
+            SELECT everybody.id, copy, coalesce(near.first, best) AS first
+            FROM everybody LEFT JOIN near ON near.id = everybody.best;
+        CREATE TEMP TABLE grouped AS
+            SELECT id, key, shard, row, copy, min(id) OVER together AS lowest, row_number() OVER best = 1 AS kept
+            FROM members JOIN rows USING (id)
+            WINDOW together AS (PARTITION BY first),
+                   best AS (PARTITION BY first ORDER BY value DESC NULLS LAST, id);
+        COPY (
+            SELECT key, shard, row, dense_rank() OVER (ORDER BY lowest) - 1 AS "group", kept
+            FROM grouped ORDER BY lowest, id
+        ) TO {literal(str(groups))} (FORMAT parquet, COMPRESSION zstd);
+        COPY (SELECT id FROM grouped WHERE NOT kept ORDER BY id)
+            TO {literal(str(dropped))} (FORMAT parquet, COMPRESSION zstd);
+        """
+    )
+    ((rows, *reasons),) = connection.execute(
+        "SELECT count(*), count(error), (SELECT count(*) FROM grouped WHERE copy), "
+        "(SELECT count(*) FROM grouped WHERE NOT copy AND NOT kept) FROM rows"
+    ).fetchall()
+    return Funnel(rows, dict(zip((FAILED, EXACT, NEAR), reasons, strict=True)), rows - sum(reasons))

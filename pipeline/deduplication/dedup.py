@@ -1,0 +1,223 @@
+"""A subset without duplicates: equal files first, then embeddings that are near each other (SemDeDup)."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset
+from ..encode import Vectors
+from ..errors import InputError, UserError
+from ..job import DedupJob
+from ..output import OWN, Output
+from ..running.stages import OnStage, counted
+from ..scatter import scatter
+from ..sql import connect as connect_sql
+from ..sql import register_storage
+from ..subset import Funnel, Subset, begin_subset, finish_subset
+from . import kmeans
+from .cells import CellFiles, index_name
+from .components import Ids, connect
+from .copies import count_left, view_rows, write_exact, write_groups
+from .near import ComparePiece, pieces
+from .parts import AssignRun, Candidates, WritePart, runs_of
+
+GROUPS = f"{OWN}/groups.parquet"
+_SCRATCH = f"{OWN}/dedup-"  # what the names of files begin with that go when the subset is finished
+_AT_ONCE = 16  # files deleted
+
+_ONE_CELL = 1 << 15  # rows up to which all are compared with all: seconds
+_A_CELL, _MOST = 64, 1 << 20  # vectors a cell that k-means sees, and most of all: 2 GiB of float32[512]
+
+
+@dataclass(frozen=True)
+class DedupSummary:
+    """What `dedup` returns."""
+
+    out: str
+    dataset: str
+    funnel: Funnel
+    groups: Mapping[int, int]  # rows a group -> how many groups have as many
+    done_before: bool
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def dedup(job: DedupJob, on_stage: OnStage = lambda _: None) -> DedupSummary:
+    """Keep the best of each group of duplicates; run again to resume, or when the dataset has grown.
+
+    Groups are connected: rows that are near to one row are of one group, however far they are from each other. All
+    groups are in OUT/_clipmill/groups.parquet. Until the subset is finished, OUT/_clipmill also holds every compared
+    embedding `probes` times. UserError for what is wrong with the request, PlanMismatchError where OUT was begun
+    otherwise.
+    """
+    began = time.monotonic()
+    asked = _Asked.of(job)
+    todo = begin_subset(asked.output, "dedup", asked.dataset, asked.settings)
+    subset = _deduplicate(asked, on_stage) if todo else Subset.open(asked.output.url, job.storage_options)
+    _clear(asked.output)
+    return DedupSummary(
+        out=asked.output.url,
+        dataset=asked.dataset.url,
+        funnel=subset.funnel,
+        groups=_sizes(asked.output),
+        done_before=not todo,
+        seconds=time.monotonic() - began,
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A job and what its names stand for."""
+
+    job: DedupJob
+    dataset: Dataset
+    output: Output
+    content: str  # column that is equal for exact copies
+    vectors: str  # column of embeddings
+    keep_by: str
+    within: Subset | None
+
+    @classmethod
+    def of(cls, job: DedupJob) -> _Asked:
+        job.check()
+        dataset = Dataset.open(job.dataset, job.storage_options)
+        prefix = dataset.model(job.alias).prefix
+        if job.near and f"{job.side}s" not in dataset.settings.embeds:
+            raise InputError(f"{dataset.url}: has no embeddings of {job.side}s; use --no-near, or the other --for")
+        keep_by = _sortable(dataset, job.keep_by or f"{prefix}similarity")
+        within = None if job.within is None else Subset.open(job.within, job.storage_options)
+        if within is not None:
+            within.check_fits(dataset)
+        output = Output.at(job.out, job.storage_options).prepare()
+        content = "sha256" if job.side == "image" else "caption"
+        return cls(job, dataset, output, content, f"{prefix}{job.side}_embedding", keep_by, within)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the subset depends on."""
+        near = {"threshold": self.job.threshold, "cells": self.job.cells, "probes": self.job.probes}
+        return {
+            "for": self.job.side,
+            "model": self.dataset.model(self.job.alias).alias,
+            "exact": self.job.exact,
+            "near": near if self.job.near else False,
+            "keep by": self.keep_by,
+            "within": self.within.output.url if self.within else None,
+        }
+
+    @property
+    def scratch(self) -> str:
+        """What the names of this run's own files begin with; where the dataset has grown since, others."""
+        return f"{_SCRATCH}{self.dataset.version[:12]}-"
+
+    @contextmanager
+    def sql(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the view `rows`, which can read this output, too."""
+        with connect_sql(self.dataset, self.within) as connection:
+            view_rows(connection, self.dataset, self.content, self.keep_by)
+            register_storage(connection, self.output.url, self.output.storage_options)
+            yield connection
+
+
+def _sortable(dataset: Dataset, column: str) -> str:
+    """UserError for a column that has no highest value."""
+    columns = [field.name for field in dataset.schema if not field.name.endswith("_embedding")]
+    if column not in columns:
+        raise UserError(f"--keep-by {column}: no such column; there are {', '.join(columns)}")
+    return column
+
+
+def _deduplicate(asked: _Asked, on_stage: OnStage) -> Subset:
+    dataset, output, address = asked.dataset, asked.output, asked.job.address
+    _clear(output, but=asked.scratch)
+    exact, dropped = f"{asked.scratch}exact.parquet", f"{asked.scratch}dropped.parquet"
+    with asked.sql() as connection:
+        if exact not in _names(output):
+            with output.staged(exact, replace=True) as path:
+                write_exact(connection, path, asked.job.exact)
+        near = np.empty((0, 2), np.int64)
+        if asked.job.near:
+            left = partial(count_left, connection, f"{output.url}/{exact}")
+            near = _near(asked, exact, left, on_stage)
+        with output.staged(GROUPS, replace=True) as groups, output.staged(dropped, replace=True) as path:
+            funnel = write_groups(connection, f"{output.url}/{exact}", near, groups, path)
+    write, numbered = WritePart(dataset, output, dropped, asked.within), list(enumerate(dataset.parts))
+    for _ in counted(scatter(write, numbered, address), "writing", "parts", len(numbered), on_stage):
+        pass
+    return finish_subset(output, dataset, funnel)
+
+
+def _near(asked: _Asked, exact: str, rows: Callable[[], int], on_stage: OnStage) -> Ids:
+    """int64 [n, 2]: each id that is near to others, and the lowest of those that it is connected to.
+
+    rows: asked for how many there are to compare, where that is not known yet.
+    """
+    job, dataset, output = asked.job, asked.dataset, asked.output
+    candidates = Candidates(dataset, asked.vectors, output, exact, asked.within)
+    assign = AssignRun(candidates, _centroids(asked, candidates, rows), job.probes, asked.scratch)
+    runs, done = runs_of(dataset), _names(output)
+    todo = [run for run in runs if index_name(assign.name_of(run)) not in done]
+    for _ in counted(scatter(assign, todo, job.address), "assigning to cells", "runs", len(todo), on_stage):
+        pass
+    files, offsets = CellFiles.open(output, [assign.name_of(run) for run in runs], candidates.record)
+    compare, every = ComparePiece(files, job.threshold, asked.scratch), list(pieces(offsets))
+    left = [piece for piece in every if compare.name_of(piece) not in done]
+    for _ in counted(scatter(compare, left, job.address), "comparing in cells", "pieces", len(left), on_stage):
+        pass
+    pairs = np.concatenate([compare.found(piece) for piece in every])
+    ids, places = np.unique(pairs, return_inverse=True)
+    return np.stack([ids, ids[connect(np.arange(len(ids)), places.reshape(-1, 2))]], axis=1)
+
+
+def _centroids(asked: _Asked, candidates: Candidates, rows: Callable[[], int]) -> Vectors:
+    """float32 [cells, dim]; made once, and kept for who resumes."""
+    name = f"{asked.scratch}centroids.npy"
+    kept = asked.output.read(name)
+    if kept is not None:
+        found: Vectors = np.load(io.BytesIO(kept))
+        return found
+    count = rows()
+    cells = asked.job.cells or (1 if count <= _ONE_CELL else round(math.sqrt(count) / 2))
+    centroids = np.zeros((1, candidates.record["vector"].shape[0]), np.float32)
+    if cells > 1:
+        most = min(cells * _A_CELL, _MOST)
+        numbered = list(enumerate(asked.dataset.parts))[:: max(1, count // (4 * most))]
+        sampled = kmeans.sample((each for part in numbered for _, each in candidates.of(*part)), most)
+        centroids = kmeans.train(sampled, cells) if len(sampled) else centroids
+    file = io.BytesIO()
+    np.save(file, centroids)
+    asked.output.write(name, file.getvalue())
+    return centroids
+
+
+def _names(output: Output) -> set[str]:
+    return {f"{OWN}/{name}" for name in output.names(OWN)}
+
+
+def _clear(output: Output, but: str | None = None) -> None:
+    """Remove what was only needed on the way."""
+    names = [name for name in _names(output) if name.startswith(_SCRATCH) and not (but and name.startswith(but))]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(output.delete, names))
+
+
+def _sizes(output: Output) -> dict[int, int]:
+    """Rows a group -> how many groups have as many."""
+    with output.open(GROUPS) as file:
+        groups = pq.read_table(file, columns=["group"])["group"].to_numpy()
+    sizes, counts = np.unique(np.bincount(groups), return_counts=True)
+    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))

@@ -1,0 +1,97 @@
+"""Spherical k-means: unit vectors into cells around unit centroids, nearest by cosine (Dhillon and Modha 2001)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..encode import Vectors
+
+_BLOCK = 1 << 26  # cosines held at once: 256 MiB
+
+
+def sample(batches: Iterable[Vectors], most: int, seed: int = 0) -> Vectors:
+    """`most` of the vectors that go by, or all: float32 [n, dim], in their order. Each is as likely to be taken, and
+    which are taken does not depend on how they come in batches. Of nothing: [0, 0]."""
+    random = np.random.default_rng(seed)
+    kept: list[Vectors] = []
+    draws: list[npt.NDArray[np.float64]] = []
+    bar = 1.0  # who draws more is not among the lowest
+    for batch in batches:
+        drawn = random.random(len(batch))
+        kept.append(batch[drawn < bar])
+        draws.append(drawn[drawn < bar])
+        if sum(map(len, draws)) >= 2 * most:
+            vectors, lowest = _lowest(kept, draws, most)
+            kept, draws, bar = [vectors], [lowest], float(lowest.max())
+    return _lowest(kept, draws, most)[0] if kept else np.empty((0, 0), np.float32)
+
+
+def _lowest(
+    vectors: list[Vectors], draws: list[npt.NDArray[np.float64]], most: int
+) -> tuple[Vectors, npt.NDArray[np.float64]]:
+    together, drawn = np.concatenate(vectors), np.concatenate(draws)
+    if len(drawn) <= most:
+        return together, drawn
+    lowest = np.sort(np.argpartition(drawn, most - 1)[:most])
+    return together[lowest], drawn[lowest]
+
+
+def train(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) -> Vectors:
+    """Centroids of at most `cells` cells, as many as there are vectors: float32 [cells, dim], of length one.
+
+    vectors: float32 [n, dim] of length one, 40 or more a cell for cells that mean something. They begin at vectors
+    drawn by `seed`; a cell that nobody is nearest to moves to the vector that is furthest from its own. Ends early when
+    no vector changes its cell. The same input gives the same centroids on the same kind of device.
+    """
+    random = np.random.default_rng(seed)
+    cells = min(cells, len(vectors))
+    centroids = vectors[np.sort(random.choice(len(vectors), cells, replace=False))]
+    before: npt.NDArray[np.int32] = np.full(len(vectors), -1, np.int32)
+    for _ in range(rounds):
+        found, cosines = assign(vectors, centroids)
+        nearest = found[:, 0]
+        if np.array_equal(nearest, before):
+            break
+        before = nearest
+        # summed on the CPU, one after the other: a GPU's order of adding varies, and with it the last bits
+        sums = torch.zeros(centroids.shape).index_add_(0, torch.from_numpy(nearest), torch.from_numpy(vectors)).numpy()
+        empty = np.flatnonzero(np.bincount(nearest, minlength=cells) == 0)
+        sums[empty] = vectors[np.argsort(cosines[:, 0], kind="stable")[: len(empty)]]
+        centroids = unit(sums)
+    return centroids
+
+
+def assign(
+    vectors: Vectors, centroids: Vectors, probes: int = 1
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The `probes` nearest centroids of each vector, nearest first, and the cosines: int32 and float32 [n, probes].
+
+    vectors: float32 [n, dim]; centroids: float32 [cells, dim]; both of length one. On a GPU where there is one, in
+    blocks whose cosines fit memory whatever n is.
+    """
+    probes = min(probes, len(centroids))
+    where = device()
+    columns = torch.from_numpy(centroids).to(where).T
+    cells = np.empty((len(vectors), probes), np.int32)
+    cosines = np.empty((len(vectors), probes), np.float32)
+    rows = max(1, _BLOCK // len(centroids))
+    for start in range(0, len(vectors), rows):
+        block = slice(start, start + rows)
+        best = torch.topk(torch.from_numpy(vectors[block]).to(where) @ columns, probes)
+        cells[block], cosines[block] = best.indices.cpu().numpy(), best.values.cpu().numpy()
+    return cells, cosines
+
+
+def device() -> torch.device:
+    """Where products of many vectors are computed."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Of length one; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

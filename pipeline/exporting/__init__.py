@@ -1,0 +1,1 @@
+"""A dataset in layouts that other tools read, one module a layout."""

@@ -1,0 +1,111 @@
+"""A dataset in layouts that other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..dataset import Dataset
+from ..derived import begin, begun
+from ..errors import OutputError
+from ..job import ExportJob
+from ..output import Output
+from ..running.stages import OnStage
+from ..sql import connect
+from ..storage.urls import canonical_url
+from ..subset import Subset
+from .clip_retrieval import FOLDERS, write_clip_retrieval
+from .datacomp import write_datacomp
+from .exportable import Exportable, Written
+from .iceberg import check_place, register
+from .lance import write_lance
+
+_WRITERS: dict[str, Callable[[Exportable, Output, ExportJob, OnStage], Written]] = {
+    "datacomp": write_datacomp,
+    "clip-retrieval": write_clip_retrieval,
+    "lance": write_lance,
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` returns. rows = exported + failed + incomplete."""
+
+    out: str
+    dataset: str
+    to: str
+    rows: int
+    exported: int
+    failed: int  # left out: they have no embedding
+    incomplete: int  # left out: only an image or only a caption, where others have both
+    files: int  # or tables
+    done_before: int  # of them
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def export(job: ExportJob, on_stage: OnStage = lambda _: None) -> Export:
+    """Writes a dataset, or the rows of a subset, for other tools; run again to resume, or when the dataset has grown.
+
+    UserError where the request is wrong or nothing can be exported, PlanMismatchError where OUT was begun otherwise.
+    """
+    job.check()
+    dataset = Dataset.open(job.dataset, job.storage_options)
+    dataset.model(job.alias)  # which says what is wrong with it
+    within = None if job.within is None else Subset.open(job.within, job.storage_options)
+    if within is not None:
+        within.check_fits(dataset)
+    output = Output.at(job.out, job.storage_options)
+    if job.to == "iceberg":
+        return _registered(job, dataset, output)
+    exportable = Exportable.of(dataset, within)
+    output = _begun(job, dataset, output, exportable.sides)
+    written = _WRITERS[job.to](exportable, output, job, on_stage)
+    return Export(
+        out=output.url,
+        dataset=dataset.url,
+        to=job.to,
+        rows=exportable.rows,
+        exported=exportable.exported,
+        failed=exportable.failed,
+        incomplete=exportable.incomplete,
+        files=written.files,
+        done_before=written.done_before,
+        notes=written.notes,
+    )
+
+
+def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
+    """All rows, the failed ones included: the parts are the table."""
+    check_place(output, job)
+    output = _begun(job, dataset, output, ())
+    written = register(dataset, output, job)
+    with connect(dataset) as connection:
+        ((rows,),) = connection.execute("SELECT count(*) FROM pairs").fetchall()
+    return Export(output.url, dataset.url, job.to, rows, rows, 0, 0, written.files, written.done_before, written.notes)
+
+
+def _begun(job: ExportJob, dataset: Dataset, output: Output, sides: tuple[str, ...]) -> Output:
+    """OutputError for a folder with files of others: what an export no longer has is deleted."""
+    output = output.prepare()
+    if begun(output) is None:
+        strangers = output.names() | {f"{folder}/{name}" for folder in FOLDERS for name in output.names(folder)}
+        if strangers:
+            raise OutputError(
+                f"{output.url} holds {min(strangers)}, but nothing that clipmill began: choose another folder"
+            )
+    settings = {
+        "dataset": dataset.url,
+        "fingerprint": dataset.settings.digest,
+        "to": job.to,
+        "sides": list(sides),
+        "within": canonical_url(job.within) if job.within else None,
+        "model": dataset.model(job.alias).alias,
+        "rows per file": job.rows_per_file if job.to == "clip-retrieval" else None,
+        "table": job.table if job.to == "iceberg" else None,
+    }
+    begin(output, "export", settings)
+    return output

@@ -1,0 +1,140 @@
+"""Which rows of a dataset an export has: those that are embedded, with all the sides that the dataset has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset, DatasetModel
+from ..errors import InputError
+from ..records import Shard
+from ..running.stages import OnStage, counted
+from ..scatter import scatter
+from ..sql import connect
+from ..subset import Subset, rows_within, source_of
+
+T = TypeVar("T")
+
+Side = Literal["image", "text"]
+Places = npt.NDArray[np.int64]
+
+# Columns that tell whether a row has that side. The embeddings would, too, but are a hundred times as large.
+_TELLS: dict[Side, str] = {"image": "width", "text": "caption_tokens"}
+_PLACES: dict[int, Side] = {3: "image", 4: "text"}  # of the counts below
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """rows = exported + failed + incomplete. Cheap to send to workers."""
+
+    dataset: Dataset
+    within: Subset | None
+    sides: tuple[Side, ...]  # that some row has
+    parts: tuple[tuple[str, int], ...]  # with how many rows are exported of each; those with none are left out
+    rows: int
+    failed: int
+    incomplete: int  # embedded, but without one of the sides
+    without_uid: int  # of the embedded
+
+    @property
+    def exported(self) -> int:
+        return sum(count for _, count in self.parts)
+
+    @classmethod
+    def of(cls, dataset: Dataset, within: Subset | None) -> Exportable:
+        """InputError where nothing can be exported."""
+        has = {side: f"error IS NULL AND {column} IS NOT NULL" for side, column in _TELLS.items()}
+        with connect(dataset, within) as connection:
+            counts = connection.execute(
+                f"SELECT shard, count(*), count(error), count(*) FILTER ({has['image']}), "
+                f"count(*) FILTER ({has['text']}), count(*) FILTER ({has['image']} AND {has['text']}), "
+                "count(*) FILTER (error IS NULL AND uid IS NULL) "
+                "FROM pairs GROUP BY shard"
+            ).fetchall()
+        sides: tuple[Side, ...] = tuple(side for place, side in _PLACES.items() if any(row[place] for row in counts))
+        place = 5 if len(sides) == 2 else 3 if "image" in sides else 4
+        complete = {Shard(row[0]).part_name: row[place] for row in counts if row[place]}
+        rows, failed = (sum(row[column] for row in counts) for column in (1, 2))
+        found = cls(
+            dataset=dataset,
+            within=within,
+            sides=sides,
+            parts=tuple((part, complete[part]) for part in dataset.parts if part in complete),
+            rows=rows,
+            failed=failed,
+            incomplete=rows - failed - sum(complete.values()),
+            without_uid=sum(row[6] for row in counts),
+        )
+        if not found.parts:
+            raise InputError(f"{dataset.url}: nothing to export: {found.left_out()}")
+        return found
+
+    def left_out(self) -> str:
+        if not self.rows:
+            return "it has no rows"
+        incomplete = f", {self.incomplete:,} have only an image or only a caption" if self.incomplete else ""
+        return f"of {self.rows:,} rows {self.failed:,} failed{incomplete}"
+
+    def columns(self, model: DatasetModel) -> dict[Side, str]:
+        """A model's columns of embeddings."""
+        return {side: f"{model.prefix}{side}_embedding" for side in self.sides}
+
+    def places(self, part: str) -> Places:
+        """Where in the part the rows are that are exported, ascending."""
+        table = self.dataset.read(part, ["row", "error", *(_TELLS[side] for side in self.sides)])
+        kept = table["error"].is_null()
+        for side in self.sides:
+            kept = pc.and_(kept, table[_TELLS[side]].is_valid())
+        mask = kept.to_numpy()
+        inside = rows_within(self.within, part)
+        return np.flatnonzero(mask if inside is None else mask & np.isin(table["row"].to_numpy(), inside))
+
+    def source(self, part: str) -> str:
+        """Another one where what is exported of the part has changed."""
+        return source_of(self.dataset, part, rows_within(self.within, part))
+
+    def tables(self, part: str, columns: Sequence[str], places: Places) -> Iterator[pa.Table]:
+        """Some columns of the rows at those places, a row group at a time."""
+        with self.dataset.output.open(part) as file:
+            parquet = pq.ParquetFile(file)
+            start = 0
+            for group in range(parquet.num_row_groups):
+                end = start + parquet.metadata.row_group(group).num_rows
+                first, last = np.searchsorted(places, [start, end])
+                if first < last:
+                    table = parquet.read_row_group(group, list(columns))
+                    whole = last - first == end - start  # mostly: taking rows costs a third of reading them
+                    yield table if whole else table.take(pa.array(places[first:last] - start))
+                start = end
+
+
+def halves_of(column: pa.ChunkedArray) -> npt.NDArray[np.float16]:
+    """A column of embeddings without nulls -> float16 [n, dim], as stored where that is what is stored."""
+    pieces = [
+        chunk.values.slice(chunk.offset * chunk.type.list_size, len(chunk) * chunk.type.list_size).to_numpy()
+        for chunk in column.chunks
+    ]
+    return np.concatenate(pieces).reshape(len(column), -1).astype(np.float16, copy=False)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a layout's writer returns."""
+
+    files: int
+    done_before: int  # of them
+    notes: tuple[str, ...] = ()  # what a person should know
+
+
+def spread(work: Callable[[T], bool], items: Sequence[T], address: str, on_stage: OnStage) -> Written:
+    """work: writes a file, or some that belong together; whether it did so now."""
+    done = counted(scatter(work, items, address), "exporting", "files", len(items), on_stage)
+    fresh = sum(is_new for _, is_new in done)
+    return Written(len(items), len(items) - fresh)

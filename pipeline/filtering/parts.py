@@ -1,0 +1,129 @@
+"""What filtering does to some parts of a dataset, wherever it is called: counts scores, keeps rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import InputError
+from ..labelling.labels import part_said
+from ..output import Output
+from ..sql import complaint, identifier
+from ..subset import IDENTITY, source_of, write_subset_part
+from .kth import Counts, Keys, digit_counts, keys_of, with_prefix
+from .recipes import Step
+from .rows import Rows
+
+Group = tuple[str, ...]  # parts that are worked through together: a connection costs more than a small part
+
+
+def groups_of(parts: Sequence[str]) -> list[Group]:
+    size = min(16, 1 + len(parts) // 64)
+    return [tuple(parts[start : start + size]) for start in range(0, len(parts), size)]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A column's numbers, as keys whose order is theirs. Without null and NaN, which are no scores."""
+
+    rows: Rows
+    column: str
+    prefix: int
+    digit: int
+
+    def _keys(self, parts: Group) -> Keys:
+        score = f"{identifier(self.column)}::DOUBLE"
+        query = f"SELECT {score} AS score FROM {self.rows.source(parts)} WHERE {score} IS NOT NULL"
+        with self.rows.connect(parts) as connection:
+            numbers = np.asarray(connection.execute(query).fetchnumpy()["score"])
+        return with_prefix(keys_of(numbers[~np.isnan(numbers)]), self.prefix, self.digit)
+
+
+class CountScores(Scores):
+    def __call__(self, parts: Group) -> Counts:
+        return digit_counts(self._keys(parts), self.digit)
+
+
+class CollectScores(Scores):
+    def __call__(self, parts: Group) -> Keys:
+        return self._keys(parts)
+
+
+@dataclass(frozen=True)
+class KeptCounts:
+    rows: int
+    dropped: Counter[int]  # by the step's place
+    kept: int
+
+
+@dataclass(frozen=True)
+class KeepRows:
+    """Writes the subset's part for each of a few parts."""
+
+    rows: Rows
+    steps: tuple[Step, ...]
+    columns: tuple[str, ...]
+    output: Output
+
+    def __call__(self, parts: Group) -> KeptCounts:
+        self._check_labels(parts)
+        counts = KeptCounts(0, Counter(), 0)
+        with self.rows.connect(parts) as connection:
+            for part in parts:
+                judged = self._judged(connection, part)
+                dropped = Counter(judged["step"].to_numpy().tolist())
+                kept = dropped.pop(len(self.steps), 0)
+                write_subset_part(self.output, part, self._table(part, judged, kept))
+                counts = KeptCounts(counts.rows + len(judged), counts.dropped + dropped, counts.kept + kept)
+        return counts
+
+    def _judged(self, connection: duckdb.DuckDBPyConnection, part: str) -> pa.Table:
+        """Each row, and the place of the first step that drops it: their number where none does."""
+        try:
+            return connection.sql(self.query((part,))).to_arrow_table()
+        except duckdb.Error as error:
+            raise complaint(error, f"{part}: a condition fails") from error
+
+    def query(self, parts: Group) -> str:
+        cases = " ".join(f"WHEN ({step.condition}\n) IS NOT TRUE THEN {place}" for place, step in enumerate(self.steps))
+        step = f"CASE {cases} ELSE {len(self.steps)} END" if cases else "0"
+        columns = "".join(f", labels.{identifier(name)}" for name in self._of_labels)
+        return f"SELECT row, ({step})::INTEGER AS step{columns} FROM {self.rows.source(parts)} ORDER BY row"
+
+    @property
+    def _own(self) -> list[str]:
+        names = self.rows.dataset.schema.names
+        return [name for name in (*IDENTITY, *self.columns) if name in names]
+
+    @property
+    def _of_labels(self) -> list[str]:
+        return [name for name in self.columns if name not in self.rows.dataset.schema.names]
+
+    def _table(self, part: str, judged: pa.Table, kept: int) -> pa.Table:
+        """As the dataset has them: through SQL, embeddings would lose their type."""
+        if not kept:
+            return pa.table({})
+        stay = judged.filter(pc.equal(judged["step"], len(self.steps)))
+        whole = self.rows.dataset.read(part, self._own)
+        rows = stay["row"].combine_chunks().cast(pa.int32())
+        table = whole.filter(pc.is_in(whole["row"], value_set=rows))
+        for name in self._of_labels:
+            table = table.append_column(name, stay[name])
+        return table
+
+    def _check_labels(self, parts: Group) -> None:
+        """Labels of a part that was embedded anew since would be other images'."""
+        labels = self.rows.labels
+        if labels is None:
+            return
+        for part in parts:
+            if part_said(labels.output, part) != source_of(self.rows.dataset, part, None):
+                raise InputError(
+                    f"{labels.output.url}: {part} was labelled before it was embedded again; run `clipmill label` again"
+                )

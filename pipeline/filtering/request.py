@@ -1,0 +1,163 @@
+"""What a filter job's names stand for, and whether its conditions can be asked at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset
+from ..errors import InputError, UserError
+from ..inputs.text_file import lines_of, read_text
+from ..job import FilterJob
+from ..labelling.labels import Labels
+from ..output import Output
+from ..sql import check_condition, complaint
+from ..subset import Subset
+from . import row_functions
+from .recipes import RECIPES, Step, check_recipe
+from .row_functions import RowFunction
+from .rows import Rows
+from .uids import check_uids
+
+_FROM_PAIRS = re.compile(r"\b(?:FROM|JOIN)\s+\"?pairs\b", re.IGNORECASE)
+
+FAILED = Step("failed to embed", "error IS NULL")
+
+
+@dataclass(frozen=True)
+class FilterRequest:
+    job: FilterJob
+    dataset: Dataset
+    output: Output
+    by: str  # column of scores
+    within: Subset | None
+    labels: Labels | None
+    reference: Dataset | None
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    def of(cls, job: FilterJob) -> FilterRequest:
+        """UserError for whatever is wrong, before anything is written."""
+        job.check()
+        check_recipe(job)
+        options = job.storage_options
+        dataset = Dataset.open(job.dataset, options)
+        within = None if job.within is None else Subset.open(job.within, options)
+        if within is not None:
+            within.check_fits(dataset)
+            dataset = replace(dataset, version=f"{dataset.version} within {within.version}")
+        if job.uids is not None:
+            check_uids(dataset)
+        request = cls(
+            job=job,
+            dataset=dataset,
+            output=Output.at(job.out, options),
+            by=job.by or f"{dataset.model(job.alias).prefix}similarity",
+            within=within,
+            labels=None if job.labels is None else Labels.open(job.labels, dataset),
+            reference=None if job.reference is None else Dataset.open(job.reference, options),
+            vocabulary=_vocabulary(job),
+        )
+        request._check_columns()
+        request._check_where()
+        _ = request.steps  # which say what is wrong with them
+        return replace(request, output=request.output.prepare())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the subset depends on."""
+        job, reference = self.job, self.reference
+        digest = hashlib.sha256("\n".join(self.vocabulary).encode()).hexdigest()
+        return {
+            "where": list(job.where),
+            "recipe": job.recipe,
+            "top fraction": job.top_fraction,
+            "threshold": job.threshold,
+            "by": self.by,
+            "columns": list(job.columns),
+            "labels": self.labels.output.url if self.labels else None,
+            "language detector": job.language_detector,
+            "vocabulary": f"{len(self.vocabulary)} of sha256 {digest[:16]}" if self.vocabulary else None,
+            "reference": f"{reference.url} of version {reference.version[:12]}" if reference else None,
+            "cells": job.cells,
+            "failed": job.failed,
+            "within": self.within.output.url if self.within else None,
+        }
+
+    @property
+    def steps(self) -> list[Step]:
+        """The conditions, in order, but for the score's."""
+        failed = [] if self.job.failed else [FAILED]
+        where = [Step(f"not {' '.join(text.split())}", text) for text in self.job.where]
+        recipe = RECIPES[self.job.recipe].steps(self.dataset, self.job) if self.job.recipe else ()
+        return [*failed, *where, *recipe]
+
+    def rows(self, *functions: RowFunction) -> Rows:
+        """functions: those besides `english` and `in_vocabulary`, which any condition may call."""
+        english = row_functions.english(self.job.language_detector)
+        own = (english, row_functions.in_vocabulary(self.vocabulary))
+        names_pairs = any(map(_FROM_PAIRS.search, self.job.where))
+        return Rows(self.dataset, self.within, self.labels, (*own, *functions), names_pairs)
+
+    def _check_columns(self) -> None:
+        """UserError for columns that are not there, and for a score that is no number or that no row has."""
+        types = {field.name: field.type for field in self._schema()}
+        for option, name in (("--by", self.by), *(("--column", name) for name in self.job.columns)):
+            if name not in types:
+                raise UserError(f"{option} {name}: no such column; there are {', '.join(types)}")
+        scored = self.job.threshold is not None or self.job.top_fraction is not None
+        if scored and not (pa.types.is_floating(types[self.by]) or pa.types.is_integer(types[self.by])):
+            raise UserError(f"--by {self.by}: holds {types[self.by]}, not numbers")
+        similarities = [f"{model.prefix}similarity" for model in self.dataset.models]
+        if scored and self.by in similarities and self.dataset.settings.embeds != "images and texts":
+            raise InputError(
+                f"--by {self.by}: {self.dataset.url} has embeddings of {self.dataset.settings.embeds} alone, and so no "
+                "similarity; name another column"
+            )
+
+    def _schema(self) -> Sequence[pa.Field]:
+        """The dataset's columns, and the labels' that it has not itself."""
+        own = list(self.dataset.schema)
+        if self.labels is None:
+            return own
+        with self.labels.output.open(self.labels.parts[0]) as file:
+            theirs = pq.ParquetFile(file).schema_arrow
+        names = set(self.dataset.schema.names)
+        return [*own, *(field for field in theirs if field.name not in names)]
+
+    def _check_where(self) -> None:
+        """UserError, with what DuckDB finds wrong, for SQL that is no condition on these rows."""
+        parts, rows = self.dataset.parts[:1], self.rows()
+        with rows.connect(parts) as connection:
+            for text in self.job.where:
+                query = f"SELECT row, ({text}\n) IS NOT TRUE FROM {rows.source(parts)} LIMIT 1"
+                check_condition(connection, text, f"--where {text}")
+                with _complaining(f"--where {text}"):
+                    if len(connection.extract_statements(query)) != 1:
+                        raise UserError(f"--where {text}: must be one condition")
+                    connection.execute(query).fetchall()
+
+
+@contextmanager
+def _complaining(option: str) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise complaint(error, option) from error
+
+
+def _vocabulary(job: FilterJob) -> tuple[str, ...]:
+    if job.vocabulary is None:
+        return ()
+    words = tuple(lines_of(read_text(job.vocabulary, job.storage_options)))
+    if not words:
+        raise InputError(f"{job.vocabulary}: no word in it; write one a line")
+    return words

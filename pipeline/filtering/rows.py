@@ -1,0 +1,53 @@
+"""The rows of some parts of a dataset, as SQL that filters them sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import duckdb
+
+from ..dataset import Dataset
+from ..labelling.labels import Labels
+from ..sql import connect, literal, register_storage, rows_of
+from ..subset import Subset
+from .row_functions import RowFunction
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Cheap to send to workers, which work on some parts each.
+
+    A condition sees its row as `pairs`; with labels, theirs as `labels`. names_pairs: some condition also asks the
+    whole dataset, in a subquery FROM pairs.
+    """
+
+    dataset: Dataset
+    within: Subset | None = None
+    labels: Labels | None = None
+    functions: tuple[RowFunction, ...] = ()
+    names_pairs: bool = False
+
+    @contextmanager
+    def connect(self, parts: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+        """To ask about these parts, on one thread."""
+        seen = self.dataset if self.names_pairs else replace(self.dataset, parts=tuple(parts))
+        with connect(seen, self.within, threads=1) as connection:
+            if self.labels is not None:
+                register_storage(connection, self.labels.output.url, self.labels.output.storage_options)
+            for function in self.functions:
+                function.register(connection)
+            yield connection
+
+    def source(self, parts: Sequence[str]) -> str:
+        """What a query of these parts selects FROM."""
+        within = self.within
+        if within is not None:
+            within = replace(within, parts=tuple(part for part in within.parts if part in parts))
+        rows = f"({rows_of(replace(self.dataset, parts=tuple(parts)), within)}) AS pairs"
+        if self.labels is None:
+            return rows
+        urls = ", ".join(literal(self.labels.url_of(part)) for part in parts)
+        labels = f"SELECT * EXCLUDE (key, error) FROM read_parquet([{urls}])"  # whose own would be ambiguous
+        return f"{rows} LEFT JOIN ({labels}) AS labels USING (shard, row)"

@@ -1,0 +1,1 @@
+"""Zero-shot labels for a dataset's images, from their embeddings."""

@@ -1,0 +1,51 @@
+"""A dataset's labels, as the steps after labelling see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset
+from ..derived import begun
+from ..errors import InputError
+from ..output import Output
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels that are there. Cheap to send to workers."""
+
+    output: Output
+    parts: tuple[str, ...]  # labelled, in the dataset's order
+
+    @classmethod
+    def open(cls, url: str, dataset: Dataset) -> Labels:
+        """InputError where there are none, or those of another dataset, or where parts are not labelled yet."""
+        output = Output.at(url, dataset.output.storage_options)
+        started = begun(output)
+        if started is None or started[0] != "label":
+            raise InputError(f"{url}: no labels here; name the folder given to `clipmill label --out`")
+        said = started[1]
+        if (said["fingerprint"], said["dataset"]) != (dataset.settings.digest, dataset.url):
+            raise InputError(f"{url}: labels of {said['dataset']}, not of {dataset.url}")
+        there = output.parts()
+        missing = [part for part in dataset.parts if part not in there]
+        if missing:
+            raise InputError(
+                f"{url}: {len(missing):,} of {len(dataset.parts):,} parts have no labels; run `clipmill label` again"
+            )
+        return cls(output, dataset.parts)
+
+    def url_of(self, part: str) -> str:
+        return f"{self.output.url}/{part}"
+
+
+PART = b"clipmill.part"  # in the footer of a part of labels: `subset.source_of` all rows of the part it was made of
+
+
+def part_said(labels: Output, part: str) -> str | None:
+    """Which making of the dataset's part a part of labels is of."""
+    with labels.open(part) as file:
+        said: dict[bytes, bytes] = pq.ParquetFile(file).metadata.metadata or {}
+    return said[PART].decode() if PART in said else None

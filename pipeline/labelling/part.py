@@ -1,0 +1,177 @@
+"""Labels of one part of a dataset: a file of the same name, rows in the same order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from ...clipmodel.zeroshot import top_classes
+from ..dataset import Dataset, vectors_of
+from ..encode import Vectors
+from ..output import Output
+from ..subset import Subset, rows_within, source_of
+from .classes import Classes
+from .labels import PART
+
+NONE = "none"  # the label of images whose best one is below the threshold
+
+_ROWS = 1 << 11  # at once: with a block of classes, 64 MB of logits
+_SOURCE, _COUNTS = b"clipmill.source", b"clipmill.labels"
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """rows = labelled + none + those without an image embedding."""
+
+    rows: int = 0
+    labelled: int = 0
+    none: int = 0
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        return LabelCounts(self.rows + other.rows, self.labelled + other.labelled, self.none + other.none)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """vectors: float32 [classes, dim], L2-normalised. scale: the model's logarithm of the inverse temperature."""
+
+    vectors: Vectors
+    scale: float
+
+
+def label_schema(classes: Classes) -> pa.Schema:
+    ids = pa.int64() if isinstance(classes.ids[0], int) else pa.string()
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("shard", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+            pa.field("row", pa.int32(), nullable=False),
+            pa.field("label", pa.string()),  # the most probable class, or `none`; null without an image embedding
+            pa.field("label_id", ids),
+            pa.field("probability", pa.float32()),  # of the most probable class
+            pa.field("margin", pa.float32()),  # its probability less that of the second
+            pa.field("labels", pa.list_(pa.string())),  # the top k, most probable first
+            pa.field("probabilities", pa.list_(pa.float32())),
+            pa.field("error", pa.string()),  # the dataset's own
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class LabelPart:
+    """Labels a part wherever it is called. A part that is labelled already, and whose source is the same, stays."""
+
+    dataset: Dataset
+    output: Output
+    image_column: str
+    classes: Classes
+    classifier: Classifier
+    top_k: int
+    threshold: float | None
+    within: Subset | None
+    done: frozenset[str]  # parts that are there
+
+    def __call__(self, part: str) -> tuple[LabelCounts, bool]:
+        """And whether it was done now."""
+        rows = rows_within(self.within, part)
+        source = source_of(self.dataset, part, rows)
+        if part in self.done and (counts := self._before(part, source)) is not None:
+            return counts, False
+        with self.output.staged(part, replace=True) as path:
+            counts = self._write(path, part, rows, source)
+        return counts, True
+
+    def _before(self, part: str, source: str) -> LabelCounts | None:
+        with self.output.open(part) as file:
+            said = pq.ParquetFile(file).metadata.metadata or {}
+        if said.get(_SOURCE) != source.encode():
+            return None
+        return LabelCounts(**json.loads(said[_COUNTS]))
+
+    def _write(self, path: Path, part: str, rows: npt.NDArray[np.int32] | None, source: str) -> LabelCounts:
+        counts = LabelCounts()
+        with pq.ParquetWriter(path, label_schema(self.classes), compression="zstd") as writer:
+            for batch in self._batches(part, rows):
+                labels = self._labels(batch)
+                writer.write_table(labels)
+                counts += _counted(labels)
+            part_source = source_of(self.dataset, part, None)
+            writer.add_key_value_metadata({_SOURCE: source, PART: part_source, _COUNTS: json.dumps(asdict(counts))})
+        return counts
+
+    def _batches(self, part: str, rows: npt.NDArray[np.int32] | None) -> Iterator[pa.RecordBatch]:
+        columns = ["key", "shard", "row", self.image_column, "error"]
+        for batch in replace(self.dataset, parts=(part,)).batches(columns, _ROWS):
+            yield batch if rows is None else batch.filter(pc.is_in(batch["row"], value_set=pa.array(rows)))
+
+    def _labels(self, batch: pa.RecordBatch) -> pa.Table:
+        vectors, present = vectors_of(batch[self.image_column])
+        k = min(self.top_k, len(self.classes.every))
+        places, shares = self._top(vectors[present], max(k, 2))
+        best = shares[:, 0]
+        margin = best - shares[:, 1] if shares.shape[1] > 1 else best
+        sure = best >= (self.threshold or 0.0)
+        names, ids = self._names, self._ids
+        first = pa.array(places[:, 0], mask=~sure)
+        spread = _Spread(present)
+        columns = {
+            "label": spread(pc.fill_null(names.take(first), NONE)),
+            "label_id": spread(ids.take(first)),
+            "probability": spread(pa.array(best)),
+            "margin": spread(pa.array(margin)),
+            "labels": spread(_lists(names.take(pa.array(places[:, :k].reshape(-1))), k)),
+            "probabilities": spread(_lists(pa.array(shares[:, :k].reshape(-1)), k)),
+        }
+        own = {name: batch[name] for name in ("key", "shard", "row", "error")}
+        schema = label_schema(self.classes)
+        return pa.table([(own | columns)[field.name] for field in schema], schema=schema)
+
+    def _top(self, vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], Vectors]:
+        k = min(k, len(self.classes.every))
+        scale = torch.tensor(self.classifier.scale)
+        places, shares = top_classes(torch.from_numpy(vectors), self._vectors, scale, k)
+        return places.numpy(), shares.numpy()
+
+    @cached_property
+    def _vectors(self) -> Tensor:
+        return torch.from_numpy(np.require(self.classifier.vectors, requirements="W"))  # Ray's are read-only
+
+    @cached_property
+    def _names(self) -> pa.Array:
+        return pa.array(self.classes.names)
+
+    @cached_property
+    def _ids(self) -> pa.Array:
+        return pa.array(self.classes.ids)
+
+
+class _Spread:
+    """Values of the rows that have an embedding, among all rows: null for the others."""
+
+    def __init__(self, present: npt.NDArray[np.bool_]) -> None:
+        self._places = pa.array(np.cumsum(present) - 1, mask=~present)
+
+    def __call__(self, values: pa.Array) -> pa.Array:
+        return values.take(self._places)
+
+
+def _lists(values: pa.Array, k: int) -> pa.Array:
+    offsets = np.arange(0, len(values) + 1, k, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _counted(labels: pa.Table) -> LabelCounts:
+    with_label = len(labels) - labels["label"].null_count
+    known = len(labels) - labels["label_id"].null_count
+    return LabelCounts(len(labels), known, with_label - known)

@@ -1,0 +1,85 @@
+"""A dataset on one page: what is in it, how similar its pairs are, what failed, how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+
+from ..dataset import Dataset
+from ..errors import InputError
+from ..job import ReportJob
+from ..labelling.labels import Labels
+from ..sql import connect
+from ..storage.single_file import SingleFile
+from ..subset import Subset
+from ..summary import Status, status
+from .labels import LabelNumbers, create_view, label_numbers
+from .numbers import Numbers, numbers_of
+from .page import Contents, page_of
+from .samples import Group, at_random, by_label, by_similarity, pictures
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` returns."""
+
+    out: str
+    dataset: str
+    within: str | None
+    numbers: Numbers
+    labels: LabelNumbers | None
+    status: Status  # of the whole dataset
+    pictures: int  # shown
+    pictures_missing: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "status": self.status.as_json()}
+
+
+def report(job: ReportJob) -> Report:
+    """Writes the page. UserError for a dataset, subset or labels that are not there or do not fit each other."""
+    dataset = Dataset.open(job.dataset, job.storage_options)
+    dataset.model(job.alias)  # which says what is wrong with it
+    within = None if job.within is None else Subset.open(job.within, job.storage_options)
+    if within is not None:
+        within.check_fits(dataset)
+    labels = None if job.labels is None else Labels.open(job.labels, dataset)
+    out = SingleFile.at(job.out, job.storage_options)
+    found = status(dataset.output)
+    if found is None:
+        raise InputError(f"{dataset.url}: no dataset of clipmill's here any more")
+    with connect(dataset, within) as connection:
+        if labels is not None:
+            create_view(connection, labels)
+        numbers = numbers_of(connection, dataset)
+        groups = _groups(connection, dataset, job.alias, numbers, labels is not None)
+        label_figures = label_numbers(connection) if labels is not None else None
+    small = pictures(dataset, groups)
+    contents = Contents(
+        url=dataset.url,
+        version=dataset.version,
+        within=within.output.url if within else None,
+        settings=dataset.settings,
+        cards=dataset.model_cards(),
+        status=found,
+        numbers=numbers,
+        labels=label_figures,
+        groups=groups,
+        pictures=small,
+    )
+    out.write(page_of(contents).encode())
+    missing = len({(row.shard, row.row) for group in groups for row in group.rows}) - len(small)
+    return Report(out.url, dataset.url, contents.within, numbers, label_figures, found, len(small), missing)
+
+
+def _groups(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, numbers: Numbers, labelled: bool
+) -> list[Group]:
+    model = dataset.model(alias)
+    similarity = next((each for each in numbers.similarities if each.alias == model.alias), None)
+    groups = by_similarity(connection, f"{model.prefix}similarity", similarity) if similarity else []
+    if labelled:
+        groups += by_label(connection)
+    return groups or at_random(connection)

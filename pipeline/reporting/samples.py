@@ -1,0 +1,88 @@
+"""Rows to look at: which, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import duckdb
+
+from ..dataset import Dataset
+from ..searching.thumbnails import fetch_image, thumbnail
+from ..sql import identifier
+from .similarity import Similarity
+
+_A_GROUP = 12  # rows
+_AT_ONCE = 16  # images fetched: against latency
+_SIDE = 240  # pixels of a picture's longer side
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a dataset, with what a person wants to see of it."""
+
+    key: str
+    caption: str | None
+    shard: str
+    row: int
+    image_offset: int | None
+    image_size: int | None
+    figure: float | None = None  # its similarity, or its label's probability
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    rows: tuple[Row, ...]
+
+
+def by_similarity(connection: duckdb.DuckDBPyConnection, column: str, of: Similarity) -> list[Group]:
+    """The least similar, those around the median, and the most similar."""
+    value = f"{identifier(column)}::DOUBLE"
+    middle = next(cut.threshold for cut in of.cuts if cut.fraction == 0.5)
+    orders = {
+        "Lowest similarity": "figure",
+        "Around the median": f"abs(figure - {middle!r})",
+        "Highest similarity": "-figure",
+    }
+    scored = f"SELECT shard, row, {value} AS figure, NULL AS label FROM pairs WHERE isfinite({value})"
+    return [_group(connection, title, scored, order) for title, order in orders.items()]
+
+
+def by_label(connection: duckdb.DuckDBPyConnection) -> list[Group]:
+    """Those of the view `labels` (see labels.py) whose label is most and least sure."""
+    orders = {"Most confident labels": "-figure", "Least confident labels": "figure"}
+    labelled = "SELECT shard, row, probability AS figure, label FROM labels WHERE label IS NOT NULL"
+    return [_group(connection, title, labelled, order) for title, order in orders.items()]
+
+
+def at_random(connection: duckdb.DuckDBPyConnection) -> list[Group]:
+    """Any rows, the same each time: for datasets in which nothing can be compared."""
+    embedded = "SELECT shard, row, NULL AS figure, NULL AS label FROM pairs WHERE error IS NULL"
+    return [_group(connection, "Some rows", embedded, "hash(row, shard)")]
+
+
+def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: str) -> Group:
+    """rows: a query for shard, row, figure and label. The other columns are read for the chosen few alone."""
+    found = connection.execute(
+        "SELECT p.key, p.caption, p.shard, p.row, p.image_offset, p.image_size, chosen.figure, chosen.label "
+        f"FROM (SELECT *, {order} AS place FROM ({rows}) ORDER BY place, shard, row LIMIT {_A_GROUP}) chosen "
+        "JOIN pairs p USING (shard, row) ORDER BY chosen.place, p.shard, p.row"
+    )
+    return Group(title, tuple(Row(*row) for row in found.fetchall()))
+
+
+def pictures(dataset: Dataset, groups: Sequence[Group]) -> dict[tuple[str, int], bytes]:
+    """(shard, row) -> a small JPEG, for the rows whose image can still be fetched from its shard."""
+    rows = list({(row.shard, row.row): row for group in groups for row in group.rows}.values())
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
+        made = list(pool.map(partial(_picture, dataset), rows))
+    return {(row.shard, row.row): picture for row, picture in zip(rows, made, strict=True) if picture is not None}
+
+
+def _picture(dataset: Dataset, row: Row) -> bytes | None:
+    image = fetch_image(row.shard, row.image_offset, row.image_size, dataset.output.storage_options)
+    return thumbnail(image, _SIDE) if image is not None else None

@@ -1,0 +1,1 @@
+"""New WebDataset shards of a dataset's samples, read again out of the shards they came from."""

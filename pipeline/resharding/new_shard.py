@@ -1,0 +1,132 @@
+"""One new WebDataset shard as img2dataset writes them: a tar, a table beside it and its statistics."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset
+from ..errors import InputError
+from ..inputs.grouping import WholeGroup
+from ..inputs.tario import BLOCK, MAX_MEMBER
+from ..output import Output
+from ..records import Shard
+from ..subset import Subset
+from .new_table import NewTable
+from .reshard_plan import NewShard, Picked
+from .source_samples import PLACES, Reading, SourceSamples
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one new shard."""
+
+    tar_bytes: int
+    requests: int  # for bytes within source shards
+    request_bytes: int
+    whole_shards: int  # read from beginning to end
+
+
+@dataclass(frozen=True)
+class WriteShard:
+    """Writes new shards. The same samples give the same tar and the same table, byte for byte."""
+
+    dataset: Dataset
+    subset: Subset | None  # whose rows are wanted; all that are embedded without
+    output: Output
+    digits: tuple[int, int]  # of a shard's number, and of a sample's within it
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def name_of(self, number: int) -> str:
+        return f"{number:0{self.digits[0]}d}"
+
+    def __call__(self, new: NewShard) -> Written:
+        """The tar is committed last: where it is, the shard is done."""
+        began, name, reading = time.time(), self.name_of(new.number), Reading()
+        table = NewTable()
+        with self.output.staged(f"{name}.tar", replace=True) as path:
+            with path.open("wb") as tar:
+                for picked in new.picked:
+                    said, samples = self._samples(picked, reading)
+                    table.begin(said)
+                    for group in samples:
+                        key = f"{name}{len(table):0{self.digits[1]}d}"
+                        _add(tar, key, group, picked.source.shard)
+                        table.add(key, group)
+                tar.write(bytes(2 * BLOCK))  # the end mark
+                tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE))
+            with self.output.staged(f"{name}.parquet", replace=True) as beside:
+                pq.write_table(table.finished(), beside, compression="zstd")
+            self.output.write(f"{name}_stats.json", _stats(len(table), began))
+            size = path.stat().st_size
+        return Written(size, reading.requests, reading.request_bytes, reading.whole_shards)
+
+    def _samples(self, picked: Picked, reading: Reading) -> tuple[pa.Table, SourceSamples]:
+        """What the dataset says of them, and they themselves."""
+        part, shard = picked.source.part, picked.source.shard
+        rows, keys = self._wanted(picked)
+        columns = [field.name for field in self.dataset.schema if not pa.types.is_fixed_size_list(field.type)]
+        with self.dataset.output.open(part) as file:
+            opened = pq.ParquetFile(file)
+            places = opened.read(list(PLACES))
+            said = _read_rows(opened, columns, rows)
+        if keys is not None and said["key"].to_pylist() != keys:
+            raise InputError(f"{self.dataset.url}: {part} is not what the subset was made from; make the subset again")
+        return said, SourceSamples(shard, places, rows.tolist(), self.storage_options, reading)
+
+    def _wanted(self, picked: Picked) -> tuple[npt.NDArray[np.int64], list[str] | None]:
+        """Which rows of the part are meant, and their keys where they are known."""
+        part = picked.source.part
+        if self.subset is None:
+            errors = self.dataset.read(part, ["error"])["error"]
+            return np.flatnonzero(errors.is_null().to_numpy())[picked.places], None
+        with self.subset.output.open(part) as file:
+            table = pq.ParquetFile(file).read(["key", "row"]).take(picked.places)
+        return table["row"].to_numpy().astype(np.int64), table["key"].to_pylist()
+
+
+def _read_rows(file: pq.ParquetFile, columns: list[str], rows: npt.NDArray[np.int64]) -> pa.Table:
+    """rows: ascending. Only the row groups between the first and the last are read."""
+    sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    ends = np.cumsum(sizes)
+    first, last = np.searchsorted(ends, rows[[0, -1]], side="right").tolist()
+    table = file.read_row_groups(list(range(first, last + 1)), columns)
+    return table.take(rows - (ends[first] - sizes[first]))
+
+
+def _add(tar: BinaryIO, key: str, group: WholeGroup, shard: Shard) -> None:
+    for extension, data in group.files:
+        if data is None:
+            raise InputError(
+                f"{shard.url}: {group.key}.{extension} is larger than {MAX_MEMBER >> 20} MiB; leave this row out"
+            )
+        member = tarfile.TarInfo(f"{key}.{extension}")  # of nobody, at the beginning of time: the same bytes every time
+        member.size = len(data)
+        tar.write(member.tobuf(tarfile.GNU_FORMAT))  # `TarFile.addfile` takes twice as long
+        tar.write(data)
+        tar.write(bytes(-len(data) % BLOCK))
+
+
+def _stats(samples: int, began: float) -> bytes:
+    """What img2dataset writes beside a shard."""
+    now = time.time()
+    said = {
+        "count": samples,
+        "successes": samples,
+        "failed_to_download": 0,
+        "failed_to_resize": 0,
+        "duration": now - began,
+        "start_time": began,
+        "end_time": now,
+        "status_dict": {"success": samples},
+    }
+    return json.dumps(said, indent=4).encode()

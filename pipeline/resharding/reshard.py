@@ -1,0 +1,158 @@
+"""New WebDataset shards of a subset's samples, or of all that a dataset has embedded: no image is encoded again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ..dataset import Dataset
+from ..derived import begin, begun
+from ..errors import InfrastructureError, InputError, OutputError
+from ..inputs.listing import look_again
+from ..job import ReshardJob
+from ..output import Output
+from ..plan import is_another
+from ..records import Shard
+from ..running.stages import OnStage, counted
+from ..scatter import scatter
+from ..subset import Subset
+from .new_shard import WriteShard
+from .reshard_plan import Source, cut
+
+_AT_ONCE = 16  # footers read
+
+
+@dataclass(frozen=True)
+class ReshardSummary:
+    """What `reshard` returns."""
+
+    out: str
+    dataset: str
+    subset: str | None
+    samples: int
+    shards: int
+    shards_done_before: int
+    tar_bytes: int  # of this run, as are those below
+    requests: int  # for bytes within source shards
+    request_bytes: int
+    whole_shards: int  # read from beginning to end
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def reshard(job: ReshardJob, on_stage: OnStage = lambda _: None) -> ReshardSummary:
+    """Write the samples into tars of `samples_per_shard`, with all of their files as they are; run again to resume.
+
+    Source shards are read by range requests, or whole where that is no slower. UserError for what is wrong with the
+    request and for source shards that are gone or have changed since they were embedded, PlanMismatchError where OUT
+    was begun otherwise.
+    """
+    began = time.monotonic()
+    job.check()
+    subset = _subset(job)
+    dataset = Dataset.open(subset.source if subset else job.source, job.storage_options)
+    if subset:
+        subset.check_fits(dataset)
+    sources = _sources(dataset, subset)
+    output = Output.at(job.out, job.storage_options).prepare()
+    _begin(output, job, dataset, subset, sources)
+
+    samples = sum(source.wanted for source in sources)
+    shards = -(-samples // job.samples_per_shard)
+    digits = (max(5, len(str(shards - 1))), len(str(job.samples_per_shard - 1)))
+    write, done = WriteShard(dataset, subset, output, digits, job.storage_options), output.names()
+    left = sum(f"{write.name_of(number)}.tar" not in done for number in range(shards))
+    if left:
+        _check_unchanged(sources, job.storage_options)
+    every = cut(sources, job.samples_per_shard, job.shuffle)
+    todo = (new for new in every if f"{write.name_of(new.number)}.tar" not in done)
+    written: Counter[str] = Counter()
+    for _, each in counted(scatter(write, todo, job.address), "resharding", "shards", left, on_stage):
+        written.update(asdict(each))
+    return ReshardSummary(
+        out=output.url,
+        dataset=dataset.url,
+        subset=subset.output.url if subset else None,
+        samples=samples,
+        shards=shards,
+        shards_done_before=shards - left,
+        tar_bytes=written["tar_bytes"],
+        requests=written["requests"],
+        request_bytes=written["request_bytes"],
+        whole_shards=written["whole_shards"],
+        seconds=time.monotonic() - began,
+    )
+
+
+def _subset(job: ReshardJob) -> Subset | None:
+    """None where a dataset is meant. A folder that is neither is told to be no dataset."""
+    if begun(Output.at(job.source, job.storage_options)) is None:
+        return None
+    return Subset.open(job.source, job.storage_options)
+
+
+def _sources(dataset: Dataset, subset: Subset | None) -> list[Source]:
+    """Parts with wanted rows, in the dataset's order. By their footers alone."""
+    missing = set(subset.parts) - set(dataset.parts) if subset else ()
+    if missing:
+        raise InputError(f"{dataset.url}: {min(missing)} is gone, which the subset has rows of; embed it again")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        sources = pool.map(partial(_source, dataset, subset), subset.parts if subset else dataset.parts)
+        return [source for source in sources if source.wanted]
+
+
+def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
+    with dataset.output.open(part) as file:
+        said = pq.ParquetFile(file).metadata.metadata or {}
+    try:
+        shard = Shard(**json.loads(said[b"clipmill.shard"]))
+        wanted = json.loads(said[b"clipmill.counts"])["embedded"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InfrastructureError(f"{dataset.url_of(part)}: not a part of ours; move it away") from error
+    if subset:
+        with subset.output.open(part) as file:
+            wanted = pq.ParquetFile(file).metadata.num_rows
+    return Source(part, shard, wanted)
+
+
+def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | None, sources: Sequence[Source]) -> None:
+    """Begin or continue the folder of new shards."""
+    tars = sorted(name for name in output.names() if name.endswith(".tar"))
+    if tars and begun(output) is None:
+        raise OutputError(f"{output.url} holds {tars[0]}, which is none of these shards: choose another folder")
+    chosen = json.dumps([[source.part, source.shard.size, source.shard.etag, source.wanted] for source in sources])
+    settings = {
+        "dataset": dataset.url,
+        "fingerprint": dataset.settings.digest,
+        "subset": subset.output.url if subset else None,
+        "samples": sum(source.wanted for source in sources),
+        "of sources": hashlib.sha256(chosen.encode()).hexdigest()[:16],
+        "samples per shard": job.samples_per_shard,
+        "shuffle": job.shuffle,
+    }
+    begin(output, "reshard", settings)
+    output.clear_uploads(lambda name: name.endswith(".tar") and name.removesuffix(".tar").isdecimal())
+
+
+def _check_unchanged(sources: Sequence[Source], storage_options: Mapping[str, Any]) -> None:
+    """InputError for source shards that are not what was embedded. Their names may have been used again since."""
+    before = [source.shard for source in sources]
+    for old, now in zip(before, look_again(before, storage_options), strict=True):
+        if now is None:
+            raise InputError(f"{old.url}: is gone since it was embedded; its samples cannot be read again")
+        if is_another(old, now):
+            raise InputError(
+                f"{old.url}: has changed since it was embedded; restore it, or run `clipmill embed --refresh` and make "
+                "the subset again"
+            )

@@ -1,0 +1,135 @@
+"""Samples of a dataset out of their source shards again, with all of their files, checked to be those it knows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import ClipmillError, InfrastructureError, InputError
+from ..inputs.grouping import WholeGroup
+from ..inputs.tar_input import groups_in
+from ..inputs.tario import NotATar
+from ..records import Shard
+from ..shards import read_files
+from ..storage.retry import retry
+from ..storage.urls import is_web, open_storage, opening, scheme_of
+from .spans import DISK, NETWORK, Request, Span, spans_of, worth_asking_for
+
+_AT_ONCE = 8  # requests
+
+PLACES = ("key", "image_offset", "image_size", "sha256")  # columns that say where a shard's samples are
+
+
+@dataclass
+class Reading:
+    """How much was read, and how."""
+
+    requests: int = 0  # for bytes within shards
+    request_bytes: int = 0
+    whole_shards: int = 0
+
+
+@dataclass(frozen=True)
+class SourceSamples:
+    """Some samples of a shard. places: the columns of PLACES, of all rows; rows: which, ascending."""
+
+    shard: Shard
+    places: pa.Table
+    rows: Sequence[int]
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+
+    def __iter__(self) -> Iterator[WholeGroup]:
+        """In order. InputError where the shard no longer holds one of them, InfrastructureError where the storage
+        keeps failing."""
+        keys, sha256 = self.places["key"].to_pylist(), self.places["sha256"].to_pylist()
+        requests = self._requests(keys)
+        found = self._whole() if requests is None else self._asked_for(requests, keys)
+        for row in self.rows:
+            with _reading(self.shard.url):
+                group = next(found, None)
+            if group is None or group.key != keys[row]:
+                raise self._changed(row, "it is not there any more")
+            if sha256[row] is not None and hashlib.sha256(group.image or b"").hexdigest() != sha256[row]:
+                raise self._changed(row, "its image is another one now")
+            yield group
+
+    def _requests(self, keys: list[str]) -> list[Request] | None:
+        """None to read the whole shard."""
+        offsets = self.places["image_offset"].fill_null(-1).to_numpy()
+        sizes = self.places["image_size"].fill_null(0).to_numpy()
+        if self.shard.size is None or is_web(self.shard.url) or not (offsets >= 0).any():
+            return None
+        spans = spans_of(keys, offsets, sizes, self.rows, self.shard.size)
+        pace = DISK if scheme_of(self.shard.url) == "file" else NETWORK
+        return None if spans is None else worth_asking_for(self.rows, spans, self.shard.size, pace)
+
+    def _whole(self) -> Iterator[WholeGroup]:
+        self.reading.whole_shards += 1
+        wanted = iter(self.rows)
+        next_wanted = next(wanted, None)
+        for row, group in enumerate(read_files(self.shard, self.storage_options)):
+            if row == next_wanted:
+                yield group
+                next_wanted = next(wanted, None)
+            if next_wanted is None:
+                return
+
+    def _asked_for(self, requests: list[Request], keys: list[str]) -> Iterator[WholeGroup | None]:
+        offsets = self.places["image_offset"].to_pylist()
+        for request, data in zip(requests, self._fetched([each.span for each in requests]), strict=True):
+            groups = {}
+            with suppress(NotATar):  # then what is missing is told
+                for group in groups_in(io.BytesIO(data), WholeGroup, request.span.start):
+                    groups[group.key, group.image_offset] = group
+            for row in request.rows:
+                yield groups.get((keys[row], offsets[row]))
+
+    def _fetched(self, spans: list[Span]) -> Iterator[bytes]:
+        """Some are asked for at once, and held until their turn."""
+        waiting: deque[Future[bytes]] = deque()
+        storage = open_storage(self.shard.url, self.storage_options)
+
+        def fetch(span: Span) -> bytes:
+            with opening(self.shard.url):
+                data: bytes = retry(lambda: storage.cat_file(self.shard.url, start=span.start, end=span.stop))
+            return data
+
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="spans")
+        try:
+            for span in spans:
+                waiting.append(pool.submit(fetch, span))
+                self.reading.requests += 1
+                self.reading.request_bytes += span.stop - span.start
+                if len(waiting) > _AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _changed(self, row: int, how: str) -> InputError:
+        return InputError(
+            f"{self.shard.url}: row {row} ({self.places['key'][row]}) is not what was embedded: {how}; restore the "
+            "shard, or embed it again with `clipmill embed --refresh`"
+        )
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    """What storage clients raise, who have tried again, in one line."""
+    try:
+        yield
+    except ClipmillError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InfrastructureError(f"{url}: the storage keeps failing: {reason}") from error

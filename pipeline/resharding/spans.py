@@ -1,0 +1,90 @@
+"""Which bytes of a tar some of its samples are in, and whether to ask for these alone or for all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..inputs.tario import BLOCK
+
+_MOST = 16 << 20  # bytes of a request for several samples: some requests are held at once
+
+
+class Span(NamedTuple):
+    """Bytes from `start` to before `stop`."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """Bytes that are read together, and the rows whose samples are in them."""
+
+    span: Span
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a storage is."""
+
+    latency: float  # seconds until an answer begins, divided by the requests that are made at once
+    bandwidth: float  # bytes a second
+
+    def seconds(self, span: Span) -> float:
+        return self.latency + (span.stop - span.start) / self.bandwidth
+
+
+DISK = Pace(1e-4, 1e9)
+NETWORK = Pace(30e-3 / 8, 100e6)
+
+
+def spans_of(
+    keys: Sequence[str], offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], rows: Sequence[int], end: int
+) -> list[Span] | None:
+    """Where the samples of some rows are in a tar of `end` bytes. keys, offsets and sizes: of all rows, the last two of
+    their images; offset -1 where there is none.
+
+    A span reaches from the end of the last image before the row's own to the beginning of the first after it: all files
+    of its sample are in there, in whatever order they stand. None where another sample has the same key: only who reads
+    from the beginning can be sure which files are whose.
+    """
+    count = len(keys)
+    places = np.arange(count)
+    has = offsets >= 0
+    before = np.concatenate([[-1], np.maximum.accumulate(np.where(has, places, -1))[:-1]])
+    after = np.concatenate([np.minimum.accumulate(np.where(has, places, count)[::-1])[::-1][1:], [count]])
+    times = Counter(keys)
+    if any(times[keys[row]] > 1 for row in rows):
+        return None
+    spans = []
+    for row in rows:
+        first, last = int(before[row]), int(after[row])
+        start = int(offsets[first] + sizes[first]) if first >= 0 else 0
+        spans.append(Span(start + -start % BLOCK, int(offsets[last]) if last < count else end))
+    return spans
+
+
+def worth_asking_for(rows: Sequence[int], spans: Sequence[Span], end: int, pace: Pace) -> list[Request] | None:
+    """The requests that bring the spans of some rows, both ascending, out of a shard of `end` bytes; None where reading
+    all of it is no slower. What lies between two spans is read along where that takes no longer than another request.
+    """
+    requests: list[Request] = []
+    for row, span in zip(rows, spans, strict=True):
+        last = requests[-1] if requests else None
+        if last and _belongs(span, last.span, pace):
+            requests[-1] = Request(Span(last.span.start, max(last.span.stop, span.stop)), (*last.rows, row))
+        else:
+            requests.append(Request(span, (row,)))
+    asked = sum(pace.seconds(request.span) for request in requests)
+    return requests if asked < pace.seconds(Span(0, end)) else None
+
+
+def _belongs(span: Span, last: Span, pace: Pace) -> bool:
+    return (span.start - last.stop) / pace.bandwidth <= pace.latency and span.stop - last.start <= _MOST

@@ -1,0 +1,141 @@
+"""Which shard is next: attempts, pauses between them, and who is late. Pure; time is the caller's."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from ..records import Shard
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient the driver is."""
+
+    attempts: int = 3  # a shard
+    pause: float = 1.0  # seconds before the second attempt, doubled for each further one
+    deadline: float | None = None  # seconds; a shard in hand for longer is taken away
+    late: float = 3.0  # times the median, from which a shard is late
+    least_late: float = 30.0  # seconds; nothing is late before
+
+
+@dataclass
+class _Out:
+    """A shard in somebody's hands."""
+
+    shard: Shard
+    since: float
+    copies: int = 1
+
+
+class Backlog:
+    """The shards of a run, from waiting to done or given up. Every method that needs it is told the time, in seconds
+    of any monotonic clock."""
+
+    def __init__(self, shards: Iterable[Shard], limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._waiting = deque(shards)
+        self._paused: list[tuple[float, Shard]] = []  # until when
+        self._out: dict[str, _Out] = {}
+        self._failures: dict[str, int] = {}
+        self._closed = False
+        self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and nothing is out."""
+        return not (self._waiting or self._paused or self._out)
+
+    @property
+    def waiting(self) -> int:
+        """Shards that may be taken now."""
+        return len(self._waiting)
+
+    def failed_before(self, shard: Shard) -> bool:
+        return shard.url in self._failures
+
+    def attempt(self, shard: Shard) -> int:
+        """Which one it is in, or next, from 1."""
+        return self._failures.get(shard.url, 0) + 1
+
+    def peek(self, now: float) -> Shard | None:
+        """What `take` would give."""
+        due = [entry for entry in self._paused if entry[0] <= now]
+        for entry in due:
+            self._paused.remove(entry)
+            self._waiting.append(entry[1])
+        return self._waiting[0] if self._waiting else None
+
+    def take(self, now: float) -> Shard:
+        shard = self._waiting.popleft()
+        self._out[shard.url] = _Out(shard, now)
+        return shard
+
+    def done(self, shard: Shard, now: float) -> bool:
+        """False where another copy of it was done, or given up, before."""
+        out = self._out.pop(shard.url, None)
+        if out is None:
+            return False
+        self._seconds.append(now - out.since)
+        return True
+
+    def failed(self, shard: Shard, now: float, final: bool = False) -> bool:
+        """Count a failed attempt; whether it was the last one. A failed copy of a shard that somebody else has, or
+        had, does not count."""
+        out = self._out.get(shard.url)
+        if out is None:
+            return False
+        out.copies -= 1
+        return (out.copies <= 0 or final) and self._count(shard, now, final)
+
+    def expire(self, shard: Shard, now: float) -> bool:
+        """Take it from all who have it, as a failed attempt; whether it was the last one."""
+        return self._count(shard, now, final=False)
+
+    def _count(self, shard: Shard, now: float, final: bool) -> bool:
+        del self._out[shard.url]
+        failures = self._failures[shard.url] = self._failures.get(shard.url, 0) + 1
+        if final or failures >= self._limits.attempts:
+            return True
+        if not self._closed:
+            self._paused.append((now + self._limits.pause * 2 ** (failures - 1), shard))
+        return False
+
+    def give_back(self, shard: Shard) -> None:
+        """Taken from a worker through no fault of the shard's; it waits first in line. Nothing for one that failed."""
+        out = self._out.get(shard.url)
+        if out is None:
+            return
+        out.copies -= 1
+        if out.copies == 0:
+            del self._out[shard.url]
+            if not self._closed:
+                self._waiting.appendleft(shard)
+
+    def late(self, now: float) -> Shard | None:
+        """When nothing else is left to do: a shard, out far longer than others took, for a second worker to try."""
+        if self._waiting or self._paused or not self._seconds:
+            return None
+        usual = max(self._limits.late * median(self._seconds), self._limits.least_late)
+        late = [out for out in self._out.values() if out.copies == 1 and now - out.since > usual]
+        if not late:
+            return None
+        oldest = min(late, key=lambda out: out.since)
+        oldest.copies += 1
+        return oldest.shard
+
+    def overdue(self, now: float) -> list[Shard]:
+        """Shards out for longer than the deadline allows."""
+        if self._limits.deadline is None:
+            return []
+        return [out.shard for out in self._out.values() if now - out.since > self._limits.deadline]
+
+    def close(self) -> int:
+        """Give out no more; how many that leaves undone, besides those that are out."""
+        self._closed = True
+        count = len(self._waiting) + len(self._paused)
+        self._waiting.clear()
+        self._paused.clear()
+        return count

@@ -1,0 +1,224 @@
+"""Give out shards to workers until every one is done or given up: retries, stragglers, workers that come and go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..cluster import Hand, WorkerDied, leaving, send, settled
+from ..errors import InfrastructureError, ShardError, UserError
+from ..records import Shard
+from .backlog import Backlog, Limits
+from .events import (
+    Event,
+    Rows,
+    ShardDone,
+    ShardFailed,
+    ShardLate,
+    ShardRetried,
+    Stopping,
+    WorkerLost,
+    WorkerMoved,
+    WorkersAdded,
+    WorkersStarted,
+)
+from .placement import Placement
+
+if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
+    from .worker import WorkerFactory
+
+_WAIT = 0.3  # seconds
+_TELL = 0.5  # seconds between two questions about progress
+_LOOK = 1.0  # seconds between two looks at which machines are about to leave
+_GROW = 15.0  # seconds between two looks at what the cluster has
+_SPARE = 2.0  # seconds before a machine leaves, when its worker lets go of what it has not done
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a run is told besides its shards."""
+
+    limits: Limits = field(default_factory=Limits)
+    stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
+    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for, if any
+    patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
+
+
+def run_shards(
+    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, orders: Orders | None = None
+) -> Iterator[Event]:
+    """Embed every shard, tell of each as it ends. A lost worker is replaced and its shards given out again.
+
+    Raises what a worker could not start for, and InfrastructureError when workers keep dying, or no machine is left.
+    """
+    orders = orders or Orders()
+    driver = _Driver(Backlog(shards, orders.limits), factory, placement, orders)
+    try:
+        yield from driver.run()
+    finally:
+        driver.stop()
+
+
+class _Driver:
+    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, orders: Orders) -> None:
+        self._backlog, self._placement, self._orders = backlog, placement, orders
+        self._factory = send(factory)
+        self._lost = 0  # workers, since a shard was done
+        self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
+        self._told = self._grown = self._looked = self._manned = time.monotonic()
+        self._stopping = False
+        self._hands = [] if backlog.is_empty else [self._new_hand() for _ in range(placement.workers)]
+
+    def run(self) -> Iterator[Event]:
+        started = False
+        while not self._backlog.is_empty:
+            yield from self._see_starts()
+            if not started and any(hand.is_ready for hand in self._hands):
+                started = True
+                yield WorkersStarted(len(self._hands))
+            for hand in self._hands:
+                yield from self._fill(hand)
+            yield from self._collect()
+            yield from self._progress()
+            yield from self._take_away()
+            yield from self._leave()
+            yield from self._grow()
+            yield from self._heed_stop()
+
+    def stop(self) -> None:
+        for hand in self._hands:
+            hand.kill()
+
+    def _new_hand(self) -> Hand:
+        return Hand(self._factory, self._placement)
+
+    def _see_starts(self) -> Iterator[Event]:
+        for hand in list(self._hands):
+            if died := hand.see_start():
+                yield from self._lose(hand, died)
+
+    def _fill(self, hand: Hand) -> Iterator[Event]:
+        """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
+        if not hand.is_ready or hand.node in self._leaving:
+            return
+        now = time.monotonic()
+        while len(hand.shards) < self._placement.in_flight:
+            shard = self._backlog.peek(now)
+            if shard is None or self._is_others(hand):
+                break
+            if hand.shards and any(map(self._backlog.failed_before, (shard, *hand.shards.values()))):
+                return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
+            hand.give(self._backlog.take(now))
+        if not hand.shards and (late := self._backlog.late(now)):
+            yield ShardLate(late)
+            hand.give(late)
+
+    def _is_others(self, hand: Hand) -> bool:
+        """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
+        nobody shall work through two shards while another has none."""
+        waiting = self._backlog.waiting
+        if waiting >= len(self._hands):
+            return False
+        return waiting <= sum(len(other.shards) < len(hand.shards) for other in self._hands)
+
+    def _collect(self) -> Iterator[Event]:
+        for hand, shard, outcome in settled(self._hands, _WAIT):
+            if isinstance(outcome, WorkerDied):
+                yield from self._lose(hand, outcome)
+            elif isinstance(outcome, Exception):
+                yield from self._failed(shard, outcome)
+            else:
+                attempt = self._backlog.attempt(shard)
+                self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
+                if self._backlog.done(shard, time.monotonic()):
+                    yield ShardDone(shard, outcome, attempt)
+
+    def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
+        if isinstance(error, UserError):  # the same for every shard
+            raise error
+        reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
+        if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
+            yield ShardFailed(shard, reason, attempt)
+        elif not isinstance(error, ShardError):
+            yield ShardRetried(shard, reason, attempt)
+
+    def _lose(self, hand: Hand, error: WorkerDied) -> Iterator[Event]:
+        if error.preempted or hand.node in self._leaving:  # as announced
+            yield from self._move(hand)
+            return
+        self._lost += 1
+        if self._lost > 3 * self._placement.workers + 3:
+            raise InfrastructureError(f"workers keep dying: {error}") from error
+        yield WorkerLost(str(error))
+        for shard in self._replace(hand):
+            if self._backlog.failed(shard, time.monotonic()):
+                attempts = self._orders.limits.attempts
+                yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
+
+    def _replace(self, hand: Hand) -> list[Shard]:
+        """A new worker for an old one; the shards that this one had."""
+        self._hands[self._hands.index(hand)] = self._new_hand()
+        return hand.kill()
+
+    def _take_away(self) -> Iterator[Event]:
+        """Shards beyond the deadline: their worker hangs, and is replaced."""
+        for shard in self._backlog.overdue(time.monotonic()):
+            reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
+            attempt = self._backlog.attempt(shard)
+            given_up = self._backlog.expire(shard, time.monotonic())
+            yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
+            for hand in [hand for hand in self._hands if shard in hand.shards.values()]:
+                for other in self._replace(hand):
+                    self._backlog.give_back(other)
+
+    def _leave(self) -> Iterator[Event]:
+        """Workers on machines that are about to leave get no more shards, end what they have in hand or give it back
+        in time, and are replaced by others elsewhere. Nobody is blamed."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            self._leaving |= {node: now + seconds - _SPARE for node, seconds in leaving().items()}
+        for hand in [hand for hand in self._hands if hand.node in self._leaving]:
+            if not hand.shards or now > self._leaving[hand.node]:
+                yield from self._move(hand)
+
+    def _move(self, hand: Hand) -> Iterator[Event]:
+        unfinished = self._replace(hand)
+        for shard in unfinished:
+            self._backlog.give_back(shard)
+        yield WorkerMoved(len(unfinished))
+
+    def _grow(self) -> Iterator[Event]:
+        """More workers where machines have joined the cluster. Those that leave unannounced are lost workers."""
+        now = time.monotonic()
+        if now - self._grown < _GROW or self._stopping:
+            return
+        self._grown = now
+        placement = self._orders.grown()
+        if placement or any(hand.is_ready for hand in self._hands):
+            self._manned = now
+        elif now - self._manned > self._orders.patience:
+            raise InfrastructureError(
+                "the cluster has no machine left for workers; run the same command again to go on"
+            )
+        more = placement.workers - len(self._hands) if placement else 0
+        if more > 0:
+            self._hands += [self._new_hand() for _ in range(more)]
+            yield WorkersAdded(more)
+
+    def _heed_stop(self) -> Iterator[Event]:
+        if not self._stopping and self._orders.stop():
+            self._stopping = True
+            yield Stopping(self._backlog.close(), sum(len(hand.shards) for hand in self._hands))
+
+    def _progress(self) -> Iterator[Event]:
+        """Ask each worker, without waiting for any."""
+        if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
+            return
+        self._told = time.monotonic()
+        told = [hand.new_rows() for hand in self._hands]
+        embedded, failed = sum(rows[0] for rows in told), sum(rows[1] for rows in told)
+        if embedded or failed:
+            yield Rows(embedded, failed, sum(len(hand.shards) for hand in self._hands))

@@ -1,0 +1,87 @@
+"""Counts and times over many parts, and what they say of where the time went."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..records import ShardStats
+
+STAGES = ("read", "decode", "encode", "write", "commit")
+
+
+@dataclass
+class Totals:
+    """Counts over some parts, and seconds by stage, all workers together: at work, waiting for what comes in, waiting
+    for room for what goes out. Of these, `total` is the shards' own and `worker` the workers'."""
+
+    shards: int = 0
+    rows: int = 0
+    embedded: int = 0
+    part_bytes: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    starved: Counter[str] = field(default_factory=Counter)
+    blocked: Counter[str] = field(default_factory=Counter)
+    watched: float = 0.0  # of `total`, where waiting was recorded: parts of version 0.1 tell nothing of it
+    flop: float = 0.0  # of the models, where the device's peak is known
+    possible: float = 0.0  # FLOP at that peak, in the time in which the encoder was at work
+
+    def add(self, stats: ShardStats) -> None:
+        self.shards += 1
+        self.rows += stats.rows
+        self.embedded += stats.embedded
+        self.part_bytes += stats.part_bytes
+        self.failures.update(stats.failures)
+        self.seconds.update({"worker": stats.seconds.get("total", 0.0), **stats.seconds})
+        self.starved.update(stats.starved)
+        self.blocked.update(stats.blocked)
+        self.watched += stats.seconds["total"] if stats.blocked else 0.0
+        if stats.peak:
+            self.flop += stats.flop
+            self.possible += stats.peak * stats.seconds["encode"]
+
+    @property
+    def failed(self) -> int:
+        return self.rows - self.embedded
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "shards": self.shards,
+            "rows": self.rows,
+            "embedded": self.embedded,
+            "failed": self.failed,
+            "failures": dict(self.failures.most_common()),
+            "part_bytes": self.part_bytes,
+            "seconds": _rounded(self.seconds),
+            "starved": _rounded(self.starved),
+            "blocked": _rounded(self.blocked),
+            "utilisation": {stage: round(share, 3) for stage, share in self.utilisation.items()},
+            "bottleneck": self.bottleneck,
+            "flop_utilisation": self.flop_utilisation and round(self.flop_utilisation, 4),
+        }
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that waited least for others; where waiting was not recorded, the busiest."""
+        active: dict[str, float] = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
+        for stage in active.keys() & (self.starved.keys() | self.blocked.keys()):
+            active[stage] = self.watched - self.starved[stage] - self.blocked[stage]
+        return max(active, key=lambda stage: active[stage]) if active else None
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """Share of the workers' time that each stage was at work; they overlap, so these add up to more than one."""
+        total = self.seconds["worker"]
+        return {stage: self.seconds[stage] / total for stage in STAGES} if total else {}
+
+    @property
+    def flop_utilisation(self) -> float | None:
+        """The models' FLOP over what the devices could have done while the encoders were at work; see flops.py."""
+        return self.flop / self.possible if self.possible else None
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(each, 3) for stage, each in seconds.items()}

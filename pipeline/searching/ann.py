@@ -1,0 +1,134 @@
+"""An approximate index of one side of a dataset (FAISS), as searches use it: `index.py` makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...clipmodel.download import cache_folder
+from ..choices import IndexKind
+from ..derived import begun
+from ..errors import InputError, UserError
+from ..output import OWN, Output
+from ..records import Vector
+from ..storage.staging import unfinished
+from .places import Places
+from .scan import Numbers, Scores, Stored, highest, similarities
+
+STEP = "index"
+CARD = f"{OWN}/index.json"  # written last
+INDEX = "index.faiss"
+LISTS = "lists.faiss"  # the cells of ivf and ivfpq, read from disk as they are needed
+EFFORT = {"ivf": "nprobe", "ivfpq": "nprobe", "hnsw": "efSearch"}  # what FAISS calls it
+_MORE = {"ivf": 2, "ivfpq": 20, "hnsw": 2}  # candidates for each wanted row: the exact scores choose among them
+
+
+@cache
+def faiss() -> Any:
+    """The module. UserError where it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise UserError("indexes need FAISS: pip install 'clipmill[search]'") from error
+    return faiss
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an index is of, and how good it was found to be."""
+
+    version: str  # of the dataset
+    column: str
+    kind: IndexKind
+    rows: int  # of the dataset
+    vectors: int  # of them with an embedding
+    nlist: int = 0  # cells of ivf and ivfpq
+    effort: int = 0  # cells looked into (nprobe), or hnsw's efSearch
+    recall: Mapping[str, float] = field(default_factory=dict)  # recall@10 against exact search, by side of the queries
+    exact_seconds: float = 0.0  # a query, median
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index opened."""
+
+    card: Card
+    index: Any  # FAISS's
+
+    @classmethod
+    def open(cls, url: str, places: Places, column: str) -> Index | None:
+        """None for a flat one, which is exact search. InputError where there is none, or one of another dataset or
+        side, or where the dataset has changed since."""
+        dataset = places.dataset
+        output = Output.at(url, dataset.output.storage_options)
+        started, card = begun(output), read_card(output)
+        if started is None or started[0] != STEP:
+            raise InputError(f"{url}: no index here; name the folder given to `clipmill index --out`")
+        if card is None:
+            raise InputError(f"{url}: this index is not finished; run the same `clipmill index` again")
+        if (started[1]["fingerprint"], started[1]["dataset"]) != (dataset.settings.digest, dataset.url):
+            raise InputError(f"{url}: an index of {started[1]['dataset']}, not of {dataset.url}")
+        if card.column != column:
+            raise InputError(f"{url}: an index of {card.column}, not of {column}; --for and --alias say which is meant")
+        if card.version != dataset.version:
+            raise InputError(
+                f"{url}: index is of {card.rows:,} rows, dataset has {len(places):,} and was written since: run "
+                "`clipmill index` again"
+            )
+        return None if card.kind == "flat" else cls(card, _read(output, card))
+
+    def nearest(self, vectors: Stored, query: Vector, k: int) -> tuple[Numbers, Scores]:
+        """Places and scores, best first. The index names candidates; their exact scores, by `vectors` [rows, dim], put
+        them in order."""
+        rows = candidates(self.index, self.card.kind, query, k)
+        return highest(rows, similarities(vectors[rows], query[None])[:, 0], k)
+
+
+def candidates(index: Any, kind: IndexKind, query: Vector, k: int) -> Numbers:
+    """Some more rows than `k`, ascending."""
+    _, found = index.search(query[None], _MORE[kind] * k)
+    return np.unique(found[found >= 0])
+
+
+def read_card(output: Output) -> Card | None:
+    """None where no index is finished."""
+    content = output.read(CARD)
+    return None if content is None else Card(**json.loads(content))
+
+
+def _read(output: Output, card: Card) -> Any:
+    index = opened(Path(output.url) if output.is_local else _fetched(output, card))
+    faiss().ParameterSpace().set_index_parameter(index, EFFORT[card.kind], card.effort)
+    return index
+
+
+def opened(folder: Path) -> Any:
+    """FAISS's index, its cells left on disk. FAISS finds them by itself, too, and prints to stdout that it did."""
+    index = faiss().read_index(str(folder / INDEX), faiss().IO_FLAG_SKIP_IVF_DATA)
+    if (folder / LISTS).exists():
+        lists = faiss().downcast_InvertedLists(faiss().extract_index_ivf(index).invlists)
+        lists.filename, lists.read_only = str(folder / LISTS), True
+        lists.do_mmap()
+    return index
+
+
+def _fetched(output: Output, card: Card) -> Path:
+    """A local copy of an object store's."""
+    folder = cache_folder() / "index" / hashlib.sha256(f"{output.url} {card}".encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (LISTS, INDEX) if card.nlist else (INDEX,):
+        if not (folder / name).exists():
+            part = unfinished(folder, name)
+            with output.open(name) as there, part.open("wb") as here:
+                shutil.copyfileobj(there, here, 1 << 20)
+            part.replace(folder / name)
+    return folder

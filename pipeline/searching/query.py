@@ -1,0 +1,65 @@
+"""What somebody looks for, as a vector of the dataset's space: float32 [dim], L2-normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...clipmodel.weights import Loaded
+from ..dataset import DatasetModel
+from ..decode import Decoder
+from ..encode import ClipEncoder
+from ..errors import InputError, UserError
+from ..inputs.entries import asking
+from ..records import Sample, Vector
+from ..storage.urls import canonical_url, open_storage
+from .places import Places
+
+MAX_IMAGE = 64 << 20  # bytes
+
+
+def of_text(loaded: Loaded, text: str) -> Vector:
+    """UserError for what is no text. Longer texts are cut as captions are."""
+    return _encode(loaded, Sample(0, "", caption=text), "the query")
+
+
+def of_image(loaded: Loaded, image: bytes, name: str) -> Vector:
+    """UserError, which names the image, for bytes that are none."""
+    return _encode(loaded, Sample(0, "", image=image), name)
+
+
+def of_row(places: Places, model: DatasetModel, place: int) -> Vector:
+    """A row's own image, or where it has none its caption. InputError for a row that has neither."""
+    sides = [f"{model.prefix}{side}_embedding" for side in ("image", "text")]
+    (row,) = places.read([place], ["key", "error", *sides])
+    for side in sides:
+        if row[side] is not None:
+            return np.array(row[side], dtype=np.float32)
+    raise InputError(f"key {row['key']}: has no embedding; {row['error'] or 'its pair is empty'}")
+
+
+def read_image(path: str, storage_options: Mapping[str, Any] | None = None) -> bytes:
+    """A file's bytes, wherever it is. InputError where there is none, or one larger than `MAX_IMAGE`."""
+    url = canonical_url(path)
+    with asking(url):
+        storage = open_storage(url, storage_options)
+        info = storage.info(url)
+        if info["type"] == "directory":
+            raise InputError(f"{path}: a folder, not an image")
+        if (info["size"] or 0) > MAX_IMAGE:
+            raise InputError(f"{path}: larger than {MAX_IMAGE >> 20} MiB")
+        data: bytes = storage.cat_file(url)
+    return data
+
+
+def _encode(loaded: Loaded, sample: Sample, name: str) -> Vector:
+    """As a sample of a shard would be."""
+    row = Decoder(loaded.preprocess, loaded.tokenizer).decode(sample)
+    if row.error is not None:
+        raise UserError(f"{name}: {row.error.split(': ', 1)[-1]}")
+    images = [] if row.pixels is None else [row.pixels]
+    texts = [] if row.tokens is None else [row.tokens]
+    vectors: Vector = np.concatenate(ClipEncoder(loaded.model).encode(images, texts))[0]
+    return vectors

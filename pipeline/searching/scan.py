@@ -1,0 +1,100 @@
+"""Exact search: every vector against the query, at the speed at which memory gives them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..encode import Vectors
+from .places import Mask
+
+Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]
+Scores = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+
+_TASK = 1 << 16  # rows a thread takes at a time
+_BLOCK = 1 << 18  # numbers made float32 at a time: a core's own cache holds them
+_THREADS = 16  # more do not make memory faster
+_SPARSE = 8  # where fewer than one row in so many counts, only those are read
+
+
+def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple[Numbers, Scores]]:
+    """For each query [queries, dim] the k rows with the highest scores among the allowed, best first, and their
+    scores; of equal scores the earlier row comes first. Fewer where fewer are allowed."""
+
+    def task(start: int) -> list[tuple[Numbers, Scores]]:
+        rows = start + np.flatnonzero(allowed[start : start + _TASK])
+        if len(rows) * _SPARSE < _TASK:
+            scores = similarities(vectors[rows], queries)
+        else:
+            scores = similarities(vectors[start : start + _TASK], queries)[rows - start]
+        return [highest(rows, each, k) for each in scores.T]
+
+    found = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+    for every in _threads().map(task, range(0, len(vectors), _TASK)):
+        found = [
+            highest(np.concatenate([rows, more]), np.concatenate([scores, others]), k)
+            for (rows, scores), (more, others) in zip(found, every, strict=True)
+        ]
+    return found
+
+
+def highest(rows: Numbers, scores: Scores, k: int) -> tuple[Numbers, Scores]:
+    """The k highest scores, best first, of equal ones the lower row."""
+    if len(scores) > k:
+        few = scores >= np.partition(scores, -k)[-k]
+        rows, scores = rows[few], scores[few]
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
+def similarities(stored: Stored, queries: Vectors) -> Scores:
+    """[n, dim] and [queries, dim] -> their dot products in float32, [n, queries].
+
+    One query meets row after row, so that equal rows score equally; of several the products are computed in tiles, and
+    the last bits depend on a row's place.
+    """
+    size = max(1, _BLOCK // max(1, stored.shape[1]))
+    rows = torch.from_numpy(np.asarray(stored))  # not np.memmap, whose slices are made in Python
+    block = torch.empty((min(size, len(stored)), stored.shape[1]))
+    scores = np.empty((len(stored), len(queries)), dtype=np.float32)
+    start = 0
+    for part in rows.split(size):  # few steps in Python for each: threads take turns in it
+        if part.dtype != torch.float32:
+            part = (block if len(part) == len(block) else block[: len(part)]).copy_(part)  # four times NumPy's speed
+        out = scores[start : start + size]
+        if len(queries) == 1:
+            np.vecdot(part.numpy(), queries[0], out=out[:, 0])
+        else:
+            torch.mm(part, torch.from_numpy(queries).T, out=torch.from_numpy(out))
+        start += size
+    return scores
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """In each of which torch works alone: threads of its own would wait for each other after every block."""
+    _hear_the_warning()
+    count = min(os.cpu_count() or 1, _THREADS)
+    before, started = torch.get_num_threads(), Barrier(count)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="scan", initializer=torch.set_num_threads, initargs=(1,))
+    wait([pool.submit(started.wait) for _ in range(count)])
+    torch.set_num_threads(before)  # what threads that begin later will take up
+    return pool
+
+
+def _hear_the_warning() -> None:
+    """Torch warns once a process of memory that may not be written to; here it is only read."""
+    array = np.zeros(1, dtype=np.float32)
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.from_numpy(array)

@@ -1,0 +1,140 @@
+"""Search a dataset: which images, or which captions, fit a text, an image or another pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.types as kinds
+
+from ...clipmodel.download import Progress
+from ..choices import Side
+from ..dataset import Dataset
+from ..encoding.dataset_model import load_model
+from ..errors import InputError
+from ..job import SearchJob
+from ..records import Vector
+from ..subset import Subset
+from .ann import Index
+from .dense import Dense, OnBytes, column_of, dense
+from .places import Mask, Places
+from .query import of_image, of_row, of_text, read_image
+from .scan import Numbers, Scores, best
+
+
+@dataclass(frozen=True)
+class Hit:
+    """place: the row's number in the dataset. score: cosine with the query, from the embedding as it is stored."""
+
+    rank: int  # from 1
+    score: float
+    place: int
+    row: Mapping[str, Any]  # its columns, embeddings left out
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `search` returns."""
+
+    query: str
+    side: Side
+    among: int  # rows that could have been found
+    exact: bool
+    hits: Sequence[Hit]
+
+    def as_json(self) -> dict[str, Any]:
+        hits = [{"rank": hit.rank, "score": hit.score, **hit.row} for hit in self.hits]
+        return {**asdict(self), "hits": hits}
+
+
+def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None) -> Found:
+    """The `k` rows whose embeddings are nearest to the query, best first; exact unless the job names an index.
+
+    Of a pair (`key`), others are found, not itself.
+
+    The first search of a dataset copies its embeddings to a local disk, of which `on_bytes` is told. UserError for a
+    query, a condition or an index that does not fit the dataset.
+    """
+    job.check()
+    dataset = Dataset.open(job.dataset, job.storage_options)
+    column = column_of(dataset, job.side, job.alias)
+    places = Places.of(dataset)
+    index = Index.open(job.index, places, column) if job.index is not None else None
+    mask = _mask(job, places)
+    itself = _place(job, places)
+    query = _query(job, places, itself, on_download)
+    space = Space(places, dense(places, column, on_bytes), index)
+    rows, scores = space.nearest(query, job.k + (itself is not None), mask)
+    others = np.flatnonzero(rows != itself)[: job.k] if itself is not None else slice(None)
+    hits = space.hits(rows[others], scores[others])
+    exact = index is None or mask is not None
+    among = space.among(mask, itself)
+    return Found(job.text or job.image or job.key or "", job.side, among, exact, hits)
+
+
+@dataclass(frozen=True)
+class Space:
+    """One side of a dataset, ready to be searched again and again."""
+
+    places: Places
+    dense: Dense
+    index: Index | None = None
+
+    def nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
+        """Places and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
+        cannot tell how far to look for rows that are left."""
+        if self.index is not None and mask is None:
+            rows, scores = self.index.nearest(self.dense.vectors, query, k)
+        else:
+            rows, scores = best(self.dense.vectors, query[None], k, self._allowed(mask))[0]
+        return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
+
+    def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
+        """Rows that can be found; itself: the place of a row that is not looked for."""
+        allowed = self._allowed(mask)
+        return int(allowed.sum()) - bool(itself is not None and allowed[itself])
+
+    def hits(self, rows: Numbers, scores: Scores) -> list[Hit]:
+        found = self.places.read(rows.tolist(), readable(self.places.dataset))
+        each = zip(scores.tolist(), rows.tolist(), found, strict=True)
+        return [Hit(rank, score, place, row) for rank, (score, place, row) in enumerate(each, start=1)]
+
+    def _allowed(self, mask: Mask | None) -> Mask:
+        return self.dense.present if mask is None else self.dense.present & mask
+
+
+def readable(dataset: Dataset) -> list[str]:
+    """The columns that people read: all but the embeddings."""
+    return [field.name for field in dataset.schema if not kinds.is_fixed_size_list(field.type)]
+
+
+def _mask(job: SearchJob, places: Places) -> Mask | None:
+    if job.where is None and job.within is None:
+        return None
+    subset = None
+    if job.within is not None:
+        subset = Subset.open(job.within, job.storage_options)
+        subset.check_fits(places.dataset)
+    return places.mask(job.where, subset)
+
+
+def _place(job: SearchJob, places: Places) -> int | None:
+    """Of the pair that others like it are looked for."""
+    if job.key is None:
+        return None
+    place = places.of_key(job.key)
+    if place is None:
+        raise InputError(f"{job.dataset}: no pair has the key {job.key}")
+    return place
+
+
+def _query(job: SearchJob, places: Places, itself: int | None, on_download: Progress | None) -> Vector:
+    if itself is not None:
+        return of_row(places, places.dataset.model(job.alias), itself)
+    image = read_image(job.image, job.storage_options) if job.image is not None else None
+    loaded = load_model(places.dataset, job.alias, job.model, on_download)
+    if image is not None:
+        return of_image(loaded, image, job.image or "")
+    return of_text(loaded, job.text or "")

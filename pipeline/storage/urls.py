@@ -1,0 +1,79 @@
+"""Where files are: one spelling for each URL, and the file system that it is on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+
+from ..errors import InputError, ShardError
+from ..redaction import redacted_text
+from .defaults import with_defaults
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_ALIASES = {"local": "file", "gcs": "gs", "s3a": "s3"}
+
+
+def scheme_of(url: str) -> str:
+    """`file` for local paths, however spelt."""
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else "file"
+    return _ALIASES.get(scheme, scheme)
+
+
+def is_web(url: str) -> bool:
+    """http(s): names are only as good as an index page, and servers need not know sizes or byte ranges."""
+    return scheme_of(url).startswith("http")
+
+
+def canonical_url(text: str) -> str:
+    """The one spelling of a path or URL. A part's name is a hash of its shard's URL, so it must not vary.
+
+    Local files are plain absolute paths (no `file://`, `..` folded, links kept as named), everything else is
+    `scheme://path` with one scheme a store (`gs`, not `gcs`; `s3`, not `s3a`). Raises InputError, also for a URL with a
+    password or a signature in it: URLs are kept in plans, parts and subsets, and shown.
+    """
+    if scheme_of(text) != "file" and (shown := redacted_text(text)) != text:
+        raise InputError(
+            f"{shown}: a password or signature within a URL would be kept in the dataset; give it by --storage-option "
+            "or the environment"
+        )
+    try:
+        path = fsspec.get_filesystem_class(scheme_of(text))._strip_protocol(text)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{text}: {error} (built in: local paths, s3://, http(s)://, memory://)") from error
+    return url_of(scheme_of(text), path)
+
+
+def url_of(scheme: str, path: str) -> str:
+    """A file system's own name of a file -> its canonical URL."""
+    if scheme == "file":
+        return os.path.normpath(path)
+    return path if scheme.startswith("http") else f"{scheme}://{path.strip('/')}"
+
+
+def open_storage(url: str, storage_options: Mapping[str, Any] | None = None) -> fsspec.AbstractFileSystem:
+    """The file system that a URL is on; its methods take the URL as it is."""
+    scheme = scheme_of(url)  # the options are meant for the object store, whatever else is read beside it
+    return fsspec.filesystem(scheme, **({} if scheme == "file" else with_defaults(scheme, storage_options or {})))
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """ShardError for a shard that is not there, or may not be opened. What may pass goes through as it is."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ShardError(f"{url}: no such file or folder") from error
+    except IsADirectoryError as error:
+        raise ShardError(f"{url}: a folder, not a file") from error
+    except NotADirectoryError as error:
+        raise ShardError(f"{url}: a file, not a folder") from error
+    except PermissionError as error:
+        raise ShardError(f"{url}: permission denied") from error
+    except (ValueError, ImportError) as error:
+        raise ShardError(f"{url}: {error}") from error

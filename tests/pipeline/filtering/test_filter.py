@@ -1,0 +1,333 @@
+"""Filtering: exactly the rows for which the conditions hold, in order, each drop counted once; in SQL, by the best
+share, with labels, within a subset; here and on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline import FilterJob, FilterSummary, filter
+from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
+from clipmill.pipeline.filtering import filter as filtering
+from clipmill.pipeline.filtering.parts import groups_of
+from clipmill.pipeline.running.stages import Stage
+from clipmill.pipeline.subset import IDENTITY, Subset
+from fakes import files
+from made import make_dataset, unit_vectors
+
+NAN = float("nan")
+
+
+def many(rows: int = 500, parts: int = 5, seed: int = 0) -> list[dict[str, Any]]:
+    """Scores with many ties; some null, some NaN, some failed rows; odd lengths; an empty part."""
+    random = np.random.default_rng(seed)
+    made: list[dict[str, Any]] = []
+    for part in range(parts):
+        count = rows // parts + part
+        scores: list[Any] = np.round(random.normal(0.25, 0.05, count), 2).astype(np.float32).tolist()
+        failed = random.random(count) < 0.1
+        for row in np.flatnonzero(random.random(count) < 0.1):
+            scores[row] = NAN
+        made.append(
+            {
+                "similarity": [None if bad else score for bad, score in zip(failed, scores, strict=True)],
+                "error": ["decode: no image" if bad else None for bad in failed],
+                "width": random.integers(100, 400, count),
+                "caption": [f"number {row}" for row in range(count)],
+                "image_embedding": unit_vectors(part, count),
+            }
+        )
+    return [*made, {}]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., FilterJob]:
+    def made(parts: list[dict[str, Any]] | None = None, name: str = "dataset", **changes: Any) -> FilterJob:
+        make_dataset(tmp_path / name, many() if parts is None else parts, **changes)
+        return FilterJob(str(tmp_path / name), str(tmp_path / "subset"))
+
+    return made
+
+
+def rows_of(job: FilterJob) -> list[dict[str, Any]]:
+    subset = Subset.open(job.out)
+    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / part).to_pylist()]
+
+
+def places(job: FilterJob) -> list[tuple[str, int]]:
+    return [(row["shard"], row["row"]) for row in rows_of(job)]
+
+
+def table(job: FilterJob) -> pa.Table:
+    return pa.Table.from_batches(Dataset.open(job.dataset).batches(["shard", "row", "similarity", "width", "error"]))
+
+
+def columns(job: FilterJob) -> tuple[list[tuple[str, int]], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Where each row is, its score (NaN where it has none), and whether it was embedded."""
+    found = table(job)
+    scores = np.array([NAN if score is None else score for score in found["similarity"].to_pylist()], np.float32)
+    where = list(zip(found["shard"].to_pylist(), found["row"].to_pylist(), strict=True))
+    return where, scores, np.array([error is None for error in found["error"].to_pylist()])
+
+
+def in_order(summary: FilterSummary) -> list[tuple[str, int]]:
+    assert summary.funnel.rows == sum(summary.funnel.dropped.values()) + summary.funnel.kept
+    return list(summary.funnel.dropped.items())
+
+
+@pytest.mark.parametrize("share", [0.3, 0.001, 0.85, 1.0, 0.29, 1 / 3])
+def test_the_top_fraction_is_that_of_a_full_sort_with_ties(share: float, make: Any) -> None:
+    """As DataComp has it: the score at int(n * share) of the descending order, and all that is not below it."""
+    job = replace(make(), top_fraction=share)
+    summary = filter(job)
+    where, scores, _ = columns(job)
+    descending = np.sort(scores[~np.isnan(scores)])[::-1]
+    least = descending[min(int(len(descending) * share), len(descending) - 1)]
+    assert places(job) == [place for place, score in zip(where, scores, strict=True) if score >= least]
+    assert summary.funnel.kept >= int(len(descending) * share)
+    reasons = [reason for reason, _ in in_order(summary)]
+    assert reasons == [
+        "failed to embed",
+        "no similarity",
+        f"similarity not in the top {100 * share:.6g}%, below {least:.6g}",
+    ]
+
+
+def test_each_row_goes_for_the_first_reason_that_holds(make: Any) -> None:
+    job = replace(make(), where=["width >= 200", "caption NOT LIKE '%7%'"], threshold=0.25)
+    found = in_order(filter(job))
+    rows = table(job).to_pylist()
+    alive, expected = rows, []
+    for reason, holds in [
+        ("failed to embed", lambda row: row["error"] is None),
+        ("not width >= 200", lambda row: row["width"] >= 200),
+        ("not caption NOT LIKE '%7%'", lambda row: "7" not in str(row["row"])),
+        ("no similarity", lambda row: row["similarity"] is not None and row["similarity"] == row["similarity"]),
+        ("similarity below 0.25", lambda row: row["similarity"] >= 0.25),
+    ]:
+        left = [row for row in alive if holds(row)]
+        expected.append((reason, len(alive) - len(left)))
+        alive = left
+    assert found == expected
+    assert places(job) == [(row["shard"], row["row"]) for row in alive]
+
+
+def test_a_subset_has_what_is_asked_for_as_the_dataset_has_it(make: Any) -> None:
+    job = replace(make(), where=["row % 2 = 1"], columns=["caption", "width", "image_embedding", "caption", "key"])
+    filter(job)
+    dataset, subset = Dataset.open(job.dataset), Subset.open(job.out)
+    for part in subset.parts:
+        kept = pq.read_table(Path(job.out) / part)
+        assert kept.column_names == [*IDENTITY, "caption", "width", "image_embedding"]
+        whole = dataset.read(part, kept.column_names)
+        assert kept.equals(whole.filter(pc.is_in(whole["row"], value_set=kept["row"].combine_chunks())))
+
+
+def test_one_query_over_everything_agrees_and_so_does_ray(make: Any, cluster: None) -> None:
+    job = replace(make(), where=["width > 150"], top_fraction=0.3)
+    here = filter(job)
+    there = filter(replace(job, out=job.out + "-ray", address="local"))
+    assert there.funnel == here.funnel
+    assert places(replace(job, out=job.out + "-ray")) == places(job)
+    query = """
+        WITH scored AS (SELECT * FROM read_parquet(?) WHERE similarity IS NOT NULL AND NOT isnan(similarity)),
+        edge AS (SELECT similarity FROM scored ORDER BY similarity DESC
+                 LIMIT 1 OFFSET (SELECT floor(0.3 * count(*))::BIGINT FROM scored))
+        SELECT shard, row FROM scored WHERE error IS NULL AND width > 150 AND similarity >= (FROM edge)
+        ORDER BY shard, row
+    """
+    with duckdb.connect() as connection:
+        assert connection.execute(query, [f"{job.dataset}/*.parquet"]).fetchall() == places(job)
+
+
+def test_parts_worked_through_together_are_told_apart(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(make(), top_fraction=0.3)
+    filter(job)
+    monkeypatch.setattr(filtering, "groups_of", lambda parts: [tuple(parts[:4]), tuple(parts[4:])])
+    together = replace(job, out=job.out + "2")
+    stages: list[Stage] = []
+    filter(together, stages.append)
+    assert places(together) == places(job)
+    assert [stage.done for stage in stages if stage.name == "filtering"] in ([0, 4, 6], [0, 2, 6])
+
+
+@pytest.mark.parametrize("parts", [1, 5, 64, 65, 1000, 3001])
+def test_every_part_is_in_one_group_and_workers_have_enough_of_them(parts: int) -> None:
+    names = [str(number) for number in range(parts)]
+    groups = groups_of(names)
+    assert [part for group in groups for part in group] == names
+    assert len(groups) >= min(parts, 32) and max(map(len, groups)) <= 16
+
+
+def test_conditions_may_ask_the_whole_dataset(make: Any) -> None:
+    parts: list[dict[str, Any]] = [{"similarity": [0.1, 0.2, 0.3]}, {"similarity": [0.6, 0.7, 0.8]}]
+    job = replace(make(parts), where=["similarity > (SELECT median(p.similarity) FROM pairs AS p)"])
+    filter(job)
+    assert [row for _, row in places(job)] == [0, 1, 2]
+
+
+def test_a_condition_with_a_comment_or_a_list_of_ones_own(make: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["000000001", "000010002"]}), tmp_path / "mine.parquet")
+    mine = f"key IN (SELECT key FROM '{tmp_path / 'mine.parquet'}') -- of my own"
+    job = replace(make([{"width": [1, 2, 3]}, {"width": [1, 2, 3]}]), where=[mine, "width > 0"])
+    filter(job)
+    assert [row["key"] for row in rows_of(job)] == ["000000001", "000010002"]
+
+
+def test_failed_rows_stay_out_unless_asked_for(make: Any) -> None:
+    parts = [{"error": [None, "decode: no image", None]}]
+    job = make(parts)
+    assert filter(job).funnel.dropped == {"failed to embed": 1}
+    job = replace(job, out=job.out + "2", failed=True, where=["error IS NOT NULL"])
+    assert filter(job).funnel.kept == 1
+
+
+def test_a_subset_within_a_subset_counts_its_rows_and_its_scores_alone(make: Any, tmp_path: Path) -> None:
+    parts = [{"similarity": [0.9, 0.8, 0.1, 0.2]}, {"similarity": [0.7, 0.3]}, {"similarity": [0.95]}]
+    job = replace(make(parts), where=["similarity < 0.75"])
+    filter(job)
+    inner = replace(job, where=(), top_fraction=0.5, within=job.out, out=str(tmp_path / "inner"))
+    summary = filter(inner)
+    assert (summary.funnel.rows, summary.funnel.kept) == (4, 3)  # of .7 .3 .2 .1, down to the third
+    assert [row for _, row in places(inner)] == [3, 0, 1]
+
+
+def test_done_before_there_is_nothing_to_do_until_the_dataset_grows(make: Any) -> None:
+    job = replace(make(), top_fraction=0.3)
+    first = filter(job)
+    before = files(job.out)
+    stages: list[Stage] = []
+    again = filter(job, stages.append)
+    assert again.done_before and not first.done_before and again.funnel == first.funnel
+    assert files(job.out) == before and stages == []
+    grown = replace(make([*many(), {"similarity": [0.99] * 300}]), top_fraction=0.3)
+    assert filter(grown).funnel.rows == first.funnel.rows + 300
+    assert {shard for shard, _ in places(grown)} == {"/made/00006.tar"}  # a higher bar: parts may become empty
+
+
+def test_killed_in_between_it_is_made_whole_by_the_next_run(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(make(), top_fraction=0.3)
+    whole = filter(job)
+    expected = places(job)
+
+    class Killed(Exception): ...
+
+    def finish(*_: object) -> None:
+        raise Killed
+
+    broken = replace(job, out=job.out + "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(filtering, "finish_subset", finish)
+        with pytest.raises(Killed):
+            filter(broken)
+    with pytest.raises(InputError, match="not finished; run the same `clipmill filter` again"):
+        Subset.open(broken.out)
+    assert filter(broken).funnel == whole.funnel
+    assert places(broken) == expected
+
+
+def test_other_conditions_into_the_same_folder_are_refused(make: Any) -> None:
+    job = replace(make(), where=["row > 3"])
+    filter(job)
+    with pytest.raises(PlanMismatchError, match=r"where is \['row > 4'\], not \['row > 3'\]"):
+        filter(replace(job, where=["row > 4"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"where": ["similarty > 0"]}, r'--where similarty > 0: Binder Error: Referenced column "similarty" not found'),
+        ({"where": ["row > 'x'"]}, "--where row > 'x': .*"),
+        ({"where": ["row >"]}, '--where row >: Parser Error: syntax error at or near ">"'),
+        ({"where": [""]}, "--where : Parser Error"),
+        ({"where": ["row > 1) OR (true"]}, "Parser Error: syntax error"),
+        ({"where": ["true); DROP VIEW pairs; SELECT (true"]}, "Parser Error|must be one condition"),
+        ({"where": ["true; SELECT 1"]}, "Parser Error|must be one condition"),
+        ({"where": ["count(*) > 3"]}, r"--where count\(\*\) > 3: Binder Error"),
+        ({"where": ["row > 1"], "by": "score", "top_fraction": 0.5}, "--by score: no such column; there are key, "),
+        ({"by": "caption", "top_fraction": 0.5}, "--by caption: holds string, not numbers"),
+        ({"columns": ["colour"]}, "--column colour: no such column"),
+        ({"top_fraction": 0.0}, "--top-fraction 0: must be a share"),
+        ({"top_fraction": 30.0}, "--top-fraction 30: must be a share"),
+        ({"threshold": NAN}, "--threshold nan: must be a number"),
+        ({"alias": "b32"}, "no model is called 'b32'"),
+        ({"labels": "nowhere"}, "nowhere: no labels here"),
+        ({"within": "nowhere"}, "nowhere: no subset here"),
+        ({"reference": "nowhere"}, "--reference: is for --recipe image_based"),
+        ({"vocabulary": "nowhere"}, "--vocabulary: is for --recipe text_based"),
+        ({"recipe": "text_based"}, "--recipe text_based: needs --vocabulary"),
+        ({"recipe": "clip_score"}, "--recipe clip_score: needs --top-fraction or --threshold"),
+        ({"recipe": "image_based_intersect_clip_score", "reference": "x"}, "needs --top-fraction or --threshold"),
+        ({"recipe": "laion2b"}, r"its threshold is for ViT-B/32, and .* was made with tiny"),
+        ({"recipe": "basic", "language_detector": "cld3"}, "--language-detector cld3: must be rough"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_anything_is_written(
+    changes: Any, complaint: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = replace(make(), **changes)
+    with pytest.raises(UserError, match=complaint) as raised:
+        filter(job)
+    assert "\n" not in str(raised.value)
+    assert not Path(job.out).exists()
+
+
+def test_a_condition_that_fails_on_some_row_is_one_line_too(make: Any) -> None:
+    job = replace(make([{"caption": ["1", "2"]}, {"caption": ["3", "x"]}]), where=["caption::INTEGER > 0"])
+    with pytest.raises(UserError, match=r"a condition fails: Conversion Error: .*'x'"):
+        filter(job)
+
+
+@pytest.mark.parametrize("parts", [[{}], [{"error": ["decode: no image"] * 3}, {}]], ids=["empty", "only failures"])
+def test_a_dataset_of_nothing_or_of_failures_alone_gives_an_empty_subset(parts: Any, make: Any) -> None:
+    job = replace(make(parts), where=["width > 10"], top_fraction=0.3, recipe="basic")
+    summary = filter(job)
+    assert (summary.funnel.rows, summary.funnel.kept) == (3 if len(parts) > 1 else 0, 0)
+    assert summary.funnel.dropped["failed to embed"] == summary.funnel.rows
+    assert Subset.open(job.out).parts == ()
+
+
+def test_images_alone_have_no_similarity_but_other_columns(make: Any) -> None:
+    job = make(many(), embeds="images")
+    with pytest.raises(InputError, match="has embeddings of images alone, and so no similarity; name another column"):
+        filter(replace(job, top_fraction=0.5))
+    summary = filter(replace(job, top_fraction=0.5, by="width"))
+    assert summary.funnel.kept > 0
+
+
+def test_a_subset_or_labels_of_another_dataset_are_refused(make: Any, tmp_path: Path) -> None:
+    job = make()
+    filter(job)
+    other = replace(make(name="other", embeds="images"), out=str(tmp_path / "more"))
+    with pytest.raises(InputError, match=r"a subset of .*dataset, not of .*other"):
+        filter(replace(other, within=job.out))
+
+
+def test_nan_is_no_score_even_where_the_files_statistics_know_of_none(make: Any) -> None:
+    """Parquet's lowest and highest values leave NaN out, and DuckDB believes them."""
+    job = make([{"similarity": [0.4, NAN, 0.3, 1e-05, 0.7]}])
+    assert [row for _, row in _kept(replace(job, threshold=0.3))] == [0, 2, 4]
+    assert [row for _, row in _kept(replace(job, threshold=0.7, out=job.out + "2"))] == [4]
+    assert [row for _, row in _kept(replace(job, threshold=1e-05, out=job.out + "3"))] == [0, 2, 3, 4]
+    assert [row for _, row in _kept(replace(job, top_fraction=1.0, out=job.out + "4"))] == [0, 2, 3, 4]
+
+
+def _kept(job: FilterJob) -> list[tuple[str, int]]:
+    filter(job)
+    return places(job)
+
+
+def test_whole_numbers_are_scores_too(make: Any) -> None:
+    job = replace(make([{"width": [3, 1, 2]}, {"width": [2, 5]}]), top_fraction=0.4, by="width")
+    assert [row for _, row in _kept(job)] == [0, 2, 0, 1]  # 5 3 2 2 1: the third, and what ties with it

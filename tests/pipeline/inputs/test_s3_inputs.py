@@ -1,0 +1,84 @@
+"""The inputs of all formats on an object store, over a bad connection to it."""
+
+import io
+import tarfile
+import time
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline.inputs.listing import list_shards, look_into
+from clipmill.pipeline.records import Sample, Shard
+from clipmill.pipeline.shards import read_samples
+from clipmill.pipeline.storage.remote import RemoteFile
+from fakes import jpeg
+from proxy import Faults, Proxy, proxy
+from s3 import Bucket
+from s3fs import S3FileSystem
+
+COUNT = 30
+
+
+@pytest.fixture
+def filled(bucket: Bucket) -> Bucket:
+    """Thirty images thrice: in a tar, in a Parquet file and by themselves."""
+    images = {f"{i:03d}": jpeg(i, 200, 200) for i in range(COUNT)}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for key, image in images.items():
+            info = tarfile.TarInfo(f"{key}.jpg")
+            info.size = len(image)
+            tar.addfile(info, io.BytesIO(image))
+    table = pa.BufferOutputStream()
+    rows = {"key": list(images), "image": [{"bytes": image, "path": key} for key, image in images.items()]}
+    pq.write_table(pa.table(rows), table, row_group_size=12)
+    objects = {"0.tar": file.getvalue(), "0.parquet": b"not looked at", "1.parquet": table.getvalue().to_pybytes()}
+    objects |= {f"photos/{key}.jpg": image for key, image in images.items()}
+    bucket.storage.pipe({bucket.url(f"data/{name}"): data for name, data in objects.items()})
+    return bucket
+
+
+def through(there: Proxy) -> dict[str, object]:
+    return {"endpoint_url": there.endpoint}
+
+
+def read(shards: list[Shard], there: Proxy) -> list[list[Sample]]:
+    return [list(read_samples(shard, through(there))) for shard in shards]
+
+
+def listed(bucket: Bucket, there: Proxy) -> list[Shard]:
+    shards = list_shards([bucket.url("data"), bucket.url("data/photos")], through(there))
+    assert [shard.url for shard in shards] == [bucket.url(f"data/{n}") for n in ("0.tar", "1.parquet", "photos/")]
+    return shards
+
+
+def test_all_formats_over_a_bad_connection(filled: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipmill.pipeline.inputs.tar_input.RemoteFile", partial(RemoteFile, block=50_000))
+    monkeypatch.setattr("clipmill.pipeline.inputs.parquet_input._BLOCK", 50_000)
+    with proxy(filled.server.endpoint) as there:
+        S3FileSystem.clear_instance_cache()
+        shards = listed(filled, there)
+        look_into(shards, through(there))
+        there.faults = Faults(slow_down=0.1, cut=0.1)
+        for samples in read(shards, there):
+            assert [s.image for s in samples] == [jpeg(i, 200, 200) for i in range(COUNT)]
+            assert [s.key for s in samples] == [f"{i:03d}" for i in range(COUNT)]
+            assert [s.error for s in samples] == [None] * COUNT
+        assert there.count(status=503) > 0
+        assert there.count(path=f"/{filled.name}/data/0.parquet") == 0
+    S3FileSystem.clear_instance_cache()
+
+
+def test_small_files_are_fetched_side_by_side_with_one_request_each(filled: Bucket) -> None:
+    with proxy(filled.server.endpoint, Faults(latency=0.2)) as there:
+        S3FileSystem.clear_instance_cache()
+        shard = listed(filled, there)[2]
+        there.seen.clear()
+        began = time.monotonic()
+        [samples] = read([shard], there)
+        took = time.monotonic() - began
+        assert len(samples) == COUNT
+        assert there.by_method() == {"GET": COUNT + 1}  # and one listing
+        assert took < COUNT * 0.2  # what the latencies alone would take, one after another
+    S3FileSystem.clear_instance_cache()

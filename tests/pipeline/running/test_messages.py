@@ -1,0 +1,43 @@
+"""Log lines: one an event, the same fields as text and as JSON, and no secret in either."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, get_args
+
+import pytest
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.events import Event, Planned, Rows, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.messages import as_json, as_text, is_progress, name_of
+
+SHARD = Shard("https://h/a.tar?X-Amz-Signature=hush")
+DONE = ShardDone(SHARD, ShardStats(SHARD.url, 4, 3, Counter({"decode: x": 1}), {"total": 1.5}, 99), 2)
+
+
+@pytest.mark.parametrize("event", [DONE, ShardFailed(SHARD, "at http://u:hush@h", 3), ShardRetried(SHARD, "x y")])
+def test_a_line_has_the_shard_and_the_attempt_and_no_secret(event: Any) -> None:
+    said = json.loads(as_json(event, "now"))
+    assert (said["time"], said["event"], said["attempt"]) == ("now", name_of(event), event.attempt)
+    assert said["shard"].startswith("https://h/a.tar?")
+    for line in (as_json(event, "now"), as_text(event, "now")):
+        assert "hush" not in line
+        assert "\n" not in line
+
+
+def test_a_done_shard_tells_its_counts() -> None:
+    said = json.loads(as_json(DONE, "now"))
+    assert {key: said[key] for key in ("rows", "embedded", "failed", "seconds", "bytes")} == {
+        "rows": 4, "embedded": 3, "failed": 1, "seconds": 1.5, "bytes": 99,
+    }  # fmt: skip
+    assert " rows=4 embedded=3 failed=1 " in as_text(DONE, "now")
+
+
+def test_every_kind_of_event_has_a_name() -> None:
+    for kind in get_args(Event):
+        assert name_of(object.__new__(kind))
+
+
+def test_only_progress_is_left_out_of_logs() -> None:
+    assert is_progress(Rows(1, 0))
+    assert not is_progress(Planned(1, 0, "m", "fp32", 1))

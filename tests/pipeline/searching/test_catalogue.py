@@ -1,0 +1,148 @@
+"""A dataset's rows for strangers: exact counts on either side of a threshold, and SQL that can do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline.derived import begin
+from clipmill.pipeline.errors import UserError
+from clipmill.pipeline.labelling.labels import Labels
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.searching import catalogue as module
+from clipmill.pipeline.searching.catalogue import Catalogue, Condition, catalogue
+from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.search import readable
+from made import make_dataset
+
+SIMILARITIES = [0.1, 0.3, None, 0.3, 0.2, 0.9, 0.30000001192092896, 0.5]
+ALL = Condition()
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    parts = [
+        {"similarity": SIMILARITIES[:5], "width": list(range(5)), "key": ["a", "b", "a'; --", "d", "e"]},
+        {"similarity": SIMILARITIES[5:], "width": [5, 6, 7], "key": ["a", "g", "h"]},
+    ]
+    return Places.of(make_dataset(tmp_path / "in", parts))
+
+
+@pytest.fixture
+def rows(places: Places) -> Iterator[Catalogue]:
+    with catalogue(places, readable(places.dataset)) as made:
+        yield made
+
+
+def widths(found: list[dict[str, object]]) -> list[object]:
+    return [row["width"] for row in found]
+
+
+def test_rows_are_found_by_place_and_by_key(rows: Catalogue) -> None:
+    assert widths(rows.read([7, 0, 5])) == [7, 0, 5] and rows.read([8, -1]) == []
+    assert [rows.of_key(key) for key in ("a", "a'; --", "no such")] == [0, 2, None]
+    assert "image_embedding" not in rows.read([0])[0]
+
+
+def test_conditions_narrow_counts_pages_and_masks(rows: Catalogue) -> None:
+    odd = Condition("width % 2 = 1 -- odd ones")
+    assert (rows.count(ALL), rows.count(odd)) == (8, 4)
+    assert widths(rows.page(odd, 1, 2)) == [3, 5] and widths(rows.page(ALL, 6, 10)) == [6, 7]
+    assert rows.mask(odd).tolist() == [False, True] * 4
+    assert rows.mask(ALL).all()
+
+
+@pytest.mark.parametrize(("at", "below", "above"), [("0.0", 0, 7), ("0.3", 2, 5), ("0.3001", 5, 2), ("1.0", 7, 0)])
+def test_a_threshold_counts_exactly_ties_included(rows: Catalogue, at: str, below: int, above: int) -> None:
+    sides = rows.sides("similarity", at, ALL, 3)
+    assert (sides.below, sides.above, sides.missing) == (below, above, 1)
+    assert len(sides.just_below) == min(3, below) and len(sides.just_above) == min(3, above)
+
+
+def test_what_is_nearest_to_a_threshold_comes_first(rows: Catalogue) -> None:
+    sides = rows.sides("similarity", "0.25", Condition("width <> 6"), 2)
+    assert widths(sides.just_below) == [4, 0] and widths(sides.just_above) == [1, 3]
+
+
+def test_a_histogram_holds_every_row(rows: Catalogue) -> None:
+    found = rows.histogram("similarity", ALL)
+    assert (found.lowest, found.highest) == (pytest.approx(0.1), pytest.approx(0.9))
+    assert (sum(found.counts), found.missing) == (7, 1) and found.counts[0] == found.counts[-1] == 1
+    nothing = rows.histogram("similarity", Condition("width = 2"))
+    assert (sum(nothing.counts), nothing.missing) == (0, 1)
+
+
+def test_of_one_value_a_histogram_has_one_bin(rows: Catalogue) -> None:
+    assert rows.histogram("similarity", Condition("width = 5")).counts[0] == 1
+
+
+def test_labels_are_joined_and_filter_by_name(places: Places, tmp_path: Path) -> None:
+    output = Output.at(str(tmp_path / "labels")).prepare()
+    begin(output, "label", {"dataset": places.dataset.url, "fingerprint": places.dataset.settings.digest})
+    names = ["cat", "it's", None, "cat", "it's", "cat", "none", "cat"]
+    for number, part in enumerate(places.dataset.parts):
+        start, stop = places.starts[number : number + 2]
+        table = pa.table(places.dataset.read(part, ["shard", "row"]))
+        for name, values in (
+            ("label", pa.array(names[start:stop])),
+            ("label_id", pa.array(np.arange(stop - start))),
+            ("probability", pa.array(np.linspace(0, 1, stop - start))),
+            ("margin", pa.array(np.zeros(stop - start))),
+        ):
+            table = table.append_column(name, values)
+        pq.write_table(table, tmp_path / "labels" / part)
+    with catalogue(places, readable(places.dataset), Labels.open(output.url, places.dataset)) as rows:
+        assert rows.labels() == [("cat", 4), ("it's", 2), ("none", 1)]
+        assert rows.count(Condition("width > 2", "cat")) == 3 and rows.count(Condition(None, "it's")) == 2
+        assert rows.count(Condition("labels.probability > 0.9")) == 2
+        assert rows.read([1])[0]["labels.label"] == "it's"
+        assert Condition("width > 2", "it's").options() == ["--where", "width > 2", "--where", "labels.label = 'it''s'"]
+
+
+HOSTILE = [
+    "1 = 1); DROP TABLE pairs; SELECT (1",
+    "1 = 1); SELECT (1",
+    "true); COPY pairs TO '/tmp/stolen.csv'; SELECT (1",
+    "key IN (SELECT content FROM read_text('/etc/passwd'))",
+    "key IN (SELECT filename FROM read_blob('/etc/*'))",
+    "(SELECT count(*) FROM '/etc/passwd') > 0",
+    "(SELECT count(*) FROM glob('/etc/*')) > 0",
+    "(SELECT count(*) FROM parts) > 0",  # a variable of this test, if Python's were tables
+    "key = getenv('HOME')",
+    "nonsense",
+    "",
+    "true) UNION ALL (SELECT 'text'",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("where", HOSTILE)
+def test_sql_from_strangers_reads_these_tables_and_nothing_else(rows: Catalogue, where: str) -> None:
+    parts = pa.table({"a": [1]})
+    assert len(parts) == 1
+    with pytest.raises(UserError, match="filter: ") as caught:
+        rows.mask(Condition(where or " "))
+    assert "\n" not in str(caught.value)
+    assert rows.count(ALL) == 8 and not Path("/tmp/stolen.csv").exists()
+
+
+def test_rows_that_are_none_cannot_be_smuggled_in(rows: Catalogue) -> None:
+    assert rows.mask(Condition("false) UNION ALL (SELECT 3")).nonzero()[0].tolist() == [3]
+    assert not rows.mask(Condition("false) UNION ALL (SELECT 99999999")).any()
+    assert rows.page(Condition("false) UNION ALL (SELECT 99999999"), 0, 10) == []
+
+
+def test_a_question_without_end_is_stopped(rows: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    with pytest.raises(UserError, match=r"takes longer than 0.2 s"):
+        rows.count(Condition("(SELECT count(*) FROM range(1000000000) a, range(1000) b) > 0"))
+    assert rows.count(ALL) == 8
+
+
+def test_the_settings_stay_as_they_are(rows: Catalogue) -> None:
+    with pytest.raises(UserError):
+        rows._rows_of("SET enable_external_access = true")

@@ -1,0 +1,175 @@
+"""An index: of each kind, measured against exact search, on disk piece by piece, refused where it does not fit."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clipmill.pipeline import IndexJob, SearchJob, index, search
+from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.searching import ann_build
+from clipmill.pipeline.searching import index as indexing
+from made import make_dataset, unit_vectors
+from s3 import Bucket
+
+DIM = 16
+
+
+def clustered(seed: int, rows: int) -> Any:
+    """Around thirty directions, as embeddings are."""
+    random = np.random.default_rng(seed)
+    vectors = unit_vectors(0, 30, DIM)[random.integers(0, 30, rows)] + random.standard_normal((rows, DIM)) * 0.1
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def part(seed: int, rows: int) -> dict[str, Any]:
+    images, texts = clustered(seed, rows), clustered(seed + 100, rows)
+    images[::7] = np.nan  # failed
+    return {"image_embedding": images, "text_embedding": texts}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_dataset(tmp_path_factory.mktemp("index") / "in", [part(1, 700), part(2, 500)], dim=DIM)
+
+
+@pytest.fixture
+def job(dataset: Dataset, tmp_path: Path) -> IndexJob:
+    return IndexJob(dataset.url, str(tmp_path / "index"), kind="ivf")
+
+
+def keys(dataset: Dataset, where: str | None, key: str = "000000001", side: Any = "image") -> list[str]:
+    return [hit.row["key"] for hit in search(SearchJob(dataset.url, key=key, side=side, index=where)).hits]
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "ivfpq", "hnsw"])
+def test_every_kind_finds_what_exact_search_finds(job: IndexJob, dataset: Dataset, kind: Any) -> None:
+    card = index(replace(job, kind=kind, nlist=20 if kind.startswith("ivf") else None)).card
+    assert (card.kind, card.rows, card.vectors) == (kind, 1200, 1200 - 100 - 72)
+    assert set(card.recall) == (set() if kind == "flat" else {"image", "text"})
+    assert all(share >= 0.97 for share in card.recall.values())
+    found, exact = keys(dataset, job.out), keys(dataset, None)
+    assert len(set(found) & set(exact)) >= 9 and found[0] == exact[0]
+    scores = [hit.score for hit in search(SearchJob(dataset.url, key="000000001", index=job.out)).hits]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 10
+
+
+def test_auto_goes_by_the_size() -> None:
+    assert [ann_build.kind_for("auto", n, 512) for n in (10**3, 10**6, 10**8)] == ["flat", "ivf", "ivfpq"]
+    assert [ann_build.cells_for(None, n) for n in (1, 10**6)] == [1, 2000]
+    assert ann_build.cells_for(50, 30) == 30
+
+
+def test_it_is_filled_in_pieces_that_a_killed_build_leaves_behind(
+    job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ann_build, "_PIECE", 300 * (2 * DIM + 8))
+    filled: list[int] = []
+    fill = indexing.fill
+
+    def counting(target: Any, vectors: Any, rows: Any) -> None:
+        if len(filled) == 2:
+            filled.append(-1)
+            raise KeyboardInterrupt
+        filled.append(len(rows))
+        fill(target, vectors, rows)
+
+    monkeypatch.setattr(indexing, "fill", counting)
+    with pytest.raises(KeyboardInterrupt):
+        index(job)
+    with pytest.raises(InputError, match="not finished; run the same `clipmill index` again"):
+        keys(dataset, job.out)
+    card = index(job).card
+    assert filled == [300, 300, -1, 300, 128]
+    assert min(card.recall.values()) >= 0.97 and keys(dataset, job.out) == keys(dataset, None)
+
+
+def test_pieces_give_the_same_index(job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    index(job)
+    whole = keys(dataset, job.out)
+    monkeypatch.setattr(ann_build, "_PIECE", 100 * (2 * DIM + 8))
+    other = replace(job, out=f"{job.out}-2", recall=0.96)  # or the first one's work would be taken up
+    index(other)
+    assert keys(dataset, other.out) == whole
+
+
+def test_again_there_is_nothing_to_do(job: IndexJob) -> None:
+    first, again = index(job), index(job)
+    assert (first.done_before, again.done_before) == (False, True) and again.card == first.card
+    with pytest.raises(PlanMismatchError, match="kind is 'hnsw', not 'ivf'"):
+        index(replace(job, kind="hnsw"))
+
+
+def test_an_index_of_other_rows_or_another_dataset_is_refused(job: IndexJob, dataset: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(dataset.url, tmp_path / "grown")
+    grown = replace(job, dataset=str(tmp_path / "grown"))
+    index(grown)
+    with pytest.raises(InputError, match=r"an index of .*grown, not of "):
+        keys(dataset, job.out)
+    larger = make_dataset(tmp_path / "grown", [part(1, 700), part(2, 500), part(3, 100)], dim=DIM)
+    with pytest.raises(InputError, match=r"index is of 1,200 rows, dataset has 1,300 .* run `clipmill index` again"):
+        keys(larger, job.out)
+    with pytest.raises(InputError, match="an index of image_embedding, not of text_embedding"):
+        keys(larger, job.out, side="text")
+    assert index(grown).card.rows == 1300
+    assert keys(larger, job.out, key="000020003") == keys(larger, None, key="000020003")
+
+
+def test_with_a_condition_search_is_exact(job: IndexJob, dataset: Dataset) -> None:
+    index(replace(job, nlist=40, recall=0.01))  # as little effort as can be
+    asked = SearchJob(dataset.url, key="000000001", where="row % 2 = 1", k=400, index=job.out)
+    exact = search(replace(asked, index=None))
+    assert search(asked).hits == exact.hits and len(exact.hits) == 400
+
+
+def test_an_index_lies_in_an_object_store_too(job: IndexJob, dataset: Dataset, bucket: Bucket) -> None:
+    index(replace(job, out=bucket.url("index")))
+    assert keys(dataset, bucket.url("index")) == keys(dataset, None)
+    assert {"index/index.faiss", "index/lists.faiss", "index/_clipmill/index.json"} <= set(bucket.objects())
+
+
+def test_of_images_only_the_queries_are_images(tmp_path: Path) -> None:
+    images = make_dataset(tmp_path / "in", [{"image_embedding": clustered(1, 400)}], dim=DIM, embeds="images")
+    assert set(index(IndexJob(images.url, str(tmp_path / "index"), kind="ivf")).card.recall) == {"image"}
+
+
+def test_a_dataset_without_embeddings_is_one_line(tmp_path: Path) -> None:
+    for name, rows in (("empty", {}), ("failed", {"error": ["read: no image"] * 3})):
+        made = make_dataset(tmp_path / name, [rows], dim=DIM)
+        with pytest.raises(InputError, match=r"none of its [03] rows has an embedding of its image"):
+            index(IndexJob(made.url, str(tmp_path / "index" / name)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"nlist": 0}, "--nlist 0: must be at least 1"),
+        ({"recall": 0.0}, "--recall 0: must be a share"),
+        ({"recall": 1.5}, "--recall 1.5: must be a share"),
+        ({"alias": "b32"}, "no model is called 'b32'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(job: IndexJob, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        index(replace(job, **change))
+    assert not Output.at(job.out).names()
+
+
+def test_too_few_vectors_for_codes_or_too_many_for_a_graph() -> None:
+    with pytest.raises(UserError, match="needs 256 vectors"):
+        ann_build.kind_for("ivfpq", 100, 512)
+    with pytest.raises(UserError, match="GB of memory; use ivf or ivfpq"):
+        ann_build.kind_for("hnsw", 10**11, 512)
+
+
+def test_without_faiss_the_extra_is_named(job: IndexJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    indexing.faiss.cache_clear()
+    with pytest.raises(UserError, match=r"pip install 'clipmill\[search\]'"):
+        index(job)

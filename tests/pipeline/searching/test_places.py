@@ -1,0 +1,64 @@
+"""The rows of a dataset by number: counted through its parts, found by SQL and by key, read where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.errors import UserError
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
+from fakes import Ran
+from made import make_dataset, unit_vectors
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Ten rows in three parts, the second of which has none."""
+    parts = [
+        {"image_embedding": unit_vectors(1, 6), "width": list(range(6)), "key": ["a", "b", "c", "a", "e", "f"]},
+        {"image_embedding": unit_vectors(2, 0)},
+        {"image_embedding": unit_vectors(3, 4), "width": list(range(6, 10)), "key": ["b", "z'; --", "ü\n", "x"]},
+    ]
+    return Places.of(make_dataset(tmp_path / "in", parts))
+
+
+def test_rows_count_through_the_parts_in_their_order(places: Places) -> None:
+    assert places.starts.tolist() == [0, 6, 6, 10] and len(places) == 10
+    assert [row["width"] for row in places.read(range(10), ["width"])] == list(range(10))
+
+
+def test_rows_are_read_in_the_order_asked_for(places: Places) -> None:
+    assert [row["width"] for row in places.read([9, 0, 6, 0], ["width"])] == [9, 0, 6, 0]
+    assert places.read([], ["width"]) == []
+
+
+def test_only_the_row_groups_that_are_needed_are_read(ran: Ran) -> None:
+    dataset = Dataset.open(str(ran.out))
+    every = pa.Table.from_batches(dataset.batches(["key", "row"])).to_pylist()
+    assert Places.of(dataset).read([3, 50, 119], ["key", "row"]) == [every[3], every[50], every[119]]
+
+
+def test_sql_and_subsets_leave_some_rows(places: Places, tmp_path: Path) -> None:
+    assert places.mask("width % 3 = 0 -- a comment").nonzero()[0].tolist() == [0, 3, 6, 9]
+    output = Output.at(str(tmp_path / "subset")).prepare()
+    begin_subset(output, "filter", places.dataset, {})
+    for part in places.dataset.parts:
+        write_subset_part(output, part, places.dataset.read(part, IDENTITY).slice(1, 3))
+    subset = finish_subset(output, places.dataset, Funnel(10, {}, 6))
+    assert places.mask(within=subset).nonzero()[0].tolist() == [1, 2, 3, 7, 8, 9]
+    assert places.mask("width > 2", subset).nonzero()[0].tolist() == [3, 7, 8, 9]
+
+
+@pytest.mark.parametrize("wrong", ["widht > 3", "width >", "key::int > 3"])
+def test_sql_that_duckdb_refuses_is_one_line(wrong: str, places: Places) -> None:
+    with pytest.raises(UserError, match="--where: ") as caught:
+        places.mask(wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_first_row_of_a_key_counts(places: Places) -> None:
+    assert [places.of_key(key) for key in ("a", "b", "z'; --", "ü\n", "' OR 1=1 --")] == [0, 1, 7, 8, None]
