@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
@@ -62,21 +63,37 @@ def similarities(stored: Stored, queries: Vectors) -> Scores:
     One query meets row after row, so that equal rows score equally; of several the products are computed in tiles, and
     the last bits depend on a row's place.
     """
+    scores = np.empty((len(stored), len(queries)), dtype=np.float32)
+    if len(queries) == 1:
+        query, only = queries[0], scores[:, 0]
+        for start, floats in _blocks(stored):
+            np.vecdot(floats, query, out=only[start : start + len(floats)])
+    else:
+        turned = torch.from_numpy(queries).T
+        for start, floats in _blocks(stored):
+            out = scores[start : start + len(floats)]
+            torch.mm(torch.from_numpy(floats), turned, out=torch.from_numpy(out))
+    return scores
+
+
+def _blocks(stored: Stored) -> Iterator[tuple[int, Scores]]:
+    """Some rows at a time in float32, of the same memory, and where they begin. Threads take turns in Python: there is
+    little of it for each block."""
     size = max(1, _BLOCK // max(1, stored.shape[1]))
     rows = torch.from_numpy(np.asarray(stored))  # not np.memmap, whose slices are made in Python
-    block = torch.empty((min(size, len(stored)), stored.shape[1]))
-    scores = np.empty((len(stored), len(queries)), dtype=np.float32)
+    is_float = rows.dtype == torch.float32
+    block = torch.empty((size, stored.shape[1]))
+    floats: Scores = block.numpy()
     start = 0
-    for part in rows.split(size):  # few steps in Python for each: threads take turns in it
-        if part.dtype != torch.float32:
-            part = (block if len(part) == len(block) else block[: len(part)]).copy_(part)  # four times NumPy's speed
-        out = scores[start : start + size]
-        if len(queries) == 1:
-            np.vecdot(part.numpy(), queries[0], out=out[:, 0])
+    for part in rows.split(size):
+        if is_float:
+            yield start, part.numpy()
+        elif start + size <= len(stored):
+            block.copy_(part)  # at four times the speed of NumPy's cast
+            yield start, floats
         else:
-            torch.mm(part, torch.from_numpy(queries).T, out=torch.from_numpy(out))
+            yield start, part.float().numpy()
         start += size
-    return scores
 
 
 @cache
