@@ -126,7 +126,7 @@ def _notice(event: Event) -> str | None:
     if isinstance(event, FewerWorkers):
         return f"{event.asked:,} workers were asked for; the cluster has room for {event.workers:,} now"
     if isinstance(event, WorkersAdded):
-        return f"{event.workers:,} more worker{'' if event.workers == 1 else 's'}"
+        return counted(event.workers, "more worker")
     if isinstance(event, Stopping) and event.in_hand:  # else the end, which says what is left, comes at once
         return f"finishing {counted(event.in_hand, 'shard')} in hand; Ctrl-C again stops at once"
     return None
