@@ -12,7 +12,7 @@ from ..pipeline.errors import UserError
 from ..pipeline.redaction import is_secret
 from .cluster_spec import read_cluster
 from .kuberay import cluster_manifest, manifests
-from .running import check_specification
+from .steps import check_specification
 from .templates import Values
 
 

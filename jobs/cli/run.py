@@ -30,7 +30,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
-    from ..running import run_specification, show_specification, values_of
+    from ..steps import run_specification, show_specification, values_of
     from ..specs import read_specification
 
     specification = read_specification(job, values_of(set_ or (), date))

@@ -30,7 +30,7 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Run a job specification on a Ray cluster. Slots like {{ env.NAME }} are filled there. Submit again to resume."""
-    from ..running import check_specification, values_of
+    from ..steps import check_specification, values_of
     from ..submit import Submission, follow
     from ..submit import submit as send
 

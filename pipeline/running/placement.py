@@ -9,6 +9,8 @@ from ..errors import UserError
 
 _DECODER_CPUS = 4  # more threads would wait for one interpreter's lock
 _MOST_DECODERS = 8  # a worker, where nobody asks for more: about what the fastest encoders eat
+_OF_ONE_CORE = 8  # workers on CPUs; where there are more, each gets several cores: a model takes memory
+_CORES = 4  # of each of very many workers
 _GROWS = "name --workers and --wait-for-machines SECONDS"
 
 Node = Mapping[str, float]  # resources of one machine: CPU, GPU, …
@@ -37,7 +39,7 @@ def divide(
     shards: int,
     decode_workers: int | None = 0,
 ) -> Placement:
-    """One worker a GPU where there are any; else workers of one core each on small machines, of four on large ones.
+    """One worker a GPU where there are any; else eight of one core and more each, and beyond that one for four cores.
 
     decode_workers: in all. None gives workers with a GPU what CPUs there are, and others none. UserError when more is
     asked for than the cluster could ever give.
@@ -84,7 +86,7 @@ def _workers(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float 
         count = min(workers or most, most, max(shards, 1))
         return Placement(count, max(1.0, _cpus_each(nodes, count, each) / 2), each)
     cores = max(1, int(cpus))
-    most = workers or (cores if cores <= 8 else cores // 4)
+    most = workers or max(min(cores, _OF_ONE_CORE), cores // _CORES)
     count = max(1, min(most, max(shards, 1), cores))
     return Placement(count, _cpus_each(nodes, count, 0.0), 0.0)
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..errors import UserError
 from ..labelling.labels import Labels
 from ..plan import planned_shards
-from ..sql import complaint, connect, identifier, literal, register_storage
+from ..sql import check_condition, complaint, connect, identifier, literal, register_storage
 from .places import Mask, Places
 
 _PATIENCE = 20.0  # seconds that a question may take
@@ -153,16 +153,16 @@ class Catalogue:
     def _mask(self, condition: Condition) -> Mask:
         mask = np.zeros(self.rows, dtype=np.bool_)
         with self._answer(*self._sql("pairs._place", condition)) as answer:
-            found = np.ma.filled(answer.fetchnumpy()["_place"], -1)
-        if found.dtype.kind != "i":  # a condition may close its bracket and go on with UNION
-            raise UserError("filter: must be one condition in SQL")
-        mask[found[(found >= 0) & (found < self.rows)]] = True
+            mask[answer.fetchnumpy()["_place"]] = True
         return mask
 
     def _select(self, what: str, condition: Condition, rest: str = "") -> list[tuple[Any, ...]]:
         return self._rows_of(*self._sql(what, condition, rest))
 
     def _sql(self, what: str, condition: Condition, rest: str = "") -> tuple[str, dict[str, Any]]:
+        if condition.where:
+            with self._connection.cursor() as cursor:
+                check_condition(cursor, condition.where, "filter")
         return f"SELECT {what} {self._from} WHERE {condition.sql} {rest}", condition.parameters
 
     def _rows_of(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 from clipmill.jobs.kinds import KINDS, json_schema, model_of
-from clipmill.jobs.running import values_of
+from clipmill.jobs.steps import values_of
 from clipmill.jobs.specs import Specification, parse_specification, read_specification
 from clipmill.jobs.templates import Values, filled
 from clipmill.pipeline.errors import UserError

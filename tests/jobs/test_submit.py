@@ -13,7 +13,7 @@ import pytest
 import yaml
 from clipmill.jobs.kuberay import JOB_PATH
 from clipmill.jobs.rendering import render
-from clipmill.jobs.running import values_of
+from clipmill.jobs.steps import values_of
 from clipmill.jobs.submit import follow
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.output import Output

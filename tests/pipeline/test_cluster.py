@@ -40,7 +40,9 @@ def named(number: int, resources: dict[str, float]) -> dict[str, Any]:
         ([(2, 0)], (1, None, 9), Placement(1, 2, 0.0)),
         ([(2, 0)], (5, None, 9), Placement(2, 1, 0.0)),
         ([(8, 0)], (None, None, 99), Placement(8, 1, 0.0)),
+        ([(16, 0)], (None, None, 99), Placement(8, 2, 0.0)),
         ([(32, 0)], (None, None, 99), Placement(8, 4, 0.0)),
+        ([(64, 0)], (None, None, 99), Placement(16, 4, 0.0)),
         ([(32, 0)], (3, None, 99), Placement(3, 10, 0.0)),
         # with GPUs, each worker gets one, and half of its share of the CPUs
         ([(16, 1)], (None, None, 99), Placement(1, 8.0, 1.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,10 +131,21 @@ def test_sql_from_strangers_reads_these_tables_and_nothing_else(rows: Catalogue,
     assert rows.count(ALL) == 8 and not Path("/tmp/stolen.csv").exists()
 
 
-def test_rows_that_are_none_cannot_be_smuggled_in(rows: Catalogue) -> None:
-    assert rows.mask(Condition("false) UNION ALL (SELECT 3")).nonzero()[0].tolist() == [3]
-    assert not rows.mask(Condition("false) UNION ALL (SELECT 99999999")).any()
-    assert rows.page(Condition("false) UNION ALL (SELECT 99999999"), 0, 10) == []
+@pytest.mark.parametrize("place", ["3", "99999999"])
+def test_rows_cannot_be_smuggled_in(rows: Catalogue, place: str) -> None:
+    smuggled = Condition(f"false) UNION ALL (SELECT {place}")
+    for ask in (rows.mask, rows.count, lambda condition: rows.page(condition, 0, 10)):
+        with pytest.raises(UserError, match="filter: "):
+            ask(smuggled)
+
+
+@pytest.mark.parametrize(
+    ("where", "near"), [("width >", "end of input"), ("width > 2)", '")"'), ("width > 2 AN key = 'a'", '"key"')]
+)
+def test_what_is_wrong_with_sql_is_shown_in_the_users_own_text(rows: Catalogue, where: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"^filter: Parser Error: .*{re.escape(near)}") as caught:
+        rows.count(Condition(where))
+    assert "ORDER" not in str(caught.value) and "LIMIT" not in str(caught.value)
 
 
 def test_a_question_without_end_is_stopped(rows: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:

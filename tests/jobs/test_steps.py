@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from clipmill.jobs.notify import notifying
-from clipmill.jobs.running import run_specification
+from clipmill.jobs.steps import run_specification
 from clipmill.jobs.specs import Specification, Step
 from clipmill.jobs.watching import follow
 from clipmill.pipeline import EmbedJob
@@ -93,7 +93,7 @@ def test_a_run_does_its_steps_holds_their_locks_and_tells(
         assert Output.at(job.out).read(LOCK) is not None
         did.append(Path(job.out).name)
 
-    monkeypatch.setattr("clipmill.jobs.running.command_of", lambda step: command)
+    monkeypatch.setattr("clipmill.jobs.steps.command_of", lambda step: command)
     steps = tuple(Step(name, "embed", EmbedJob([], str(tmp_path / name), "tiny")) for name in ("a", "b"))
     run_specification(Specification("pipeline", steps, hook.url), False)
     assert did == ["a", "b"]
