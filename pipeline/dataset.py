@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from .ahead import ahead
 from .errors import InfrastructureError, InputError
+from .manifest import MANIFEST
 from .output import Output
 from .plan import Fingerprint, planned_shards, read_plan
-from .summary import MANIFEST
 
 if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
     from .encode import Vectors

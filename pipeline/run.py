@@ -18,6 +18,7 @@ from .columns import columns_besides
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
 from .inputs.listing import list_shards, look_into
 from .job import EmbedJob
+from .manifest import MANIFEST, Manifest, ledger, write_manifest
 from .output import Output
 from .parquet import Column, PartLayout
 from .plan import Fingerprint, Plan, freeze, read_plan, settle
@@ -27,10 +28,10 @@ from .running.backlog import Limits
 from .running.driver import Orders, run_shards
 from .running.events import Event, FewerWorkers, Planned
 from .running.metrics import Metrics
+from .running.notes import Notes, forget
 from .running.placement import Placement
 from .running.tally import Tally
-from .running.totals import Totals
-from .summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, quarantined, write_manifest
+from .summary import QUARANTINE, SUCCESS, SUMMARY, Summary, quarantined
 
 if TYPE_CHECKING:
     from ..clipmodel.weights import ModelCard
@@ -76,12 +77,13 @@ def embed(
         plan = freeze(output, fingerprint, shards, committed)
         todo = _todo(job, shards, plan, output, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
-        tally = Tally(job)
+        tally, notes = Tally(job), Notes(output)
         named = ", ".join(f"{card.variant} ({card.weights})" for card in cards.values())
         planned = Planned(len(plan.shards), done, named, precision, len(todo), len(plan.changed))
         on_event(planned)
         if todo:
             output.delete(SUCCESS)
+            forget(output, {shard.url for shard in todo})
             stack.enter_context(_cluster(job))
             placement = _placed(job, len(todo))
             if placement.workers < min(job.workers or 0, len(todo)):
@@ -94,10 +96,11 @@ def embed(
                 for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
                     on_event(event)
                     metrics.see(event)
+                    notes.see(event)
                     tally.see(event)
             except TooManyFailuresError as error:
                 tally.over = error
-    return _account(tally, output, plan, done, fingerprint, began)
+    return _account(tally, notes.manifest, output, plan, done, fingerprint, began)
 
 
 def _models(job: EmbedJob, on_download: Progress | None) -> tuple[dict[str, ModelFiles], dict[str, ModelCard]]:
@@ -115,7 +118,8 @@ def _todo(
     """Which of the shards asked for this run embeds."""
     changed = {shard.url for shard in plan.changed} if job.refresh else set()
     if job.retry_failed:
-        failed = {stats.url for stats in ledger(output, plan.shards, []) if stats.failed} | set(quarantined(output))
+        every = ledger(output, plan.shards, Manifest.of())
+        failed = {stats.url for stats in every if stats.failed} | set(quarantined(output))
         return [shard for shard in shards if shard.url in failed | changed]
     return [shard for shard in shards if shard.part_name not in committed or shard.url in changed]
 
@@ -210,19 +214,19 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
     )
 
 
-def _account(tally: Tally, output: Output, plan: Plan, done: int, fingerprint: Fingerprint, began: float) -> Summary:
+def _account(
+    tally: Tally, fresh: Manifest, output: Output, plan: Plan, done: int, fingerprint: Fingerprint, began: float
+) -> Summary:
     """Write the manifest, the summary and, when nothing is missing, `_SUCCESS`."""
-    every = ledger(output, plan.shards, tally.stats)
-    committed = {stats.url for stats in every}
-    if lost := [stats.url for stats in tally.stats if stats.url not in committed]:
+    every = ledger(output, plan.shards, fresh)
+    committed = set(every.urls)
+    if lost := [url for url in fresh.urls if url not in committed]:
         raise InfrastructureError(
             f"{output.url}: workers wrote {len(lost):,} parts that are not there, of {lost[0]} for one: it must be "
             "storage that all machines share"
         )
-    settle(output, plan, {stats.url for stats in tally.stats})
-    dataset = Totals()
-    for stats in every:
-        dataset.add(stats)
+    settle(output, plan, set(fresh.urls))
+    dataset = every.totals
     summary = Summary(
         out=output.url,
         planned=len(plan.shards),
@@ -236,7 +240,7 @@ def _account(tally: Tally, output: Output, plan: Plan, done: int, fingerprint: F
         workers=tally.workers,
         price_per_hour=tally.price_per_hour,
     )
-    if tally.stats or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
+    if len(fresh) or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, every)
         output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
         before = {url: reason for url, reason in quarantined(output).items() if url not in committed}

@@ -1,43 +1,19 @@
-"""What a run did, and what a dataset holds: the manifest is one row a committed part."""
+"""What a run did, and what a dataset holds by now."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from .errors import InfrastructureError
+from .manifest import Manifest, ledger
 from .output import OWN, Output
 from .plan import planned_shards, read_plan
-from .records import Shard, ShardStats
 from .running.totals import Totals
 
-MANIFEST = f"{OWN}/manifest.parquet"
 SUMMARY = f"{OWN}/summary.json"
 QUARANTINE = f"{OWN}/failed_shards.json"
 SUCCESS = "_SUCCESS"
-
-_SCHEMA = pa.schema(
-    [
-        ("part", pa.string()),
-        ("shard", pa.string()),
-        ("rows", pa.int64()),
-        ("embedded", pa.int64()),
-        ("failures", pa.string()),  # json, by reason
-        ("seconds", pa.string()),  # json, by stage
-        ("bytes", pa.int64()),
-        ("waits", pa.string()),  # json, by kind and stage
-        ("flop", pa.float64()),
-        ("peak", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -141,7 +117,7 @@ class Watch:
     """Looks at a dataset again and again, from anywhere: a later look reads only what has been committed since."""
 
     output: Output
-    _known: list[ShardStats] = field(default_factory=list)
+    _seen: Manifest = field(default_factory=Manifest.of)
 
     def look(self) -> Status | None:
         """None where nothing was begun."""
@@ -149,14 +125,11 @@ class Watch:
         if plan is None:
             return None
         shards = planned_shards(self.output)
-        self._known = ledger(self.output, shards, self._known)
-        totals = Totals()
-        for stats in self._known:
-            totals.add(stats)
+        self._seen = ledger(self.output, shards, Manifest.of(), self._seen)
         return Status(
             out=self.output.url,
             planned=len(shards),
-            dataset=totals,
+            dataset=self._seen.totals,
             failed_shards=quarantined(self.output),
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
@@ -170,75 +143,3 @@ def quarantined(output: Output) -> dict[str, str]:
     content = output.read(QUARANTINE)
     found: dict[str, str] = json.loads(content) if content else {}
     return found
-
-
-def ledger(output: Output, shards: Sequence[Shard], fresh: Iterable[ShardStats]) -> list[ShardStats]:
-    """The counts of every committed part, in the order of the plan: what this run saw, what the manifest says, and
-    the footers of parts in neither (a run was killed before it could write its manifest)."""
-    known = {stats.url: stats for stats in _read_manifest(output)}
-    known |= {stats.url: stats for stats in fresh}
-    parts = output.parts()
-    committed = [shard for shard in shards if shard.part_name in parts]
-    unknown = [shard for shard in committed if shard.url not in known]
-    with ThreadPoolExecutor(16) as pool:
-        known |= {stats.url: stats for stats in pool.map(lambda shard: _from_footer(output, shard), unknown)}
-    return [known[shard.url] for shard in committed]
-
-
-def write_manifest(output: Output, stats: Sequence[ShardStats]) -> None:
-    rows = [
-        {
-            "part": Shard(each.url).part_name,
-            "shard": each.url,
-            "rows": each.rows,
-            "embedded": each.embedded,
-            "failures": json.dumps(each.failures),
-            "seconds": json.dumps(each.seconds),
-            "bytes": each.part_bytes,
-            "waits": json.dumps({"starved": each.starved, "blocked": each.blocked}),
-            "flop": each.flop,
-            "peak": each.peak,
-        }
-        for each in stats
-    ]
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), file, compression="zstd")
-    output.write(MANIFEST, file.getvalue())
-
-
-def _read_manifest(output: Output) -> list[ShardStats]:
-    content = output.read(MANIFEST)
-    if content is None:
-        return []
-    return [
-        ShardStats(
-            row["shard"],
-            row["rows"],
-            row["embedded"],
-            Counter(json.loads(row["failures"])),
-            json.loads(row["seconds"]),
-            row["bytes"],
-            **json.loads(row.get("waits") or "{}"),  # which manifests of version 0.1 have not, nor what follows
-            flop=row.get("flop") or 0.0,
-            peak=row.get("peak") or 0.0,
-        )
-        for row in pq.read_table(io.BytesIO(content)).to_pylist()
-    ]
-
-
-def _from_footer(output: Output, shard: Shard) -> ShardStats:
-    with output.open(shard.part_name) as file:
-        try:
-            metadata = pq.ParquetFile(file).metadata.metadata or {}
-            counts = json.loads(metadata[b"clipmill.counts"])
-            seconds = json.loads(metadata[b"clipmill.seconds"])
-            later = {
-                **json.loads(metadata.get(b"clipmill.waits", b"{}")),
-                **json.loads(metadata.get(b"clipmill.compute", b"{}")),
-            }
-        except (KeyError, ValueError, pa.ArrowException) as error:
-            raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
-        size = file.seek(0, io.SEEK_END)
-    return ShardStats(
-        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **later
-    )

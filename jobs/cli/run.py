@@ -30,8 +30,8 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
-    from ..steps import run_specification, show_specification, values_of
     from ..specs import read_specification
+    from ..steps import run_specification, show_specification, values_of
 
     specification = read_specification(job, values_of(set_ or (), date))
     if dry_run:

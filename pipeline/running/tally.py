@@ -6,7 +6,6 @@ import time
 
 from ..errors import TooManyFailuresError
 from ..job import EmbedJob
-from ..records import ShardStats
 from ..summary import QUARANTINE, Summary
 from .events import Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
 from .totals import Totals
@@ -19,7 +18,6 @@ class Tally:
 
     def __init__(self, job: EmbedJob) -> None:
         self._job = job
-        self.stats: list[ShardStats] = []
         self.failed: dict[str, str] = {}  # URL -> reason
         self.totals = Totals()
         self.workers = 0
@@ -45,7 +43,6 @@ class Tally:
         elif isinstance(event, WorkersAdded):
             self.workers += event.workers
         elif isinstance(event, ShardDone):
-            self.stats.append(event.stats)
             self.totals.add(event.stats)
             self._ended = time.monotonic()
         elif isinstance(event, ShardFailed):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset import Dataset
+from ..manifest import read_manifest
 from ..records import Shard
 from ..sql import check_condition, complaint, connect
 from ..subset import Subset
-from ..summary import MANIFEST
 
 Mask = npt.NDArray[np.bool_]  # [rows of the dataset]
 
@@ -38,9 +37,8 @@ class Places:
     @classmethod
     def of(cls, dataset: Dataset) -> Places:
         """By the manifest, and by the footers of parts that are not in it."""
-        content = dataset.output.read(MANIFEST)
-        known = pq.read_table(io.BytesIO(content), columns=["part", "rows"]).to_pylist() if content else []
-        counts = {each["part"]: each["rows"] for each in known}
+        known = read_manifest(dataset.output).table
+        counts = dict(zip(known["part"].to_pylist(), known["rows"].to_pylist(), strict=True))
         unknown = [part for part in dataset.parts if part not in counts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rows") as pool:
             counts |= zip(unknown, pool.map(lambda part: _rows_of(dataset, part), unknown), strict=True)

@@ -14,14 +14,16 @@ import ray
 from benchkit import Row, Spread, expect
 from clipmill.pipeline.cluster import connected
 from clipmill.pipeline.embed_shard import OnRows
+from clipmill.pipeline.manifest import Manifest, ledger, write_manifest
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone
+from clipmill.pipeline.running.notes import Notes
 from clipmill.pipeline.running.placement import Placement
-from clipmill.pipeline.summary import ledger, write_manifest
 
+SECONDS = {stage: 1.5 for stage in ("read", "decode", "encode", "write", "commit", "worker", "total")}
 PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")
 
 
@@ -37,7 +39,8 @@ class FakeWorkers:
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         (self.folder / shard.part_name).touch()
         on_rows(10, 0)
-        return ShardStats(shard.url, 10, 10, part_bytes=1)
+        waits = {stage: 0.25 for stage in SECONDS}
+        return ShardStats(shard.url, 10, 10, seconds=SECONDS, part_bytes=1, starved=waits, blocked=waits)
 
 
 def measure(quick: bool) -> list[Row]:
@@ -49,19 +52,20 @@ def measure(quick: bool) -> list[Row]:
         output = Output.at(folder)
         output.prepare()
         freeze(output, PRINT, shards)
-        stats, memory, began = [], [], time.monotonic()
+        notes, done, memory, began = Notes(output), 0, list[float](), time.monotonic()
         for event in run_shards(shards, FakeWorkers(Path(folder)), Placement(2, 1, 0.0)):
+            notes.see(event)
             if isinstance(event, ShardDone):
-                stats.append(event.stats)
-                if len(stats) % (count // 10) == 0:
+                done += 1
+                if done % (count // 10) == 0:
                     memory.append(me.memory_info().rss / 2**20)
         seconds = time.monotonic() - began
-        write_manifest(output, stats)
+        write_manifest(output, notes.manifest)
         began = time.monotonic()
         committed = output.parts()
         planned = freeze(output, PRINT, shards, committed).shards
         todo = [shard for shard in planned if shard.part_name not in committed]
-        rows = sum(each.rows for each in ledger(output, planned, []))
+        rows = ledger(output, planned, Manifest.of()).totals.rows
         resume = time.monotonic() - began
     expect(rows == 10 * count and not todo, f"driver: {rows:,} rows of {10 * count:,}, {len(todo)} shards left")
     first = f"MiB after a tenth of {count:,} shards"

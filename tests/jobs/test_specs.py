@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 import yaml
 from clipmill.jobs.kinds import KINDS, json_schema, model_of
-from clipmill.jobs.steps import values_of
 from clipmill.jobs.specs import Specification, parse_specification, read_specification
+from clipmill.jobs.steps import values_of
 from clipmill.jobs.templates import Values, filled
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.job import EmbedJob

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from clipmill.jobs.notify import notifying
-from clipmill.jobs.steps import run_specification
 from clipmill.jobs.specs import Specification, Step
+from clipmill.jobs.steps import run_specification
 from clipmill.jobs.watching import follow
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.errors import InputError

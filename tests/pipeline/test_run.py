@@ -19,11 +19,12 @@ from clipmill.pipeline.embed_shard import embed_shard
 from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
+from clipmill.pipeline.manifest import MANIFEST
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, WorkersStarted
 from clipmill.pipeline.running.totals import STAGES
 from clipmill.pipeline.shards import read_samples
-from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, status
+from clipmill.pipeline.summary import QUARANTINE, SUCCESS, SUMMARY, status
 from fakes import Drawn, Ran, clip_mill, files, parts
 
 # --- a run on a cluster ----------------------------------------------------------------------------------------------

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.errors import InfrastructureError, StoppedError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import ShardStats
 from clipmill.pipeline.running.events import Planned, ShardDone
+from clipmill.pipeline.running.notes import Notes
+from clipmill.pipeline.searching.places import Places
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS, quarantined
 from fakes import Drawn, files, parts, write_pairs
 
@@ -118,6 +121,26 @@ def test_a_refresh_that_was_cut_off_is_done_again(
             embed(replace(some, refresh=True))
     plan, summary = told(replace(some, refresh=True))
     assert (plan.changed, plan.todo) == (1, 1) and summary.dataset.rows == 45
+
+
+def test_after_a_retry_that_was_killed_the_parts_tell_what_they_are(
+    here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the manifest what they were."""
+    embed(some)
+    write_pairs(Path(some.inputs[0]) / "00000.tar", 7)
+
+    def dies(self: Notes, event: Any) -> None:
+        if isinstance(event, ShardDone):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Notes, "see", dies)
+        with pytest.raises(KeyboardInterrupt):
+            embed(replace(some, retry_failed=True))
+    assert len(parts(some.out)) == 47
+    dataset = Dataset.open(some.out)
+    assert len(Places.of(dataset)) == 47 and embed(some).dataset.rows == 47
 
 
 def test_parts_that_are_not_where_they_should_be_are_no_success(

@@ -1,4 +1,4 @@
-"""What a dataset holds is told by its parts; the manifest only makes it quick to tell."""
+"""What a run did, what it cost, and how far a dataset is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline.embed_shard import embed_shard
-from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.plan import Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.totals import Totals
-from clipmill.pipeline.summary import MANIFEST, QUARANTINE, SUCCESS, SUMMARY, Summary, ledger, status, write_manifest
+from clipmill.pipeline.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, status
 from fakes import fake_mill, write_pairs
 
 PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")
@@ -117,69 +115,6 @@ def test_a_summary_is_plain_json() -> None:
     assert told["run"]["failures"] == {"decode: x": 2, "read: y": 1} and told["run"]["bottleneck"] == "read"
     assert told["dataset"]["failed"] == 3 and told["failed_shards"] == {"c": "not a tar"}
     assert (told["complete"], told["planned_shards"], told["workers"]) == (True, 2, 2)
-
-
-def test_without_a_manifest_the_footers_are_read(output: Output, shards: list[Shard]) -> None:
-    found = ledger(output, shards, [])
-    assert [(stats.url, stats.rows, stats.embedded) for stats in found] == [
-        (shards[0].url, 3, 3),
-        (shards[2].url, 5, 5),
-    ]
-    assert [stats.part_bytes for stats in found] == [
-        (Path(output.url) / shard.part_name).stat().st_size for shard in (shards[0], shards[2])
-    ]
-    assert all(stats.seconds["total"] > 0 and stats.blocked["read"] > 0 for stats in found)
-
-
-def test_the_manifest_says_what_the_footers_say(
-    output: Output, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = ledger(output, shards, [])
-    write_manifest(output, found)
-    monkeypatch.setattr(Output, "open", None)  # no footer is read
-    assert ledger(output, shards, []) == found
-
-
-def test_manifests_and_parts_of_the_first_version_are_read_too(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, [ShardStats(shards[0].url, 3, 3, Counter(), {"total": 2.0}, 9)])
-    path = Path(output.url) / MANIFEST
-    pq.write_table(pq.read_table(path).drop_columns(["waits", "flop", "peak"]), path)
-    part = Path(output.url) / shards[2].part_name
-    footer = {
-        k: v
-        for k, v in pq.read_metadata(part).metadata.items()
-        if k not in (b"clipmill.waits", b"clipmill.compute", b"ARROW:schema")
-    }
-    pq.write_table(pq.read_table(part).replace_schema_metadata(footer), part)
-    found = ledger(output, shards, [])
-    assert [(stats.rows, stats.starved, stats.blocked) for stats in found] == [(3, {}, {}), (5, {}, {})]
-
-
-def test_the_manifest_is_a_table_for_anybody(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, ledger(output, shards, []))
-    rows = pq.read_table(Path(output.url) / MANIFEST).to_pylist()
-    assert [(row["part"], row["shard"], row["rows"]) for row in rows] == [
-        (shard.part_name, shard.url, rows) for shard, rows in ((shards[0], 3), (shards[2], 5))
-    ]
-
-
-def test_what_a_run_has_seen_goes_before_the_manifest(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, [ShardStats(shard.url, 99, 99) for shard in shards])
-    fresh = ShardStats(shards[2].url, 5, 4)
-    assert [stats.rows for stats in ledger(output, shards, [fresh])] == [99, 5]
-
-
-def test_a_part_that_is_gone_is_not_counted_though_the_manifest_has_it(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, ledger(output, shards, []))
-    output.delete(shards[0].part_name)
-    assert [stats.url for stats in ledger(output, shards, [])] == [shards[2].url]
-
-
-@pytest.mark.parametrize("content", [b"", b"junk" * 99])
-def test_a_part_that_is_not_ours_is_named(output: Output, shards: list[Shard], content: bytes) -> None:
-    output.write(shards[1].part_name, content)
-    with pytest.raises(InfrastructureError, match=rf"{shards[1].part_name}: not a part of ours"):
-        ledger(output, shards, [])
 
 
 def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) -> None:

@@ -14,7 +14,6 @@ from clipmill.pipeline.output import Output
 from clipmill.pipeline.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from made import unit_vectors
 
-
 Rows = list[dict[str, Any]]
 
 

@@ -1,0 +1,86 @@
+"""What a run has committed is in the manifest before the run ends, and takes little memory until then."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from clipmill.pipeline.errors import InfrastructureError
+from clipmill.pipeline.manifest import Manifest, read_manifest, write_manifest
+from clipmill.pipeline.output import Output
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.events import Rows, ShardDone
+from clipmill.pipeline.running.notes import Notes, forget
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    made = Output.at(str(tmp_path / "out"))
+    made.prepare()
+    return made
+
+
+def done(number: int, rows: int = 4) -> ShardDone:
+    url = f"s3://bucket/pairs/{number:07d}.tar"
+    seconds = dict.fromkeys(("read", "decode", "encode", "write", "commit", "worker", "total"), number / 7)
+    return ShardDone(Shard(url), ShardStats(url, rows, rows, Counter({"decode: x": 1}), seconds, 99, seconds, seconds))
+
+
+def test_every_part_is_noted_in_the_order_of_their_ends(output: Output) -> None:
+    notes = Notes(output)
+    events = [done(number) for number in range(2500)]
+    for event in events:
+        notes.see(event)
+    assert list(notes.manifest) == [event.stats for event in events]
+    assert len(read_manifest(output)) == 0  # the time has not come
+
+
+def test_parts_are_put_into_the_manifest_while_the_run_goes_on(output: Output) -> None:
+    write_manifest(output, Manifest.of([done(1, rows=3).stats, done(2, rows=3).stats]))
+    notes = Notes(output, every=0.0)
+    notes.see(done(2))
+    notes.see(done(5))
+    assert [(stats.url[-6:], stats.rows) for stats in read_manifest(output)] == [
+        ("01.tar", 3),
+        ("02.tar", 4),
+        ("05.tar", 4),
+    ]
+
+
+def test_without_news_nothing_is_written(output: Output) -> None:
+    Notes(output, every=0.0).see(Rows(4, 0))
+    assert len(read_manifest(output)) == 0
+
+
+def test_a_store_that_fails_for_a_while_ends_no_run(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes(output, every=0.0)
+
+    def fails(*_: object) -> None:
+        raise InfrastructureError("the storage keeps failing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Output, "write", fails)
+        notes.see(done(1))
+    notes.see(done(2))
+    assert len(read_manifest(output)) == 2
+
+
+def test_a_part_takes_little_memory(output: Output) -> None:
+    """Python's objects take two thousand bytes a part and more."""
+    notes = Notes(output)
+    tracemalloc.start()
+    try:
+        for number in range(10_240):
+            notes.see(done(number))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 300 * 10_240
+
+
+def test_what_is_about_to_be_replaced_is_forgotten(output: Output) -> None:
+    write_manifest(output, Manifest.of([done(1).stats, done(2).stats]))
+    forget(output, {done(2).shard.url, "unknown"})
+    assert read_manifest(output).urls == [done(1).shard.url]
