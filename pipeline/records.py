@@ -16,7 +16,7 @@ TokenIds = npt.NDArray[np.int32]  # [length], [SOS] and [EOS] included
 Vector = npt.NDArray[np.float32]  # [dim], L2-normalised
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One input file: the unit of work, of recovery and of commit."""
 
