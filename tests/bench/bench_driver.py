@@ -23,7 +23,7 @@ from clipmill.pipeline.running.events import ShardDone
 from clipmill.pipeline.running.notes import Notes
 from clipmill.pipeline.running.placement import Placement
 
-SECONDS = {stage: 1.5 for stage in ("read", "decode", "encode", "write", "commit", "worker", "total")}
+SECONDS = dict.fromkeys(("read", "decode", "encode", "write", "commit", "worker", "total"), 1.5)
 PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")
 
 
@@ -39,7 +39,7 @@ class FakeWorkers:
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         (self.folder / shard.part_name).touch()
         on_rows(10, 0)
-        waits = {stage: 0.25 for stage in SECONDS}
+        waits = dict.fromkeys(SECONDS, 0.25)
         return ShardStats(shard.url, 10, 10, seconds=SECONDS, part_bytes=1, starved=waits, blocked=waits)
 
 
