@@ -44,7 +44,7 @@ class FakeWorkers:
 
 
 def measure(quick: bool) -> list[Row]:
-    count = 500 if quick else 20_000
+    count = 500 if quick else 100_000
     shards = [Shard(f"/data/{i:07d}.tar", 1000, str(i)) for i in range(count)]
     me = psutil.Process()
     with tempfile.TemporaryDirectory() as folder, connected("local"):
