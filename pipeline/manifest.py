@@ -95,9 +95,14 @@ class Manifest:
 
 
 def read_manifest(output: Output) -> Manifest:
-    """Of parts that are gone, too; of none where there is no manifest."""
+    """Of parts that are gone, too; of none where there is no manifest, or a damaged one: the parts tell the same."""
     content = output.read(MANIFEST)
-    return Manifest.of() if content is None else Manifest.unpacked(content)
+    if content is None:
+        return Manifest.of()
+    try:
+        return Manifest.unpacked(content)
+    except pa.ArrowException:
+        return Manifest.of()
 
 
 def write_manifest(output: Output, manifest: Manifest) -> None:

@@ -184,8 +184,13 @@ def planned_shards(output: Output) -> list[Shard]:
     content = output.read(SHARDS)
     if content is None:
         return []
-    table = pq.read_table(io.BytesIO(content))
-    columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
+    except (pa.ArrowException, KeyError) as error:
+        raise OutputError(
+            f"{output.url}/{SHARDS}: damaged; delete it and run `clipmill embed` with all the inputs so far"
+        ) from error
     return [Shard(*values) for values in zip(*columns, strict=True)]
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import OutputError
 from .manifest import Manifest, ledger
 from .output import OWN, Output
 from .plan import planned_shards, read_plan
@@ -134,12 +135,20 @@ class Watch:
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
             complete=self.output.read(SUCCESS) is not None,
-            price_per_hour=json.loads(self.output.read(SUMMARY) or b"{}").get("price_per_hour"),
+            price_per_hour=_read_json(self.output, SUMMARY).get("price_per_hour"),
         )
 
 
 def quarantined(output: Output) -> dict[str, str]:
     """Shards that could not be embedded in the last run -> why."""
-    content = output.read(QUARANTINE)
-    found: dict[str, str] = json.loads(content) if content else {}
+    return _read_json(output, QUARANTINE)
+
+
+def _read_json(output: Output, name: str) -> dict[str, Any]:
+    """Empty where there is no such file. OutputError for one that is damaged."""
+    content = output.read(name)
+    try:
+        found: dict[str, Any] = json.loads(content) if content else {}
+    except ValueError as error:
+        raise OutputError(f"{output.url}/{name}: damaged; delete it, a run writes it again") from error
     return found

@@ -142,5 +142,11 @@ def test_what_an_earlier_look_has_seen_is_not_read_again(
     assert [stats.rows for stats in ledger(output, shards, NOTHING, seen)] == [9, 5]  # the manifest is younger
 
 
-def test_without_a_manifest_there_are_no_rows(output: Output) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 99])
+def test_without_a_manifest_that_can_be_read_the_parts_tell(
+    output: Output, shards: list[Shard], content: bytes | None
+) -> None:
+    if content is not None:
+        output.write(MANIFEST, content)
     assert len(read_manifest(output)) == 0
+    assert [stats.rows for stats in ledger(output, shards, NOTHING)] == [3, 5]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.errors import OutputError
 from clipmill.pipeline.output import Output
-from clipmill.pipeline.plan import Fingerprint, freeze
+from clipmill.pipeline.plan import SHARDS, Fingerprint, freeze
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.totals import Totals
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, status
@@ -136,3 +137,10 @@ def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) 
 
 def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:
     assert status(Output.at(str(tmp_path / "nothing"))) is None
+
+
+@pytest.mark.parametrize("name", [QUARANTINE, SUMMARY, SHARDS])
+def test_a_damaged_file_of_ours_is_named(output: Output, shards: list[Shard], name: str) -> None:
+    output.write(name, b"[junk")
+    with pytest.raises(OutputError, match=rf"{name}: damaged; delete it"):
+        status(output)
