@@ -160,9 +160,10 @@ def show_summary(summary: Summary) -> None:
     run, dataset = summary.run, summary.dataset
     if not run.shards and not summary.failed_shards:
         missing = summary.planned - summary.dataset.shards
-        which = "the shards named are" if missing else every(summary.planned, "shard")
-        left = f"; {missing:,} of the {summary.planned:,} planned are left" if missing else ""
-        out.print(f"nothing to do: {which} embedded already{left}", markup=False)
+        if missing:
+            out.print(f"nothing to do of what was asked for; {missing:,} of {summary.planned:,} planned shards are left")
+        else:
+            out.print(f"nothing to do: {every(summary.planned, 'shard')} embedded already")
     else:
         speed = f", {summary.samples_per_second:,.1f}/s once started" if summary.samples_per_second else ""
         out.print(

@@ -66,9 +66,17 @@ def gpus() -> float:
 
 def place(workers: int | None, gpus_per_worker: float | None, shards: int, decode_workers: int | None = 0) -> Placement:
     """`placement.divide` over the machines that the connected cluster has now, and keeps."""
+    return divide(_nodes(), workers, gpus_per_worker, shards, decode_workers)
+
+
+def room(placement: Placement) -> int:
+    """Workers of this size that these machines hold."""
+    return placement.room(_nodes())
+
+
+def _nodes() -> list[dict[str, float]]:
     going = leaving()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
-    return divide(nodes, workers, gpus_per_worker, shards, decode_workers)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class Dataset:
     output: Output
     settings: Fingerprint
     parts: tuple[str, ...]  # committed, in the plan's order; one at least
+    sizes: tuple[int, ...]  # theirs, in bytes
     schema: pa.Schema
     models: tuple[DatasetModel, ...]
     version: str  # changes when a part is added, or made anew
@@ -57,14 +58,15 @@ class Dataset:
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError where nothing was begun or nothing is committed yet."""
         output, settings = begun_at(url, storage_options)
-        committed = output.parts()
+        committed = output.part_sizes()
         parts = tuple(shard.part_name for shard in planned_shards(output) if shard.part_name in committed)
+        sizes = tuple(committed[part] for part in parts)
         if not parts:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
         with output.open(parts[0]) as file:
             schema, models = _footer(pq.ParquetFile(file), f"{output.url}/{parts[0]}")
-        version = hashlib.sha256("\n".join(parts).encode() + (output.read(MANIFEST) or b"")).hexdigest()
-        return cls(output, settings, parts, schema, models, version)
+        version = hashlib.sha256(repr((parts, sizes)).encode() + (output.read(MANIFEST) or b"")).hexdigest()
+        return cls(output, settings, parts, sizes, schema, models, version)
 
     @property
     def url(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -88,6 +88,12 @@ class Manifest:
             totals.add(stats)
         return totals
 
+    def true_to(self, sizes: Mapping[str, int]) -> Manifest:
+        """Rows of parts as they are. sizes: in bytes, by name; a part of another size was made anew since."""
+        parts, said = self.table["part"].to_pylist(), self.table["bytes"].to_pylist()
+        fits = [sizes.get(part) == size for part, size in zip(parts, said, strict=True)]
+        return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
+
     def only(self, urls: Iterable[str]) -> Manifest:
         """The rows of these shards, in this order; those without one are passed over."""
         places = {url: place for place, url in enumerate(self.urls)}
@@ -95,13 +101,14 @@ class Manifest:
 
 
 def read_manifest(output: Output) -> Manifest:
-    """Of parts that are gone, too; of none where there is no manifest, or a damaged one: the parts tell the same."""
+    """Also of parts that are gone, or were made anew; of none where there is no manifest, or a damaged one: the parts
+    tell the same."""
     content = output.read(MANIFEST)
     if content is None:
         return Manifest.of()
     try:
         return Manifest.unpacked(content)
-    except pa.ArrowException:
+    except (pa.ArrowException, OSError):  # as which Arrow raises a broken footer
         return Manifest.of()
 
 
@@ -111,10 +118,11 @@ def write_manifest(output: Output, manifest: Manifest) -> None:
 
 def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manifest | None = None) -> Manifest:
     """Every committed part, in the order of the plan: what this run saw, else what the manifest says, else what was
-    `seen` at an earlier look, else the footers of the parts (a run was killed before it could write its manifest)."""
-    known = (seen or Manifest.of()) + read_manifest(output) + fresh
-    parts = output.parts()
-    committed = [shard for shard in shards if shard.part_name in parts]
+    `seen` at an earlier look, as far as that is true to the part; else its footer (a run was killed before it could
+    write its manifest, or another one made the part anew)."""
+    sizes = output.part_sizes()
+    known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(sizes)
+    committed = [shard for shard in shards if shard.part_name in sizes]
     unknown = {shard.url: shard for shard in committed}
     for url in known.urls:
         unknown.pop(url, None)
@@ -164,6 +172,11 @@ def _from_footer(output: Output, shard: Shard) -> ShardStats:
             }
         except (KeyError, ValueError, pa.ArrowException) as error:
             raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
+        except OSError as error:  # its footer is broken, or the storage fails
+            said = " ".join(str(error).split())
+            raise InfrastructureError(
+                f"{output.url}/{shard.part_name}: cannot be read: {said}; if it never can, move it away"
+            ) from error
         size = file.seek(0, io.SEEK_END)
     return ShardStats(
         shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **later

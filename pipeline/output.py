@@ -72,25 +72,38 @@ class Output:
         if not self.is_local:
             store.abort_uploads(self._storage(), self.url, ours)
 
-    def names(self, folder: str = "") -> set[str]:
-        """The files directly in a folder of the output."""
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """The files directly in a folder of the output, and how many bytes each has."""
         where = f"{self.url}/{folder}".rstrip("/")
 
-        def names(storage: fsspec.AbstractFileSystem) -> set[str]:
+        def sizes(storage: fsspec.AbstractFileSystem) -> dict[str, int]:
+            if self.is_local:  # links count as what they lead to
+                with os.scandir(where) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
             storage.invalidate_cache()
-            infos = storage.ls(where, detail=True)
-            return {info["name"].rpartition("/")[2] for info in infos if info["type"] == "file"} - {""}
+            infos = [info for info in storage.ls(where, detail=True) if info["type"] == "file"]
+            named = {info["name"].rpartition("/")[2]: int(info.get("size") or 0) for info in infos}
+            return {name: size for name, size in named.items() if name}
 
         try:
-            return self._call(names, "cannot be listed")
+            return self._call(sizes, "cannot be listed")
         except FileNotFoundError:
-            return set()
+            return {}
         except NotADirectoryError as error:
             raise OutputError(f"{where}: {_reason(error)}") from error
 
+    def names(self, folder: str = "") -> set[str]:
+        """The files directly in a folder of the output."""
+        return set(self.sizes(folder))
+
+    def part_sizes(self) -> dict[str, int]:
+        """The committed parts, and how many bytes each has."""
+        every = self.sizes().items()
+        return {name: size for name, size in every if name.endswith(".parquet") and not name.startswith(("_", "."))}
+
     def parts(self) -> set[str]:
         """Names of the committed parts."""
-        return {name for name in self.names() if name.endswith(".parquet") and not name.startswith(("_", "."))}
+        return set(self.part_sizes())
 
     def read(self, name: str) -> bytes | None:
         """A file's contents, or None where there is none."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .choices import Precision
-from .errors import OutputError, PlanMismatchError
+from .errors import InputError, OutputError, PlanMismatchError
 from .output import OWN, Output
 from .parquet import SCHEMA_VERSION, PartLayout
 from .records import Shard
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes a second, and every step reads plans
 
 PLAN = f"{OWN}/plan.json"
 SHARDS = f"{OWN}/shards.parquet"
+_TRIES = 3  # to write it so that what was read again is what was written
 
 _SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("part", pa.string())])
 
@@ -149,6 +150,7 @@ def freeze(
     changed = [s for s in shards if s.part_name in committed and s.url in every and is_another(every[s.url], s)]
     kept = {shard.url for shard in changed}
     every |= {shard.url: shard for shard in shards if shard.url not in kept}
+    _see_that_parts_differ(every.values())
     if list(every.values()) != planned:
         output.write(SHARDS, _pack(every.values()))
     if begun is None:
@@ -158,12 +160,29 @@ def freeze(
     return Plan(list(every.values()), changed)
 
 
-def settle(output: Output, plan: Plan, done: Collection[str]) -> None:
-    """Record what the changed shards among those just embedded (URLs) are now. Not before: a run that is killed in
-    between embeds them again."""
+def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:
+    """Every shard that is planned by now: other runs may have added some, or have written over what this one added in
+    the same moment, which is added again. Of the changed shards among those just embedded (URLs) it is recorded what
+    they are now. Not before: a run that is killed in between embeds them again."""
     now = {shard.url: shard for shard in plan.changed if shard.url in done}
-    if now:
-        output.write(SHARDS, _pack(now.get(shard.url, shard) for shard in plan.shards))
+    for _ in range(_TRIES):
+        planned = planned_shards(output)
+        known = {shard.url: shard for shard in planned}
+        every = list((known | {shard.url: shard for shard in plan.shards if shard.url not in known} | now).values())
+        if every == planned:
+            break
+        output.write(SHARDS, _pack(every))
+    return every
+
+
+def _see_that_parts_differ(shards: Iterable[Shard]) -> None:
+    parts: dict[str, str] = {}
+    for shard in shards:
+        if (other := parts.setdefault(shard.part_name, shard.url)) != shard.url:
+            raise InputError(
+                f"{shard.url} and {other} would both become {shard.part_name}: rename one of them, or choose another "
+                "output folder for it"
+            )
 
 
 def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
@@ -187,7 +206,7 @@ def planned_shards(output: Output) -> list[Shard]:
     try:
         table = pq.read_table(io.BytesIO(content))
         columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise OutputError(
             f"{output.url}/{SHARDS}: damaged; delete it and run `clipmill embed` with all the inputs so far"
         ) from error

@@ -27,7 +27,7 @@ class Shard:
     @property
     def part_name(self) -> str:
         """The Parquet part's object name: a pure function of the URL, so that two workers write the same one."""
-        stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0] or "shard"
+        stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0].lstrip("_") or "shard"  # readers pass over _…
         return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}.parquet"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..clipmodel.download import Progress
 from .choices import Precision
-from .cluster import asked_for, connected, gpus, place
+from .cluster import asked_for, connected, gpus, place, room
 from .columns import columns_besides
 from .errors import InfrastructureError, StoppedError, TooManyFailuresError, UserError
 from .inputs.listing import list_shards, look_into
@@ -28,7 +28,7 @@ from .running.backlog import Limits
 from .running.driver import Orders, run_shards
 from .running.events import Event, FewerWorkers, Planned
 from .running.metrics import Metrics
-from .running.notes import Notes, forget
+from .running.notes import Notes
 from .running.placement import Placement
 from .running.tally import Tally
 from .summary import QUARANTINE, SUCCESS, SUMMARY, Summary, quarantined
@@ -82,10 +82,9 @@ def embed(
         planned = Planned(len(plan.shards), done, named, precision, len(todo), len(plan.changed))
         on_event(planned)
         if todo:
-            output.delete(SUCCESS)
-            forget(output, {shard.url for shard in todo})
             stack.enter_context(_cluster(job))
             placement = _placed(job, len(todo))
+            output.delete(SUCCESS)
             if placement.workers < min(job.workers or 0, len(todo)):
                 on_event(FewerWorkers(job.workers or 0, placement.workers))
             frozen = _Frozen(tuple(models.values()), cards, precision, layout, fingerprint)
@@ -93,14 +92,14 @@ def embed(
             metrics = Metrics(redacted_text(output.url))
             metrics.see(planned)
             try:
-                for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo))):
+                for event in run_shards(todo, settings, placement, _orders(job, stop, len(todo), placement)):
                     on_event(event)
                     metrics.see(event)
                     notes.see(event)
                     tally.see(event)
             except TooManyFailuresError as error:
                 tally.over = error
-    return _account(tally, notes.manifest, output, plan, done, fingerprint, began)
+    return _account(_Begun(began, output, fingerprint, plan, todo, done), tally, notes.manifest)
 
 
 def _models(job: EmbedJob, on_download: Progress | None) -> tuple[dict[str, ModelFiles], dict[str, ModelCard]]:
@@ -120,7 +119,8 @@ def _todo(
     if job.retry_failed:
         every = ledger(output, plan.shards, Manifest.of())
         failed = {stats.url for stats in every if stats.failed} | set(quarantined(output))
-        return [shard for shard in shards if shard.url in failed | changed]
+        again = failed | changed
+        return [shard for shard in shards if shard.url in again]
     return [shard for shard in shards if shard.part_name not in committed or shard.url in changed]
 
 
@@ -142,15 +142,16 @@ def _placed(job: EmbedJob, shards: int) -> Placement:
         time.sleep(min(_LOOK, job.wait_for_machines))
 
 
-def _orders(job: EmbedJob, stop: Callable[[], bool], shards: int) -> Orders:
-    def grown() -> Placement | None:
-        try:
-            return place(job.workers, job.gpus_per_worker, shards)
-        except UserError:  # all machines leave; others may come
-            return None
+def _orders(job: EmbedJob, stop: Callable[[], bool], shards: int, placement: Placement) -> Orders:
+    at_first, most = room(placement), min(shards, job.workers or shards)
+
+    def workers() -> int:
+        """More of the same size where there is more room than at first; none where all machines leave."""
+        now = room(placement)
+        return min(placement.workers + now - at_first, most) if now else 0
 
     patience = max(Orders.patience, job.wait_for_machines)
-    return Orders(Limits(deadline=job.shard_deadline), stop, grown, patience)
+    return Orders(Limits(deadline=job.shard_deadline), stop, workers, patience)
 
 
 def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
@@ -214,41 +215,53 @@ def _settings(job: EmbedJob, frozen: _Frozen, output: Output, placement: Placeme
     )
 
 
-def _account(
-    tally: Tally, fresh: Manifest, output: Output, plan: Plan, done: int, fingerprint: Fingerprint, began: float
-) -> Summary:
+@dataclass(frozen=True)
+class _Begun:
+    """What a run set out to do."""
+
+    at: float  # when, by the monotonic clock
+    output: Output
+    fingerprint: Fingerprint
+    plan: Plan
+    todo: list[Shard]
+    done: int  # shards of the plan, before
+
+
+def _account(begun: _Begun, tally: Tally, fresh: Manifest) -> Summary:
     """Write the manifest, the summary and, when nothing is missing, `_SUCCESS`."""
-    every = ledger(output, plan.shards, fresh)
+    output, done = begun.output, set(fresh.urls)
+    planned = settle(output, begun.plan, done)
+    every = ledger(output, planned, fresh)
     committed = set(every.urls)
     if lost := [url for url in fresh.urls if url not in committed]:
         raise InfrastructureError(
             f"{output.url}: workers wrote {len(lost):,} parts that are not there, of {lost[0]} for one: it must be "
             "storage that all machines share"
         )
-    settle(output, plan, set(fresh.urls))
-    dataset = every.totals
     summary = Summary(
         out=output.url,
-        planned=len(plan.shards),
-        done_before=done,
+        planned=len(planned),
+        done_before=begun.done,
         run=tally.totals,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - begun.at,
         busy_seconds=tally.busy_seconds,
         failed_shards=tally.failed,
-        dataset=dataset,
-        fingerprint=fingerprint.digest,
+        dataset=every.totals,
+        fingerprint=begun.fingerprint.digest,
         workers=tally.workers,
         price_per_hour=tally.price_per_hour,
+        left=len(begun.todo) - len(done) - len(tally.failed),
     )
-    if len(fresh) or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
+    if done or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, every)
         output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
         before = {url: reason for url, reason in quarantined(output).items() if url not in committed}
         output.write(QUARANTINE, json.dumps(before | tally.failed, indent=2).encode())
         if summary.complete:
             output.write(SUCCESS, b"")
-    if tally.left is not None and not summary.complete:
-        left = summary.planned - dataset.shards
-        raise StoppedError(f"stopped with {left:,} of {summary.planned:,} shards left; run the same command to go on")
+    if tally.stopped and summary.left:
+        raise StoppedError(
+            f"stopped with {summary.left:,} of {len(begun.todo):,} shards left; run the same command to go on"
+        )
     tally.judge(summary)
     return summary

@@ -32,10 +32,11 @@ class Summary:
     fingerprint: str
     workers: int = 0
     price_per_hour: float | None = None  # of a worker
+    left: int = 0  # shards that this run was to embed and did not, for no fault of theirs
 
     @property
     def complete(self) -> bool:
-        return self.dataset.shards == self.planned
+        return self.dataset.shards == self.planned and not self.left and not self.failed_shards
 
     @property
     def cost(self) -> float | None:
@@ -125,7 +126,7 @@ class Watch:
         plan = read_plan(self.output)
         if plan is None:
             return None
-        shards = planned_shards(self.output)
+        shards, ended = planned_shards(self.output), self.output.read(SUCCESS) is not None
         self._seen = ledger(self.output, shards, Manifest.of(), self._seen)
         return Status(
             out=self.output.url,
@@ -134,7 +135,7 @@ class Watch:
             failed_shards=quarantined(self.output),
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
-            complete=self.output.read(SUCCESS) is not None,
+            complete=ended and len(self._seen) == len(shards),
             price_per_hour=_read_json(self.output, SUMMARY).get("price_per_hour"),
         )
 

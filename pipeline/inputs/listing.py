@@ -43,14 +43,11 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
         raise InputError("no input: name at least one shard, folder, glob or list")
     lister.look_up(name for each in asked for name in each.names if not is_pattern(name))
     shards: dict[str, Shard] = {}
-    parts: dict[str, str] = {}
     for each in asked:
         for entry in sorted(lister.find(each), key=lambda entry: entry.url):
             if (name := utf8(entry.url)) != entry.url:
                 raise InputError(f"{name}: the name is not UTF-8, as URLs in Parquet must be; rename it")
-            shard = shards.setdefault(entry.url, Shard(entry.url, entry.size, entry.etag))
-            if (other := parts.setdefault(shard.part_name, entry.url)) != entry.url:
-                raise InputError(f"{entry.url} and {other} would both become {shard.part_name}: rename one of them")
+            shards.setdefault(entry.url, Shard(entry.url, entry.size, entry.etag))
     return list(shards.values())
 
 

@@ -42,7 +42,7 @@ class Orders:
 
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
-    grown: Callable[[], Placement | None] = lambda: None  # asked now and then: what the cluster has room for, if any
+    workers: Callable[[], int] = lambda: 0  # asked now and then: how many there can be, as machines join and leave
     patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
 
 
@@ -164,14 +164,15 @@ class _Driver:
 
     def _take_away(self) -> Iterator[Event]:
         """Shards beyond the deadline: their worker hangs, and is replaced."""
-        for shard in self._backlog.overdue(time.monotonic()):
+        overdue = self._backlog.overdue(time.monotonic())
+        for shard in overdue:  # all of them first: a worker may hang with several
             reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
             attempt = self._backlog.attempt(shard)
             given_up = self._backlog.expire(shard, time.monotonic())
             yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
-            for hand in [hand for hand in self._hands if shard in hand.shards.values()]:
-                for other in self._replace(hand):
-                    self._backlog.give_back(other)
+        for hand in [hand for hand in self._hands if any(shard in overdue for shard in hand.shards.values())]:
+            for other in self._replace(hand):
+                self._backlog.give_back(other)
 
     def _leave(self) -> Iterator[Event]:
         """Workers on machines that are about to leave get no more shards, end what they have in hand or give it back
@@ -196,14 +197,14 @@ class _Driver:
         if now - self._grown < _GROW or self._stopping:
             return
         self._grown = now
-        placement = self._orders.grown()
-        if placement or any(hand.is_ready for hand in self._hands):
+        workers = self._orders.workers()
+        if workers or any(hand.is_ready for hand in self._hands):
             self._manned = now
         elif now - self._manned > self._orders.patience:
             raise InfrastructureError(
                 "the cluster has no machine left for workers; run the same command again to go on"
             )
-        more = placement.workers - len(self._hands) if placement else 0
+        more = workers - len(self._hands)
         if more > 0:
             self._hands += [self._new_hand() for _ in range(more)]
             yield WorkersAdded(more)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from contextlib import suppress
 
-from ..errors import InfrastructureError
+from ..errors import ClipmillError
 from ..manifest import Manifest, read_manifest, write_manifest
 from ..output import Output
 from ..records import ShardStats
@@ -45,16 +44,7 @@ class Notes:
         return packed + Manifest.of(self._recent)
 
     def _keep(self) -> None:
-        with suppress(InfrastructureError, OSError):  # it is there at the end, or the footers tell
+        with suppress(ClipmillError, OSError):  # the end will tell, or the footers do
             every = read_manifest(self._output) + self.manifest
             write_manifest(self._output, every.only(dict.fromkeys(every.urls)))
         self._kept, self._is_news = time.monotonic(), False
-
-
-def forget(output: Output, urls: Collection[str]) -> None:
-    """Take shards whose parts are about to be replaced out of the manifest: if the run is killed on its way, the parts
-    tell what they are, and not the manifest what they were."""
-    manifest = read_manifest(output)
-    rest = [url for url in manifest.urls if url not in urls]
-    if len(rest) < len(manifest):
-        write_manifest(output, manifest.only(rest))

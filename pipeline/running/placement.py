@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import UserError
@@ -30,6 +30,13 @@ class Placement:
     def in_flight(self) -> int:
         """Shards a worker: while one ends, the next is read and decoded."""
         return max(1, self.decoders) + 1
+
+    def room(self, nodes: Iterable[Node]) -> int:
+        """Workers of this size that so many machines hold; no worker spans two. Processes that decode for a worker with
+        a GPU are wherever there are CPUs."""
+        cpus = self.cpus + (0.0 if self.gpus else self.decoders * self.decoder_cpus)
+        asked = {name: size for name, size in (("CPU", cpus), ("GPU", self.gpus)) if size}
+        return sum(min(int(node.get(name, 0.0) / size + 1e-9) for name, size in asked.items()) for node in nodes)
 
 
 def divide(
@@ -82,7 +89,9 @@ def _workers(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float 
         each = gpus_per_worker or 1.0
         if each > max(node.get("GPU", 0.0) for node in nodes) or (each > 1 and each != int(each)):
             raise UserError(f"--gpus-per-worker {each:g}: no machine of this cluster has them; shares must be up to 1")
-        most = max(1, int(gpus / each))
+        most = Placement(0, 1.0, each).room(nodes)
+        if not most:
+            raise UserError(f"this cluster's machines with GPUs have no CPU for workers; where it grows, {_GROWS}")
         count = min(workers or most, most, max(shards, 1))
         return Placement(count, max(1.0, _cpus_each(nodes, count, each) / 2), each)
     cores = max(1, int(cpus))
@@ -94,10 +103,5 @@ def _workers(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float 
 def _cpus_each(nodes: Sequence[Node], workers: int, gpus: float) -> int:
     """The most CPUs that each of so many workers can have. A worker has to fit on one node."""
 
-    def room(cpus: int) -> int:
-        """Workers for which there is."""
-        fit = [(int(node.get("CPU", 0) / cpus), int(node.get("GPU", 0) / gpus) if gpus else workers) for node in nodes]
-        return sum(min(each) for each in fit)
-
     largest = int(max((node.get("CPU", 0.0) for node in nodes), default=0.0))
-    return next((cpus for cpus in range(largest, 0, -1) if room(cpus) >= workers), 1)
+    return next((cpus for cpus in range(largest, 0, -1) if Placement(0, cpus, gpus).room(nodes) >= workers), 1)

@@ -22,7 +22,7 @@ class Tally:
         self.totals = Totals()
         self.workers = 0
         self.over: TooManyFailuresError | None = None  # why the run was broken off
-        self.left: int | None = None  # shards not begun, once the run was asked to stop
+        self.stopped = False  # whether the run was asked to
         self._ready: float | None = None
         self._ended: float | None = None
         self._rows = self._failed_rows = 0
@@ -48,7 +48,7 @@ class Tally:
         elif isinstance(event, ShardFailed):
             self.failed[event.shard.url] = event.reason
         elif isinstance(event, Stopping):
-            self.left = event.left
+            self.stopped = True
         elif isinstance(event, Rows):
             self._rows += event.embedded + event.failed
             self._failed_rows += event.failed

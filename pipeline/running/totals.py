@@ -38,10 +38,10 @@ class Totals:
         self.seconds.update({"worker": stats.seconds.get("total", 0.0), **stats.seconds})
         self.starved.update(stats.starved)
         self.blocked.update(stats.blocked)
-        self.watched += stats.seconds["total"] if stats.blocked else 0.0
+        self.watched += stats.seconds.get("total", 0.0) if stats.blocked else 0.0
         if stats.peak:
             self.flop += stats.flop
-            self.possible += stats.peak * stats.seconds["encode"]
+            self.possible += stats.peak * stats.seconds.get("encode", 0.0)  # an empty shard has none
 
     @property
     def failed(self) -> int:

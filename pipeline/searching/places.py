@@ -37,7 +37,7 @@ class Places:
     @classmethod
     def of(cls, dataset: Dataset) -> Places:
         """By the manifest, and by the footers of parts that are not in it."""
-        known = read_manifest(dataset.output).table
+        known = read_manifest(dataset.output).true_to(dict(zip(dataset.parts, dataset.sizes, strict=True))).table
         counts = dict(zip(known["part"].to_pylist(), known["rows"].to_pylist(), strict=True))
         unknown = [part for part in dataset.parts if part not in counts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rows") as pool:

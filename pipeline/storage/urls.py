@@ -37,6 +37,8 @@ def canonical_url(text: str) -> str:
     `scheme://path` with one scheme a store (`gs`, not `gcs`; `s3`, not `s3a`). Raises InputError, also for a URL with a
     password or a signature in it: URLs are kept in plans, parts and subsets, and shown.
     """
+    if scheme := _SCHEME.match(text):
+        text = scheme[0].lower() + text[scheme.end() :]
     if scheme_of(text) != "file" and (shown := redacted_text(text)) != text:
         raise InputError(
             f"{shown}: a password or signature within a URL would be kept in the dataset; give it by --storage-option "
@@ -52,7 +54,7 @@ def canonical_url(text: str) -> str:
 def url_of(scheme: str, path: str) -> str:
     """A file system's own name of a file -> its canonical URL."""
     if scheme == "file":
-        return os.path.normpath(path)
+        return os.path.normpath(path).replace("//", "/", 1)  # which it leaves at the beginning
     return path if scheme.startswith("http") else f"{scheme}://{path.strip('/')}"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import fakes
 import kit
 import ray
-from clipmill.pipeline.cluster import place
+from clipmill.pipeline.cluster import place, room
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
@@ -69,11 +69,10 @@ def main(tars: Path, out: Path, done: Path, told: Path) -> None:
             Going("drained", spot.node_id, lambda: drain(cluster, spot.node_id, 60)),
             Going("drained in haste", hasty.node_id, lambda: drain(cluster, hasty.node_id, 1)),
         ]
-        orders = Orders(Limits(), grown=lambda: place(None, 0.0, len(shards)))
+        placement = place(None, 0.0, len(shards))
+        orders = Orders(Limits(), workers=lambda: room(placement))
         events: list[Event] = []
-        for event in run_shards(
-            shards, kit.SlowMills(str(out), done, pause=0.3), place(None, 0.0, len(shards)), orders
-        ):
+        for event in run_shards(shards, kit.SlowMills(str(out), done, pause=0.3), placement, orders):
             events.append(event)
             for going in ends:
                 if isinstance(event, ShardDone) and not going.is_over and any(done.glob(f"{going.node}.*")):

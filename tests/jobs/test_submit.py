@@ -110,7 +110,8 @@ def test_a_killed_job_is_resumed_by_the_next_and_overlapping_ones_do_no_harm(
     said, _ = second.communicate(timeout=200)
     assert second.returncode == 0, said
     assert overlapping.code == 0
-    assert "another run is at work there" in overlapping.out or "nothing to do" in overlapping.out
+    outs = (said, overlapping.out)  # either may have been first at the lock: workers of the killed one make parts, too
+    assert sum("another run is at work there" in each or "nothing to do" in each for each in outs) == 1
     found = status(out)
     assert found is not None
     assert (found.complete, found.dataset.shards) == (True, 40)

@@ -56,6 +56,9 @@ def named(number: int, resources: dict[str, float]) -> dict[str, Any]:
         ([(8, 0)] * 2, (3, None, 99), Placement(3, 4, 0.0)),
         ([(8, 1), (64, 0), (64, 0)], (None, None, 99), Placement(1, 4.0, 1.0)),
         ([(8, 1)] * 4, (None, None, 99), Placement(4, 4.0, 1.0)),
+        ([(32, 3)] * 2, (None, 2, 99), Placement(2, 16.0, 2)),  # nor does one span two
+        ([(8, 1)] * 2, (None, 0.4, 99), Placement(4, 2.0, 0.4)),
+        ([(4, 8)], (None, None, 99), Placement(4, 1.0, 1.0)),
     ],
 )
 def test_workers_are_placed_so_that_they_fit(
@@ -63,6 +66,12 @@ def test_workers_are_placed_so_that_they_fit(
 ) -> None:
     nodes += [{"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus} for cpus, gpus in cluster_nodes]
     assert place(*asked) == expected
+
+
+def test_gpus_without_cpus_are_refused(nodes: list[dict[str, float]]) -> None:
+    nodes += [{"CPU": 8}, {"CPU": 0, "GPU": 1}]
+    with pytest.raises(UserError, match="have no CPU for workers"):
+        place(None, None, 9)
 
 
 def test_gpus_that_are_not_there_are_refused(nodes: list[dict[str, float]]) -> None:

@@ -19,6 +19,12 @@ from hypothesis import strategies as st
 NOTHING = Manifest.of()
 
 
+def counted(output: Output, shard: Shard, rows: int) -> ShardStats:
+    """What somebody says of a part, whatever is true."""
+    size = output.part_sizes().get(shard.part_name, 0)
+    return ShardStats(shard.url, rows, rows, Counter(), {"total": 2.0}, size)
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
     made = Output.at(str(tmp_path / "out"))
@@ -91,7 +97,7 @@ def test_the_manifest_says_what_the_footers_say(
 
 
 def test_manifests_and_parts_of_the_first_version_are_read_too(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, Manifest.of([ShardStats(shards[0].url, 3, 3, Counter(), {"total": 2.0}, 9)]))
+    write_manifest(output, Manifest.of([counted(output, shards[0], 3)]))
     path = Path(output.url) / MANIFEST
     pq.write_table(pq.read_table(path).drop_columns(["waits", "flop", "peak"]), path)
     part = Path(output.url) / shards[2].part_name
@@ -114,9 +120,15 @@ def test_the_manifest_is_a_table_for_anybody(output: Output, shards: list[Shard]
 
 
 def test_what_a_run_has_seen_goes_before_the_manifest(output: Output, shards: list[Shard]) -> None:
-    write_manifest(output, Manifest.of(ShardStats(shard.url, 99, 99) for shard in shards))
-    fresh = ShardStats(shards[2].url, 5, 4)
-    assert [stats.rows for stats in ledger(output, shards, Manifest.of([fresh]))] == [99, 5]
+    write_manifest(output, Manifest.of(counted(output, shard, 99) for shard in shards))
+    fresh = Manifest.of([counted(output, shards[2], 98)])
+    assert [stats.rows for stats in ledger(output, shards, fresh)] == [99, 98]
+
+
+def test_what_is_said_of_a_part_that_was_made_anew_since_does_not_count(output: Output, shards: list[Shard]) -> None:
+    stale = [ShardStats(shard.url, 99, 99, part_bytes=1) for shard in shards]
+    write_manifest(output, Manifest.of(stale))
+    assert [stats.rows for stats in ledger(output, shards, Manifest.of(stale), Manifest.of(stale))] == [3, 5]
 
 
 def test_a_part_that_is_gone_is_not_counted_though_the_manifest_has_it(output: Output, shards: list[Shard]) -> None:
@@ -138,11 +150,12 @@ def test_what_an_earlier_look_has_seen_is_not_read_again(
     seen = ledger(output, shards, NOTHING)
     monkeypatch.setattr(Output, "open", None)  # no footer is read
     assert list(ledger(output, shards, NOTHING, seen)) == list(seen)
-    write_manifest(output, Manifest.of([ShardStats(shards[0].url, 9, 9)]))
+    write_manifest(output, Manifest.of([counted(output, shards[0], 9)]))
     assert [stats.rows for stats in ledger(output, shards, NOTHING, seen)] == [9, 5]  # the manifest is younger
 
 
-@pytest.mark.parametrize("content", [None, b"", b"junk" * 99])
+# the last one is whole at its ends, as after a torn block
+@pytest.mark.parametrize("content", [None, b"", b"junk" * 99, b"PAR1" + bytes(400) + b"\x90\x01\0\0PAR1"])
 def test_without_a_manifest_that_can_be_read_the_parts_tell(
     output: Output, shards: list[Shard], content: bytes | None
 ) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from clipmill.clipmodel.config import VARIANTS
 from clipmill.clipmodel.weights import ModelCard
-from clipmill.pipeline.errors import OutputError, PlanMismatchError
+from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.parquet import Column, PartLayout
-from clipmill.pipeline.plan import PLAN, SHARDS, Fingerprint, freeze, planned_shards, read_plan
+from clipmill.pipeline.plan import PLAN, SHARDS, Fingerprint, freeze, planned_shards, read_plan, settle
 from clipmill.pipeline.records import Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -128,6 +128,30 @@ def test_new_shards_are_added_behind_those_planned(output: Output) -> None:
     assert planned_shards(output) == [*SHARDS_OF, new]
 
 
+def test_two_shards_of_one_part_are_refused_whenever_they_come(output: Output) -> None:
+    """The name has 32 bits of a hash: among a hundred thousand shards of one name, two are likely to meet."""
+    seen: dict[str, str] = {}
+    for i in range(10**6):
+        url = f"/data/{i}/images.tar"
+        if (other := seen.setdefault(Shard(url).part_name, url)) != url:
+            break
+    freeze(output, PRINT, [Shard(other)])
+    with pytest.raises(InputError, match=rf"{url} and {other} would both become images-\w+.parquet: rename one"):
+        freeze(output, PRINT, [Shard(url)])
+    assert planned_shards(output) == [Shard(other)]
+
+
+def test_at_the_end_changed_shards_are_recorded_and_others_additions_stay(output: Output) -> None:
+    freeze(output, PRINT, SHARDS_OF)
+    changed = Shard("/data/a.tar", 21, "another tag")
+    plan = freeze(output, PRINT, [changed], committed=[changed.part_name])
+    new = Shard("/data/new.tar", 5, "tag")
+    freeze(output, PRINT, [new])
+    assert settle(output, plan, []) == [*SHARDS_OF, new]
+    expected = [SHARDS_OF[0], changed, SHARDS_OF[2], new]
+    assert settle(output, plan, [changed.url]) == expected == planned_shards(output)
+
+
 def test_shards_that_are_not_asked_for_stay_planned(output: Output) -> None:
     freeze(output, PRINT, SHARDS_OF)
     assert freeze(output, PRINT, SHARDS_OF[2:]).shards == SHARDS_OF
@@ -162,7 +186,9 @@ def test_a_broken_plan_is_named(output: Output, content: bytes) -> None:
 
 
 def test_a_shards_part_is_a_pure_function_of_its_url() -> None:
-    names: dict[str, Any] = {url: Shard(url).part_name for url in ("s3://a/00000.tar", "s3://b/00000.tar", "/x/.tar")}
+    urls = ("s3://a/00000.tar", "s3://b/00000.tar", "/x/.tar", "/x/__.tar", "/x/_a.tar")
+    names: dict[str, Any] = {url: Shard(url).part_name for url in urls}
     assert names["s3://a/00000.tar"] == Shard("s3://a/00000.tar", 5, "tag").part_name
-    assert len(set(names.values())) == 3
-    assert names["s3://a/00000.tar"].startswith("00000-") and names["/x/.tar"].startswith("shard-")
+    assert len(set(names.values())) == 5
+    starts = [name.partition("-")[0] for name in names.values()]
+    assert starts == ["00000", "00000", "shard", "shard", "a"]  # readers pass over names that begin with _

@@ -25,7 +25,7 @@ from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, W
 from clipmill.pipeline.running.totals import STAGES
 from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.summary import QUARANTINE, SUCCESS, SUMMARY, status
-from fakes import Drawn, Ran, clip_mill, files, parts
+from fakes import Drawn, Ran, clip_mill, files, parts, write_pairs
 
 # --- a run on a cluster ----------------------------------------------------------------------------------------------
 
@@ -112,6 +112,16 @@ def test_running_again_does_nothing_and_starts_no_worker(job: EmbedJob, ran: Ran
     assert files(job.out) == before
     assert (summary.done_before, summary.run.rows, summary.workers, summary.complete) == (3, 0, 0, True)
     assert summary.dataset == ran.summary.dataset
+
+
+def test_empty_shards_are_parts_without_rows(here: list[str], some: EmbedJob) -> None:
+    """On a device whose peak is known, too."""
+    write_pairs(Path(some.inputs[0]) / "empty.tar", 0)
+    for _ in range(2):
+        summary = embed(some)
+        assert summary.complete and (summary.dataset.shards, summary.dataset.rows) == (3, 80)
+    told = status(Output.at(some.out))
+    assert told is not None and told.complete and (Path(some.out) / SUMMARY).exists()
 
 
 def test_a_lost_manifest_is_made_again_from_the_footers(job: EmbedJob, ran: Ran, nowhere: None) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline import run as run_module
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.errors import InfrastructureError, StoppedError
 from clipmill.pipeline.output import Output
-from clipmill.pipeline.records import ShardStats
-from clipmill.pipeline.running.events import Planned, ShardDone
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.events import Planned, ShardDone, Stopping
 from clipmill.pipeline.running.notes import Notes
 from clipmill.pipeline.searching.places import Places
-from clipmill.pipeline.summary import QUARANTINE, SUCCESS, quarantined
+from clipmill.pipeline.summary import QUARANTINE, SUCCESS, SUMMARY, quarantined
 from fakes import Drawn, files, parts, write_pairs
 
 
@@ -121,6 +125,33 @@ def test_a_refresh_that_was_cut_off_is_done_again(
             embed(replace(some, refresh=True))
     plan, summary = told(replace(some, refresh=True))
     assert (plan.changed, plan.todo) == (1, 1) and summary.dataset.rows == 45
+
+
+def test_a_refresh_that_is_stopped_is_no_success(
+    here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though every shard has a part: the old one."""
+    embed(some)
+    for name in ("00000", "00001"):
+        write_pairs(Path(some.inputs[0]) / f"{name}.tar", 5)
+
+    def stops(shards: Iterable[Shard], *rest: Any) -> Iterator[Any]:
+        yield from islice(run_here(shards, *rest), 3)  # the worker's start, and one shard
+        yield Stopping(1)
+
+    run_here = run_module.run_shards
+    monkeypatch.setattr(run_module, "run_shards", stops)
+    with pytest.raises(StoppedError, match="stopped with 1 of 2 shards left"):
+        embed(replace(some, refresh=True))
+    assert not (Path(some.out) / SUCCESS).exists()
+    assert not json.loads((Path(some.out) / SUMMARY).read_text())["complete"]
+
+
+def test_a_refresh_of_what_cannot_be_read_is_no_success(here: list[str], some: EmbedJob) -> None:
+    embed(some)
+    (Path(some.inputs[0]) / "00001.tar").write_bytes(b"junk" * 999)
+    assert not embed(replace(some, refresh=True, max_failed_shards=1)).complete
+    assert not (Path(some.out) / SUCCESS).exists() and len(parts(some.out)) == 80
 
 
 def test_after_a_retry_that_was_killed_the_parts_tell_what_they_are(

@@ -10,6 +10,7 @@ from clipmill.pipeline import EmbedJob, cluster
 from clipmill.pipeline import run as module
 from clipmill.pipeline.cluster import asked_for
 from clipmill.pipeline.errors import UserError
+from clipmill.pipeline.running.driver import Orders
 from clipmill.pipeline.running.placement import Placement, divide
 
 JOB = EmbedJob(["a.tar"], "out", "tiny", workers=3, gpus_per_worker=1)
@@ -44,11 +45,43 @@ def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     assert module._placed(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
 
 
-def test_where_all_machines_leave_the_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "place", lambda *asked: divide([], *asked))
-    orders = module._orders(replace(JOB, wait_for_machines=300), lambda: False, 9)
-    assert orders.grown() is None and orders.patience == 300
-    assert module._orders(JOB, lambda: False, 9).patience == 60
+def orders_on(
+    looks: list[list[dict[str, float]]], job: EmbedJob, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Placement, Orders]:
+    """On a cluster that has these machines at first, and then those."""
+    monkeypatch.setattr(module, "room", lambda placement: placement.room(looks.pop(0)))
+    placement = divide(looks[0], job.workers, job.gpus_per_worker, shards)
+    return placement, module._orders(job, lambda: False, shards, placement)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "workers", "expected"),
+    [
+        ([{"CPU": 8, "GPU": 1}], [{"CPU": 8, "GPU": 1}] * 3, 2, 2),  # no more than asked for
+        ([{"CPU": 8, "GPU": 1}], [{"CPU": 8, "GPU": 1}] * 3, None, 3),
+        ([{"CPU": 4}], [{"CPU": 4}, {"CPU": 28}], None, 32),  # of one core each, as the first ones
+        ([{"CPU": 12}], [{"CPU": 12}], None, 8),  # as before, though four more would fit
+        ([{"CPU": 12}], [{"CPU": 12}, {"CPU": 2}], None, 10),
+        ([{"CPU": 16}], [{"CPU": 8}], 1, 0),  # the worker of 16 cores fits on no machine that is left
+        ([{"CPU": 8, "GPU": 1}], [], 2, 0),
+    ],
+)
+def test_there_are_as_many_more_workers_of_the_same_size_as_there_is_more_room(
+    before: list[dict[str, float]],
+    after: list[dict[str, float]],
+    workers: int | None,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = replace(JOB, workers=workers, gpus_per_worker=None)
+    _, orders = orders_on([before, after], job, 99, monkeypatch)
+    assert orders.workers() == expected
+
+
+def test_the_driver_is_as_patient_as_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    machines: list[dict[str, float]] = [{"CPU": 8, "GPU": 1}]
+    assert orders_on([machines], replace(JOB, wait_for_machines=300), 9, monkeypatch)[1].patience == 300
+    assert orders_on([machines], JOB, 9, monkeypatch)[1].patience == 60
 
 
 @pytest.mark.parametrize("job", [JOB, replace(JOB, gpus_per_worker=None), replace(JOB, workers=None)])

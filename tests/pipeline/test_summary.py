@@ -88,6 +88,7 @@ def summary(**changes: Any) -> Summary:
 def test_a_dataset_is_complete_when_every_planned_shard_is_committed() -> None:
     assert summary().complete
     assert not summary(planned=3).complete
+    assert not summary(left=1).complete and not summary(failed_shards={"a": "of an older part"}).complete
 
 
 def test_speed_is_over_the_time_the_workers_were_ready() -> None:
@@ -103,6 +104,11 @@ def test_flop_utilisation_is_of_the_time_in_which_the_encoder_was_at_work() -> N
     assert totals(known).as_json()["flop_utilisation"] == 0.5
 
 
+def test_an_empty_shard_was_never_at_the_encoder() -> None:
+    empty = ShardStats("e", 0, 0, seconds={"read": 0.1, "total": 0.2}, peak=2e9)
+    assert totals(empty).flop_utilisation is None and totals(empty).shards == 1
+
+
 def test_what_a_run_costs_is_all_of_its_workers_time() -> None:
     told = summary(price_per_hour=36.0)
     assert told.cost == pytest.approx(36.0 * 2 * 9 / 3600)
@@ -115,7 +121,7 @@ def test_a_summary_is_plain_json() -> None:
     told = summary(failed_shards={"c": "not a tar"}).as_json()
     assert told["run"]["failures"] == {"decode: x": 2, "read: y": 1} and told["run"]["bottleneck"] == "read"
     assert told["dataset"]["failed"] == 3 and told["failed_shards"] == {"c": "not a tar"}
-    assert (told["complete"], told["planned_shards"], told["workers"]) == (True, 2, 2)
+    assert (told["complete"], told["planned_shards"], told["workers"]) == (False, 2, 2)
 
 
 def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) -> None:
@@ -131,8 +137,11 @@ def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) 
     output.write(QUARANTINE, b'{"x.tar": "not a tar"}')
     output.write(SUCCESS, b"")
     told = status(output)
-    assert told is not None and told.complete and told.failed_shards == {"x.tar": "not a tar"}
+    assert told is not None and not told.complete and told.failed_shards == {"x.tar": "not a tar"}  # one is left
     assert told.cost_per_million == pytest.approx(told.dataset.seconds["worker"] * 0.001 / 8 * 1e6)
+    embed_shard(shards[1], fake_mill(), output)
+    told = status(output)
+    assert told is not None and told.complete
 
 
 def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:

@@ -187,11 +187,6 @@ def test_storage_that_does_not_answer_is_not_the_users_mistake(folder: Path, mon
     assert "took too long" in refusal(f"{folder}/b/*.tar", error=InfrastructureError)
 
 
-def test_two_shards_never_share_a_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmill.pipeline.records.Shard.part_name", "same.parquet")
-    assert "both" in refusal(f"{folder}/b")
-
-
 @pytest.mark.parametrize("how", ["{}", "{}/*.tar", "{}/{00000..19999}.tar", "{}/list.txt", "each"])
 def test_a_folder_of_20000_shards_costs_one_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     for i in range(20_000):

@@ -3,85 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from clipmill.pipeline.cluster import WorkerDied
 from clipmill.pipeline.errors import InfrastructureError
-from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
 from clipmill.pipeline.running.driver import Orders, run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerLost, WorkerMoved, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
-from ray.exceptions import ActorDiedError
+from fake_hands import FakeCluster
 
 SHARDS = [Shard(f"/{i:02d}.tar") for i in range(12)]
 TWO = Placement(2, 1, 0.0)
-
-
-@dataclass(eq=False)
-class FakeHand:
-    """On a machine of its own: a, b, and so on, in the order in which they are made."""
-
-    node: str
-    shards: dict[Any, Shard] = field(default_factory=dict)
-    given: list[Shard] = field(default_factory=list)
-    is_ready: bool = True
-
-    def see_start(self) -> None:
-        return None
-
-    def give(self, shard: Shard) -> None:
-        self.shards[object()] = shard
-        self.given.append(shard)
-
-    def new_rows(self) -> tuple[int, int]:
-        return 0, 0
-
-    def kill(self) -> list[Shard]:
-        shards = list(self.shards.values())
-        self.shards.clear()
-        return shards
-
-
-@dataclass
-class FakeCluster:
-    leaving: dict[str, float] = field(default_factory=dict)  # machine -> seconds
-    stuck: set[str] = field(default_factory=set)  # machines whose shards do not end
-    dying: set[str] = field(default_factory=set)  # those whose workers die as soon as they have something to do
-    hands: dict[str, FakeHand] = field(default_factory=dict)
-    has_room: bool = True  # for new workers
-
-    def hand(self, *_: object) -> FakeHand:
-        made = FakeHand("abcdefghijklmnopqrstuvwxyz"[len(self.hands)], is_ready=self.has_room)
-        self.hands[made.node] = made
-        return made
-
-    def settled(self, hands: Sequence[FakeHand], _: float) -> Iterator[tuple[FakeHand, Shard, Any]]:
-        """One shard of each worker ends at a time."""
-        for hand in [hand for hand in hands if hand.shards and hand.node not in self.stuck]:
-            ref = next(iter(hand.shards))
-            if hand.node in self.dying:
-                yield hand, hand.shards[ref], WorkerDied(ActorDiedError())
-            else:
-                shard = hand.shards.pop(ref)
-                yield hand, shard, ShardStats(shard.url)
-
-
-@pytest.fixture
-def machines(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    fake = FakeCluster()
-    for name, value in {
-        "Hand": fake.hand,
-        "settled": fake.settled,
-        "send": lambda factory: factory,
-        "_LOOK": 0,
-    }.items():
-        monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "leaving", lambda: fake.leaving)
-    return fake
 
 
 def run(after_a_shard: Callable[[], object]) -> list[Event]:

@@ -67,7 +67,7 @@ def test_workers_are_added_when_the_cluster_has_grown(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmill.pipeline.running.driver._GROW", 0.5)
-    orders = Orders(grown=lambda: TWO)
+    orders = Orders(workers=lambda: 2)
     names = tuple(f"slow-{i}" for i in range(8))
     events = list(run_shards(shards(*names), FakeWorkers(tmp_path), Placement(1, 1, 0.0), orders))
     assert [event for event in events if isinstance(event, WorkersAdded)] == [WorkersAdded(1)]

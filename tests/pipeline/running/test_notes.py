@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from clipmill.pipeline.errors import InfrastructureError
+from clipmill.pipeline.errors import InfrastructureError, OutputError
 from clipmill.pipeline.manifest import Manifest, read_manifest, write_manifest
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.events import Rows, ShardDone
-from clipmill.pipeline.running.notes import Notes, forget
+from clipmill.pipeline.running.notes import Notes
 
 
 @pytest.fixture
@@ -54,11 +54,14 @@ def test_without_news_nothing_is_written(output: Output) -> None:
     assert len(read_manifest(output)) == 0
 
 
-def test_a_store_that_fails_for_a_while_ends_no_run(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [InfrastructureError("the storage keeps failing"), OutputError("denied"), OSError()])
+def test_a_store_that_fails_for_a_while_ends_no_run(
+    output: Output, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     notes = Notes(output, every=0.0)
 
     def fails(*_: object) -> None:
-        raise InfrastructureError("the storage keeps failing")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(Output, "write", fails)
@@ -78,9 +81,3 @@ def test_a_part_takes_little_memory(output: Output) -> None:
     finally:
         tracemalloc.stop()
     assert taken < 300 * 10_240
-
-
-def test_what_is_about_to_be_replaced_is_forgotten(output: Output) -> None:
-    write_manifest(output, Manifest.of([done(1).stats, done(2).stats]))
-    forget(output, {done(2).shard.url, "unknown"})
-    assert read_manifest(output).urls == [done(1).shard.url]

@@ -1,0 +1,21 @@
+"""What tests of the driver share."""
+
+from __future__ import annotations
+
+import pytest
+from clipmill.pipeline.running import driver as module
+from fake_hands import FakeCluster
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    fake = FakeCluster()
+    for name, value in {
+        "Hand": fake.hand,
+        "settled": fake.settled,
+        "send": lambda factory: factory,
+        "_LOOK": 0,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "leaving", lambda: fake.leaving)
+    return fake
