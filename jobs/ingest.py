@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from .ingest_shard import STATE, Ingested, IngestShard, UrlShard, failed_rows
 from .url_lists import find_lists, read_list
 
 _RETRY = "failures of "
+_Spans = Mapping[str, list[tuple[int, int]]]  # which rows some shards hold, first and end, by what the rows are of
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,9 @@ def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
     todo = _Todo(job, lists, output)
     done, known = todo.done, len(todo.done)
     spread = scatter(IngestShard(job, output), todo.shards(), job.address)
-    for count, (shard, ingested) in enumerate(spread, start=1):
+    for ended, (shard, ingested) in enumerate(spread, start=1):
         done[shard.name] = ingested
-        on_stage(Stage("downloading", "shards", count, todo.given))  # lists are read as they are needed
-    for name in todo.retried:
-        done[name] = replace(done[name], retried=True)
-        output.write(f"{STATE}/{name}.json", done[name].written())
+        on_stage(Stage("downloading", "shards", ended, todo.given))  # lists are read as they are needed
     summary = _summary(output, done, len(done) - known, time.monotonic() - began)
     if summary.failed > job.max_failed_samples * summary.rows:
         top = "; ".join(f"{reason} ({count:,})" for reason, count in list(summary.failures.items())[:3])
@@ -87,56 +86,78 @@ def _settings(job: IngestJob) -> dict[str, Any]:
 
 
 class _Todo:
-    """Which rows become which shards. A list may grow at its end: what it held before stays where it is."""
+    """Which rows become which shards. A list may grow at its end: what it held before stays where it is.
+
+    Shards end in any order, and a run may die between any two: what is left may lie anywhere in a list. A number
+    without a state file is free, so that a tar whose run died just before its state is replaced, not left as a double.
+    """
 
     def __init__(self, job: IngestJob, lists: list[str], output: Output) -> None:
         self._job, self._lists, self._output = job, lists, output
         names = sorted(output.names(STATE))
-        before = {name.removesuffix(".json"): Ingested.read(output.read(f"{STATE}/{name}") or b"") for name in names}
-        self.done, self._before = before, dict(before)  # what this run does is no part of what it has to do
+        self.done = {name.removesuffix(".json"): Ingested.read(output.read(f"{STATE}/{name}") or b"") for name in names}
+        # from here on `done` grows, and what this run does is no part of what it has to do
+        self._spans = _spans(self.done.values())
+        self._taken = {int(name) for name in self.done}
+        self._failed = [each for each in self.done.values() if _to_retry(each, self._spans)]
         self.given = 0  # shards, so far
-        self.retried: list[str] = []  # shards whose failed rows are among those to do
 
     def shards(self) -> Iterator[UrlShard]:
-        number = max((int(name) + 1 for name in self._before), default=0)
+        free = (number for number in itertools.count() if number not in self._taken)
         for of, rows in self._new_rows():
             self.given += 1
-            yield UrlShard(number, of, rows)
-            number += 1
+            yield UrlShard(next(free), of, rows)
 
     def _new_rows(self) -> Iterator[tuple[str, pa.Table]]:
-        size = self._job.samples_per_shard
         for url in self._lists:
             table, said = read_list(url, self._job), redacted_text(url)
-            start = self._covered(said)
-            if start > len(table):
+            held = max((end for _, end in self._spans.get(said, [])), default=0)
+            if held > len(table):
                 raise InputError(
-                    f"{said}: has {len(table):,} URLs, of which {start:,} were ingested: lists may only grow"
+                    f"{said}: has {len(table):,} URLs, of which {held:,} were ingested: lists may only grow"
                 )
-            for first in range(start, len(table), size):
-                rows = table.slice(first, size)
-                yield f"{said} {first}-{first + len(rows)}", rows
+            yield from self._missing(said, table)
         if self._job.retry_failed:
-            yield from self._failures(size)
+            columns = ["url", *(["caption"] if self._job.caption_column else []), *self._job.columns]
+            for each in self._failed:
+                yield from self._missing(f"{_RETRY}{each.name}", failed_rows(self._output, each, columns))
 
-    def _covered(self, said: str) -> int:
-        ends = [int(each.of.rpartition("-")[2]) for each in self._before.values() if each.of.rpartition(" ")[0] == said]
-        return max(ends, default=0)
+    def _missing(self, source: str, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+        size = self._job.samples_per_shard
+        for first, end in _gaps(self._spans.get(source, []), len(table)):
+            for start in range(first, end, size):
+                stop = min(start + size, end)
+                yield f"{source} {start}-{stop}", table.slice(start, stop - start)
 
-    def _failures(self, size: int) -> Iterator[tuple[str, pa.Table]]:
-        columns = ["url", *(["caption"] if self._job.caption_column else []), *self._job.columns]
-        failed = [each for each in self._before.values() if each.failures and not each.retried]
-        self.retried = [each.name for each in failed]
-        for each in failed:
-            rows = failed_rows(self._output, each, columns)
-            for first in range(0, len(rows), size):
-                yield f"{_RETRY}{each.name}", rows.slice(first, size)
+
+def _spans(done: Iterable[Ingested]) -> _Spans:
+    spans = defaultdict(list)
+    for each in done:
+        source, first, end = each.span
+        spans[source].append((first, end))
+    return spans
+
+
+def _gaps(spans: list[tuple[int, int]], total: int) -> Iterator[tuple[int, int]]:
+    """What the spans leave of `total` rows, as such spans."""
+    at = 0
+    for first, end in [*sorted(spans), (total, total)]:
+        if at < first:
+            yield at, first
+        at = max(at, end)
+
+
+def _to_retry(shard: Ingested, spans: _Spans) -> bool:
+    """Whether it has failed rows that no later shard holds. Read off the shards alone: a note that they were retried
+    could get lost between the shard's commit and its own."""
+    return any(_gaps(spans.get(f"{_RETRY}{shard.name}", []), shard.failed))
 
 
 def _summary(output: Output, done: dict[str, Ingested], new: int, seconds: float) -> IngestSummary:
     failures: Counter[str] = Counter()
+    spans = _spans(done.values())
     for each in done.values():
-        if not each.retried:
+        if _to_retry(each, spans):
             failures.update(each.failures)
     return IngestSummary(
         out=output.url,

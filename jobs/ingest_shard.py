@@ -26,7 +26,7 @@ _OK = "success"
 
 @dataclass(frozen=True)
 class UrlShard:
-    """Rows of a list that become one shard. of: which rows, in words: `urls.csv 0-10000`, `failures of 00003`."""
+    """Rows of a list that become one shard. of: which rows, in words: `urls.csv 0-10000`, `failures of 00003 0-12`."""
 
     number: int
     of: str
@@ -46,11 +46,23 @@ class Ingested:
     rows: int
     downloaded: int
     failures: dict[str, int]
-    retried: bool = False  # its failed rows have become further shards
+
+    @property
+    def failed(self) -> int:
+        return self.rows - self.downloaded
+
+    @property
+    def span(self) -> tuple[str, int, int]:
+        """What its rows are of, its first of them and their end. Earlier versions named no rows of failures: all."""
+        source, _, rows = self.of.rpartition(" ")
+        first, dash, end = rows.partition("-")
+        return (source, int(first), int(end)) if dash else (self.of, 0, self.rows)
 
     @classmethod
     def read(cls, content: bytes) -> Ingested:
-        return cls(**json.loads(content))
+        fields = json.loads(content)
+        fields.pop("retried", None)  # of earlier versions; the shard that its failures have become says so, and sooner
+        return cls(**fields)
 
     def written(self) -> bytes:
         return json.dumps(self.__dict__, indent=2, ensure_ascii=False).encode()

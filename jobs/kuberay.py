@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,9 +18,12 @@ _METRICS = 8080
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "spot")
 
 
-def manifests(cluster: ClusterSpec, job: str, schedule: str | None) -> list[dict[str, Any]]:
+def manifests(
+    cluster: ClusterSpec, job: str, schedule: str | None, variables: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The job's file as a ConfigMap, and what runs it. job: the specification's text, its slots unfilled: they are
-    filled where it runs, from the secrets that `cluster.secrets` names."""
+    filled where it runs, from the secrets that `cluster.secrets` names and from variables, NAME=VALUE each."""
+    job_spec = _job_spec(cluster, variables)
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -30,14 +35,14 @@ def manifests(cluster: ClusterSpec, job: str, schedule: str | None) -> list[dict
             "apiVersion": "ray.io/v1",
             "kind": "RayJob",
             "metadata": _metadata(cluster),
-            "spec": _job_spec(cluster),
+            "spec": job_spec,
         }
     else:
         runs = {
             "apiVersion": "ray.io/v1",
             "kind": "RayCronJob",
             "metadata": _metadata(cluster),
-            "spec": {"schedule": schedule, "timeZone": "Etc/UTC", "jobTemplate": _job_spec(cluster)},
+            "spec": {"schedule": schedule, "timeZone": "Etc/UTC", "jobTemplate": job_spec},
         }
     return [config, runs]
 
@@ -57,9 +62,10 @@ def _metadata(cluster: ClusterSpec, name: str | None = None) -> dict[str, Any]:
     return {"name": name or cluster.name, "namespace": cluster.namespace, "labels": labels}
 
 
-def _job_spec(cluster: ClusterSpec) -> dict[str, Any]:
+def _job_spec(cluster: ClusterSpec, variables: Sequence[str]) -> dict[str, Any]:
+    words = [word for variable in variables for word in ("--set", variable)]
     return {
-        "entrypoint": ENTRYPOINT,
+        "entrypoint": " ".join([ENTRYPOINT, *map(shlex.quote, words)]),  # a shell reads it
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": cluster.keep_seconds,
         "backoffLimit": cluster.retries,  # a new cluster each time, which resumes

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..pipeline.errors import UserError
-from ..pipeline.redaction import is_secret
+from ..pipeline.redaction import is_secret, shows_secret
 from .cluster_spec import read_cluster
 from .kuberay import cluster_manifest, manifests
 from .steps import check_specification
@@ -17,7 +17,9 @@ from .templates import Values
 
 
 def render(path: Path, values: Values, cluster_only: bool = False) -> str:
-    """YAML for `kubectl apply -f -`. UserError for one with a secret in it: manifests are kept and shown."""
+    """YAML for `kubectl apply -f -`. The job is run with `values.vars`, as it is checked here. UserError for one with a
+    secret in it, or among those: manifests are kept and shown."""
+    variables = _shown(values.vars)
     specification = check_specification(path, values)
     text = path.read_text(encoding="utf-8")
     if found := _secret_in(yaml.safe_load(text), ""):
@@ -26,8 +28,23 @@ def render(path: Path, values: Values, cluster_only: bool = False) -> str:
             "cluster.secrets, and write {{ env.NAME }} here"
         )
     cluster = read_cluster(specification.cluster, f"{path}: cluster")
-    documents = [cluster_manifest(cluster)] if cluster_only else manifests(cluster, text, specification.schedule)
+    if cluster_only:
+        documents = [cluster_manifest(cluster)]
+    else:
+        documents = manifests(cluster, text, specification.schedule, variables)
     return yaml.dump_all(documents, Dumper=_Readable, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _shown(variables: Mapping[str, Any]) -> list[str]:
+    """NAME=VALUE each. UserError for a secret among them, as `submit` refuses one."""
+    words = [f"{name}={value}" for name, value in variables.items()]
+    for name, word in zip(variables, words, strict=True):
+        if shows_secret(word):
+            raise UserError(
+                f"--set {name}: a secret, which a manifest would show: put it into a Kubernetes secret, name that "
+                "under cluster.secrets, and write {{ env.NAME }} in the specification"
+            )
+    return words
 
 
 def _secret_in(content: Any, where: str) -> str | None:

@@ -161,7 +161,7 @@ def show_summary(summary: Summary) -> None:
     if not run.shards and not summary.failed_shards:
         missing = summary.planned - summary.dataset.shards
         if missing:
-            out.print(f"nothing to do of what was asked for; {missing:,} of {summary.planned:,} planned shards are left")
+            out.print(f"nothing to do of what was asked; {missing:,} of {summary.planned:,} planned shards are left")
         else:
             out.print(f"nothing to do: {every(summary.planned, 'shard')} embedded already")
     else:

@@ -59,7 +59,7 @@ def read_specification(path: Path, values: Values) -> Specification:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text; job specifications are YAML") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date or a number, and is none
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     return parse_specification(content, values, str(path))
 
@@ -129,7 +129,13 @@ def _step(name: str, kind: str, content: Any, values: Values, where: str) -> Ste
         place = ".".join(map(str, (part for part in first["loc"] if isinstance(part, int) or part in full)))
         given = "" if first["loc"][0] == "storage_options" else f", not {first['input']!r}"  # it may be a secret
         raise UserError(f"{where}.{place}: {first['msg']}{given}") from error
-    return Step(name, kind, job(**{key: getattr(checked, key) for key in full}))
+    made = job(**{key: getattr(checked, key) for key in full})
+    if hasattr(made, "check"):  # now, and not when its turn comes, hours later
+        try:
+            made.check()
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return Step(name, kind, made)
 
 
 def _only(content: Mapping[str, Any], known: Any, where: str) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ..pipeline.errors import ClipmillError, InfrastructureError, UserError
-from ..pipeline.redaction import is_secret, redacted_text
+from ..pipeline.redaction import shows_secret
 from .wheel import build_wheel
 
 _JOB_FILE = "job.yaml"
@@ -61,10 +61,10 @@ def submit(submission: Submission) -> str:
     """Submit; returns the job's id. UserError for an address that is none and for a secret among the variables,
     InfrastructureError where nobody answers."""
     for variable in submission.variables:
-        if is_secret(name := variable.partition("=")[0]) or redacted_text(variable) != variable:
+        if shows_secret(variable):
             raise UserError(
-                f"--set {name}: a secret, which the cluster's dashboard would show: set it in the cluster's "
-                "environment and write {{ env.NAME }} in the specification"
+                f"--set {variable.partition('=')[0]}: a secret, which the cluster's dashboard would show: set it in "
+                "the cluster's environment and write {{ env.NAME }} in the specification"
             )
     client = _client(submission.address)
     with tempfile.TemporaryDirectory(prefix="clipmill-submit-") as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -55,17 +56,29 @@ def read_list(url: str, job: IngestJob) -> pa.Table:
     content = retry(lambda: open_storage(url, job.storage_options).cat_file(url))
     try:
         table = reader(gzip.decompress(content) if url.lower().endswith(".gz") else content)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), "")
-        raise InputError(f"{url}: cannot be read as a list of URLs: {reason}") from error
+    except _UNREADABLE as error:
+        raise _no_list(url, error) from error
     wanted = {"url": job.url_column, "caption": job.caption_column, "sha256": job.sha256_column}
     names = {name: column for name, column in wanted.items() if column} | {name: name for name in job.columns}
     for column in names.values():
-        if column not in table.column_names:
-            raise InputError(f"{url}: has no column {column!r}; its columns: {', '.join(table.column_names)}")
+        if (times := table.column_names.count(column)) != 1:
+            has = f"has {times} columns" if times else "has no column"
+            raise InputError(f"{url}: {has} {column!r}; its columns: {', '.join(table.column_names)}")
     chosen = pa.table({name: table[column] for name, column in names.items()})
-    chosen = chosen.set_column(0, "url", pc.cast(chosen["url"], pa.string()))
+    try:
+        chosen = chosen.set_column(0, "url", pc.cast(chosen["url"], pa.string()))
+    except pa.ArrowException as error:  # lists or objects, where a URL should be
+        raise _no_list(url, error) from error
     return chosen.filter(pc.greater(pc.utf8_length(pc.fill_null(chosen["url"], "")), 0))
+
+
+# what Arrow, json and gzip raise for content that is something else
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, EOFError, zlib.error)
+
+
+def _no_list(url: str, error: Exception) -> InputError:
+    reason = next(iter(str(error).splitlines()), "")
+    return InputError(f"{url}: cannot be read as a list of URLs: {reason}")
 
 
 def _lines(content: bytes) -> pa.Table:
@@ -79,10 +92,14 @@ def _separated(by: str) -> Callable[[bytes], pa.Table]:
 
 
 def _json(content: bytes) -> pa.Table:
-    """A list of objects."""
+    """A list of objects, each of which may lack some columns: Arrow itself would take those of the first alone."""
     import json
 
-    return pa.Table.from_pylist(json.loads(content))
+    rows = json.loads(content)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it must be a list of objects, [{…}, {…}]")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
 _READERS: dict[str, Callable[[bytes], pa.Table]] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import OutputError, PlanMismatchError
 from .output import OWN, Output
+from .plan import PLAN
 
 STEP = f"{OWN}/step.json"
 
@@ -18,6 +19,8 @@ def begin(output: Output, step: str, settings: Mapping[str, Any]) -> None:
     fingerprint of the dataset among them. PlanMismatchError, with the difference, where it was begun otherwise."""
     if _agrees(output, step, settings):
         return
+    if output.read(PLAN) is not None:
+        raise OutputError(f"{output.url} is what `clipmill embed` writes to; choose another output folder")
     if strangers := output.parts():
         raise OutputError(
             f"{output.url} holds {min(strangers)}, but nothing that clipmill began: choose another folder"

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from ..clipmodel.flops import Flops
 from .ahead import ahead
 from .clock import Clock, WorkerClock
@@ -118,7 +120,17 @@ def _encode(window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: 
     with clock.stage("encode"):
         _, vectors = mill.encoder.encode([], [row.tokens for row in captioned if row.tokens is not None])
     texts = {row.row: vector for row, vector in zip(captioned, vectors, strict=True)}
+    for row in rows:
+        _refuse_what_is_not_finite(row, images, texts)
     return Embedded(rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows])
+
+
+def _refuse_what_is_not_finite(row: Decoded, *sides: dict[int, Vector]) -> None:
+    """Weights that diverged, or too few bits for them, give NaN: no row to search or to filter by."""
+    if not all(np.isfinite(side[row.row]).all() for side in sides if row.row in side):
+        row.error = "encode: embedding is not finite"
+        for side in sides:
+            side.pop(row.row, None)
 
 
 def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,15 +14,16 @@ from ..clipmodel import weights
 from .decode import Decoder
 from .encode import ClipEncoder, Vectors
 from .encoding.model_files import find_model
-from .errors import UserError
+from .errors import SampleError, UserError
 from .records import Sample
 
 
 class Encoder:
     """`dataset.map_batches(Encoder, fn_constructor_args=("ViT-B/32",), batch_size=256, num_gpus=1, concurrency=4)`.
 
-    model: as `clipmill embed --model` takes it. images, texts: the batch's columns of encoded images (bytes) and of
-    captions (str); None leaves that side out. Adds `image_embedding` and `text_embedding`, float32 [rows, dim], zero
+    model: as `clipmill embed --model` takes it. images, texts: the batch's columns of encoded images (bytes, or Hugging
+    Face's dicts with such `bytes`) and of captions (str, or UTF-8 bytes); None leaves that side out, and so do None and
+    NaN in a row. Adds `image_embedding` and `text_embedding`, float32 [rows, dim], zero
     where there is none, `similarity`, float32, NaN where there is none, and `error`, empty where nothing is wrong. A
     bad image or caption is such an error, and never an exception. There is no resuming here, and no ledger: for whole
     datasets use `embed`.
@@ -40,7 +42,7 @@ class Encoder:
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         images, texts = self._column(batch, self._images), self._column(batch, self._texts)
         rows = range(len(next(iter(batch.values()))))
-        samples = [Sample(row, str(row), image=images[row], caption=texts[row]) for row in rows]
+        samples = [_sample(row, images[row], texts[row]) for row in rows]
         decoded = self._decoder.decode_batch(samples, self._pool)
         pixels = {row.row: row.pixels for row in decoded if row.pixels is not None}
         tokens = {row.row: row.tokens for row in decoded if row.tokens is not None}
@@ -66,3 +68,40 @@ class Encoder:
         placed = np.zeros((len(rows), self._encoder.dim), dtype=np.float32)
         placed[places] = vectors
         return placed
+
+
+def _sample(row: int, image: Any, caption: Any) -> Sample:
+    try:
+        return Sample(row, str(row), image=_image(image), caption=_caption(caption))
+    except SampleError as error:
+        return Sample(row, str(row), error=str(error))
+
+
+def _image(cell: Any) -> bytes | None:
+    path = None
+    if isinstance(cell, Mapping) and "bytes" in cell:
+        cell, path = cell["bytes"], cell.get("path")
+    if isinstance(cell, (bytes, bytearray, memoryview)):
+        return bytes(cell)
+    if not _is_null(cell):
+        raise SampleError("read", f"image is not bytes ({type(cell).__name__})")
+    if not _is_null(path):  # there is an image, though not here: no vector and no error would hide that
+        raise SampleError("read", f"image is a path without bytes ({path})")
+    return None
+
+
+def _caption(cell: Any) -> bytes | str | None:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, (bytes, bytearray, memoryview)):
+        return bytes(cell)
+    if not _is_null(cell):
+        raise SampleError("read", f"caption is not text ({type(cell).__name__})")
+    return None
+
+
+def _is_null(cell: Any) -> bool:
+    """None, NaN, and what pandas has for them; pandas itself need not be there."""
+    if isinstance(cell, (float, np.floating)):
+        return bool(np.isnan(cell))
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType")

@@ -21,6 +21,11 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET.search(name))
 
 
+def shows_secret(variable: str) -> bool:
+    """Of NAME=VALUE."""
+    return is_secret(variable.partition("=")[0]) or redacted_text(variable) != variable
+
+
 def redacted(value: Any) -> Any:
     """A copy without secrets: values whose name gives them away, passwords and signatures within URLs."""
     if isinstance(value, Mapping):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from .errors import UserError
 from .storage.urls import open_storage, scheme_of
 from .subset import Subset
 
+_PATTERN = re.compile(r"[*?\[]")
 _MEMORY = "1500MB"  # what is larger goes to disk: other things run here, too
 
 
@@ -44,14 +46,14 @@ def connect(
 
 def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
     """What that view is, as a query."""
-    rows = f"SELECT * FROM read_parquet({_list([dataset.url_of(part) for part in dataset.parts])})"
+    rows = f"SELECT * FROM {files([dataset.url_of(part) for part in dataset.parts])}"
     return rows if within is None else f"{rows} SEMI JOIN ({_kept(within)}) USING (shard, row)"
 
 
 def _kept(subset: Subset) -> str:
     if not subset.parts:
         return "SELECT '' AS shard, 0 AS row WHERE false"
-    return f"SELECT shard, row FROM read_parquet({_list([subset.url_of(part) for part in subset.parts])})"
+    return f"SELECT shard, row FROM {files([subset.url_of(part) for part in subset.parts])}"
 
 
 def register_storage(connection: duckdb.DuckDBPyConnection, url: str, options: Any) -> None:
@@ -88,5 +90,8 @@ def check_condition(connection: duckdb.DuckDBPyConnection, text: str, option: st
         raise UserError(f"{option}: must be one condition")
 
 
-def _list(urls: list[str]) -> str:
-    return "[" + ", ".join(map(literal, urls)) + "]"
+def files(urls: Iterable[str]) -> str:
+    """These very Parquet files, for FROM: by itself, DuckDB takes `*`, `?` and `[` in a name for a pattern, and makes a
+    column of a folder called `source=web`."""
+    names = ", ".join(literal(_PATTERN.sub(r"[\g<0>]", url)) for url in urls)
+    return f"read_parquet([{names}], hive_partitioning = false)"

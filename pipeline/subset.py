@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from .errors import InputError
 from .output import OWN, Output
 
 FUNNEL = f"{OWN}/subset.json"
+ROWS = b"clipmill.rows"  # in the footer of a subset's part: sha256 of which rows it keeps
 _STEPS = ("filter", "dedup")  # which write subsets
 IDENTITY = ("key", "shard", "row", "image_offset", "image_size")  # columns that every subset has
 
@@ -45,7 +47,8 @@ class Subset:
     fingerprint: str  # and its fingerprint
     parts: tuple[str, ...]  # with rows, named and ordered as the dataset's
     funnel: Funnel
-    version: str  # the dataset's, when it was made
+    sizes: tuple[int, ...]  # of the dataset's parts of those names, in bytes, when it was made
+    identity: str  # another one each time a subset is made
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Subset:
@@ -58,16 +61,28 @@ class Subset:
             raise InputError(f"{url}: this subset is not finished; run the same `clipmill {started[0]}` again")
         said = json.loads(content)
         funnel = Funnel(said["rows"], said["dropped"], said["kept"])
-        settings, parts = started[1], tuple(said["parts"])
-        return cls(output, settings["dataset"], settings["fingerprint"], parts, funnel, said["version"])
+        return cls._of(output, started[1]["dataset"], started[1]["fingerprint"], funnel, said)
+
+    @classmethod
+    def _of(cls, output: Output, source: str, fingerprint: str, funnel: Funnel, said: Mapping[str, Any]) -> Subset:
+        """said: as FUNNEL has it; in version 0.1 it had neither sizes nor an identity."""
+        sizes, identity = tuple(said.get("sizes", ())), said.get("identity", said["version"])
+        return cls(output, source, fingerprint, tuple(said["parts"]), funnel, sizes, identity)
 
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
 
     def check_fits(self, dataset: Dataset) -> None:
-        """InputError for a subset of another dataset."""
+        """InputError for a subset of another dataset, or of parts that were embedded anew since: their rows are others
+        now. A dataset may have grown."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
             raise InputError(f"{self.output.url}: a subset of {self.source}, not of {dataset.url}")
+        now = dict(zip(dataset.parts, dataset.sizes, strict=True))
+        for part, size in zip(self.parts, self.sizes, strict=False):
+            if now.get(part, size) != size:
+                raise InputError(
+                    f"{self.output.url}: {part} was embedded again since this subset was made; make the subset again"
+                )
 
 
 def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | None:
@@ -109,13 +124,20 @@ def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
     if not len(kept):
         output.delete(part)
         return
+    rows = hashlib.sha256(kept["row"].to_numpy().tobytes()).hexdigest()
     with output.staged(part, replace=True) as path:
-        pq.write_table(kept, path, compression="zstd")
+        pq.write_table(kept.replace_schema_metadata({ROWS: rows.encode()}), path, compression="zstd")
 
 
 def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
     written = output.parts()
-    parts = [part for part in dataset.parts if part in written]
-    said = {**asdict(funnel), "parts": parts, "version": dataset.version}
+    parts = {part: size for part, size in zip(dataset.parts, dataset.sizes, strict=True) if part in written}
+    said = {
+        **asdict(funnel),
+        "parts": list(parts),
+        "sizes": list(parts.values()),
+        "version": dataset.version,
+        "identity": uuid.uuid4().hex,
+    }
     output.write(FUNNEL, json.dumps(said, indent=2).encode())
-    return Subset(output, dataset.url, dataset.settings.digest, tuple(parts), funnel, dataset.version)
+    return Subset._of(output, dataset.url, dataset.settings.digest, funnel, said)

@@ -72,6 +72,8 @@ class Site:
         job.check()
         dataset = Dataset.open(job.dataset, job.storage_options)
         labels = Labels.open(job.labels, dataset) if job.labels is not None else None
+        if labels is not None:
+            labels.check_fits(dataset)
         places = Places.of(dataset)
         columns = {side: column_of(dataset, side, job.alias) for side in _sides(dataset)}
         index = _index(job, places, list(columns.values()))
@@ -121,10 +123,12 @@ class Site:
             return {"total": self.rows.count(condition), "exact": True, "hits": [_hit(row) for row in rows]}
         space, vector = self.spaces[side], self._vector(query)
         mask = None if condition == Condition() else self.rows.mask(condition)
-        places, scores = space.nearest(vector, min(start + count, DEEPEST), mask)
+        wanted = min(start + count, DEEPEST)
+        places, scores = space.nearest(vector, wanted, mask)
+        total = space.among(mask) if len(places) == wanted else len(places)  # embeddings of NaN are never found
         rows = self.rows.read(places[start:].tolist())
         hits = [_hit(row, score) for row, score in zip(rows, scores[start:].tolist(), strict=True)]
-        return {"total": space.among(mask), "exact": space.index is None or mask is not None, "hits": hits}
+        return {"total": total, "exact": space.index is None or mask is not None, "hits": hits}
 
     def row(self, place: int) -> dict[str, Any]:
         """UserError where there is no such row."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..dataset import Dataset
 from ..plan import planned_shards
-from ..sql import identifier, literal
+from ..sql import files, identifier, literal
 from ..subset import Funnel
 from .components import Ids
 from .parts import PART
@@ -49,7 +49,7 @@ def write_exact(connection: duckdb.DuckDBPyConnection, path: Path, wanted: bool)
 
 def count_left(connection: duckdb.DuckDBPyConnection, exact: str) -> int:
     """Embedded rows but for the exact copies of better ones. exact: URL of what `write_exact` wrote."""
-    query = f"SELECT count(*) - (SELECT count(*) FROM read_parquet({literal(exact)})) FROM rows WHERE error IS NULL"
+    query = f"SELECT count(*) - (SELECT count(*) FROM {files([exact])}) FROM rows WHERE error IS NULL"
     ((count,),) = connection.execute(query).fetchall()
     return int(count)
 
@@ -64,7 +64,7 @@ def write_groups(connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, g
     connection.execute(
         f"""
         CREATE TEMP TABLE members AS
-            WITH exact AS (SELECT id, best FROM read_parquet({literal(exact)})), everybody AS (
+            WITH exact AS (SELECT id, best FROM {files([exact])}), everybody AS (
                 SELECT id, best, true AS copy FROM exact
                 UNION ALL SELECT id, id, false FROM (SELECT best AS id FROM exact UNION SELECT id FROM near)
             )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,7 @@ class _Asked:
         within = None if job.within is None else Subset.open(job.within, job.storage_options)
         if within is not None:
             within.check_fits(dataset)
+            dataset = replace(dataset, version=f"{dataset.version} within {within.identity}")
         output = Output.at(job.out, job.storage_options).prepare()
         content = "sha256" if job.side == "image" else "caption"
         return cls(job, dataset, output, content, f"{prefix}{job.side}_embedding", keep_by, within)
@@ -122,7 +124,7 @@ class _Asked:
     @property
     def scratch(self) -> str:
         """What the names of this run's own files begin with; where the dataset has grown since, others."""
-        return f"{_SCRATCH}{self.dataset.version[:12]}-"
+        return f"{_SCRATCH}{hashlib.sha256(self.dataset.version.encode()).hexdigest()[:12]}-"
 
     @contextmanager
     def sql(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -17,7 +17,7 @@ from .exportable import Exportable, Written
 
 TABLE = "pairs.lance"
 
-_DONE = f"{OWN}/lance.version"  # the dataset's version that the table was made of
+_DONE = f"{OWN}/lance.version"  # the dataset's version, and the subset, that the table was made of
 _SCHEMES = ("file", "s3")
 
 
@@ -29,7 +29,8 @@ def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: 
         raise UserError(f"--to lance needs the package pylance ({error}): pip install 'clipmill[lance]'") from error
     if scheme_of(output.url) not in _SCHEMES:
         raise UserError(f"{output.url}: Lance tables are written to local folders and s3:// only")
-    version = exportable.dataset.version.encode()
+    within = exportable.within
+    version = f"{exportable.dataset.version}{f' within {within.identity}' if within else ''}".encode()
     if output.read(_DONE) == version:
         return Written(1, 1)
     output.delete(_DONE)

@@ -47,7 +47,7 @@ def english(detector: str) -> Detect:
         return _lingua()
     if name == "fasttext" and equals:
         return _fasttext(path)
-    if ":" in detector:
+    if ":" in detector and detector[0] not in ":.":  # neither begins the name of a module
         return _of_your_own(detector)
     raise UserError(
         f"--language-detector {detector}: must be rough, lingua, fasttext=MODEL (its lid.176 file) or MODULE:FUNCTION"

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import InputError
-from ..labelling.labels import part_said
+from ..labelling.labels import check_part
 from ..output import Output
 from ..sql import complaint, identifier
-from ..subset import IDENTITY, source_of, write_subset_part
+from ..subset import IDENTITY, write_subset_part
 from .kth import Counts, Keys, digit_counts, keys_of, with_prefix
 from .recipes import Step
 from .rows import Rows
@@ -72,7 +71,9 @@ class KeepRows:
     output: Output
 
     def __call__(self, parts: Group) -> KeptCounts:
-        self._check_labels(parts)
+        if self.rows.labels is not None:
+            for part in parts:
+                check_part(self.rows.labels, self.rows.dataset, part)
         counts = KeptCounts(0, Counter(), 0)
         with self.rows.connect(parts) as connection:
             for part in parts:
@@ -116,14 +117,3 @@ class KeepRows:
         for name in self._of_labels:
             table = table.append_column(name, stay[name])
         return table
-
-    def _check_labels(self, parts: Group) -> None:
-        """Labels of a part that was embedded anew since would be other images'."""
-        labels = self.rows.labels
-        if labels is None:
-            return
-        for part in parts:
-            if part_said(labels.output, part) != source_of(self.rows.dataset, part, None):
-                raise InputError(
-                    f"{labels.output.url}: {part} was labelled before it was embedded again; run `clipmill label` again"
-                )

@@ -27,7 +27,7 @@ from .row_functions import RowFunction
 from .rows import Rows
 from .uids import check_uids
 
-_FROM_PAIRS = re.compile(r"\b(?:FROM|JOIN)\s+\"?pairs\b", re.IGNORECASE)
+_PAIRS = re.compile(r"\bpairs\b", re.IGNORECASE)  # perhaps in a subquery, which is of all rows
 
 FAILED = Step("failed to embed", "error IS NULL")
 
@@ -53,7 +53,10 @@ class FilterRequest:
         within = None if job.within is None else Subset.open(job.within, options)
         if within is not None:
             within.check_fits(dataset)
-            dataset = replace(dataset, version=f"{dataset.version} within {within.version}")
+            dataset = replace(dataset, version=f"{dataset.version} within {within.identity}")
+        labels = None if job.labels is None else Labels.open(job.labels, dataset)
+        if labels is not None:
+            dataset = replace(dataset, version=f"{dataset.version} labels {labels.identity}")
         if job.uids is not None:
             check_uids(dataset)
         request = cls(
@@ -62,7 +65,7 @@ class FilterRequest:
             output=Output.at(job.out, options),
             by=job.by or f"{dataset.model(job.alias).prefix}similarity",
             within=within,
-            labels=None if job.labels is None else Labels.open(job.labels, dataset),
+            labels=labels,
             reference=None if job.reference is None else Dataset.open(job.reference, options),
             vocabulary=_vocabulary(job),
         )
@@ -104,7 +107,7 @@ class FilterRequest:
         """functions: those besides `english` and `in_vocabulary`, which any condition may call."""
         english = row_functions.english(self.job.language_detector)
         own = (english, row_functions.in_vocabulary(self.vocabulary))
-        names_pairs = any(map(_FROM_PAIRS.search, self.job.where))
+        names_pairs = any(map(_PAIRS.search, self.job.where))
         return Rows(self.dataset, self.within, self.labels, (*own, *functions), names_pairs)
 
     def _check_columns(self) -> None:
@@ -143,6 +146,8 @@ class FilterRequest:
                 with _complaining(f"--where {text}"):
                     if len(connection.extract_statements(query)) != 1:
                         raise UserError(f"--where {text}: must be one condition")
+                    # as a condition, too: window functions would see the rows of one part, and are refused there
+                    connection.execute(f"SELECT 1 FROM {rows.source(parts)} WHERE ({text}\n) LIMIT 0").fetchall()
                     connection.execute(query).fetchall()
 
 

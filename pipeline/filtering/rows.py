@@ -10,7 +10,7 @@ import duckdb
 
 from ..dataset import Dataset
 from ..labelling.labels import Labels
-from ..sql import connect, literal, register_storage, rows_of
+from ..sql import connect, files, register_storage, rows_of
 from ..subset import Subset
 from .row_functions import RowFunction
 
@@ -48,6 +48,6 @@ class Rows:
         rows = f"({rows_of(replace(self.dataset, parts=tuple(parts)), within)}) AS pairs"
         if self.labels is None:
             return rows
-        urls = ", ".join(literal(self.labels.url_of(part)) for part in parts)
-        labels = f"SELECT * EXCLUDE (key, error) FROM read_parquet([{urls}])"  # whose own would be ambiguous
+        of_labels = files(map(self.labels.url_of, parts))
+        labels = f"SELECT * EXCLUDE (key, error) FROM {of_labels}"  # whose own would be ambiguous
         return f"{rows} LEFT JOIN ({labels}) AS labels USING (shard, row)"

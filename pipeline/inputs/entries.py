@@ -58,6 +58,8 @@ def asking(url: str) -> Iterator[None]:
         status = getattr(cause, "status", None)
         if isinstance(cause, (FileNotFoundError, NotADirectoryError)) or status == 404:
             raise NoSuchInput(f"{url}: no such file or folder; check its spelling") from error
+        if isinstance(cause, IsADirectoryError):
+            raise InputError(f"{url}: is a folder; name a file") from error
         if isinstance(cause, PermissionError) or status in (401, 403) or "Credentials" in type(cause).__name__:
             raise DeniedInput(f"{url}: permission denied; check its access rights or your credentials") from error
         reason = " ".join(str(cause).split()) or type(cause).__name__

@@ -18,6 +18,7 @@ from ...clipmodel.templates import TEMPLATES
 from ..errors import ClipmillError, InputError
 from ..inputs.text_file import lines_of, read_text
 
+NONE = "none"  # the label of images whose best one is below the threshold
 _FIELDS = ("name", "id", "prompts")
 _BAR = "|"  # between the prompts of one CSV cell
 
@@ -98,7 +99,15 @@ def _from_lines(text: str) -> Iterator[LabelClass]:
 
 
 def _from_csv(text: str) -> Iterator[LabelClass]:
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    # strict: a quote that is never closed would else swallow every class after it
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True, strict=True)
+    try:
+        yield from _from_rows(rows)
+    except csv.Error as error:
+        raise InputError(f"no CSV: line {rows.reader.line_num}: {error}; is every quote closed?") from error
+
+
+def _from_rows(rows: csv.DictReader[str]) -> Iterator[LabelClass]:
     header = [name.strip().lower() for name in rows.fieldnames or ()]
     if "name" not in header or set(header) - set(_FIELDS):
         raise InputError(f"the header must be name, and perhaps id and prompts; it is {', '.join(header) or 'missing'}")
@@ -124,6 +133,8 @@ def _from_yaml(text: str) -> Iterator[LabelClass]:
         return _from_items(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise InputError(f"no YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:  # 2024-13-45 is taken for a date, which it is not
+        raise InputError(f"no YAML: {error}; put names that look like a date or a number in quotes") from error
 
 
 def _from_items(items: Any) -> Iterator[LabelClass]:
@@ -146,7 +157,17 @@ def _from_item(place: int, item: Any) -> LabelClass:
     prompts = [prompts] if isinstance(prompts, str) else prompts
     if not isinstance(prompts, list) or not all(isinstance(each, str) and each.strip() for each in prompts):
         raise InputError(f"item {place}: prompts must be a list of texts")
+    if halves := [each for each in (name, id, *prompts) if isinstance(each, str) and not _is_unicode(each)]:
+        raise InputError(f"item {place}: {halves[0]!r} has half of a surrogate pair, which no text can hold")
     return LabelClass(name.strip(), id, tuple(prompts))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _PARSERS: dict[str, Callable[[str], Iterable[LabelClass]]] = {
@@ -159,6 +180,8 @@ _PARSERS: dict[str, Callable[[str], Iterable[LabelClass]]] = {
 
 def _with_ids(path: str, every: Sequence[LabelClass]) -> Classes:
     """Ids that are all whole numbers become such, however they were written."""
+    if any(each.name == NONE for each in every):
+        raise InputError(f"{path}: a class cannot be called {NONE}, the label of images that fit none; rename it")
     given = [each.id for each in every]
     without = given.count(None)
     if 0 < without < len(given):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -10,6 +13,9 @@ from ..dataset import Dataset
 from ..derived import begun
 from ..errors import InputError
 from ..output import Output
+from ..subset import source_of
+
+_AT_ONCE = 16  # parts whose footers are read
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Labels:
 
     output: Output
     parts: tuple[str, ...]  # labelled, in the dataset's order
+    identity: str  # another one where there were other classes, or parts are labelled anew
 
     @classmethod
     def open(cls, url: str, dataset: Dataset) -> Labels:
@@ -29,16 +36,31 @@ class Labels:
         said = started[1]
         if (said["fingerprint"], said["dataset"]) != (dataset.settings.digest, dataset.url):
             raise InputError(f"{url}: labels of {said['dataset']}, not of {dataset.url}")
-        there = output.parts()
+        there = output.part_sizes()
         missing = [part for part in dataset.parts if part not in there]
         if missing:
             raise InputError(
                 f"{url}: {len(missing):,} of {len(dataset.parts):,} parts have no labels; run `clipmill label` again"
             )
-        return cls(output, dataset.parts)
+        sizes = [(part, there[part]) for part in dataset.parts]
+        identity = hashlib.sha256(json.dumps([said, sizes], sort_keys=True).encode()).hexdigest()
+        return cls(output, dataset.parts, identity)
 
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
+
+    def check_fits(self, dataset: Dataset) -> None:
+        """InputError where a part was embedded anew since it was labelled: its labels would be other images'."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="labels") as pool:
+            list(pool.map(lambda part: check_part(self, dataset, part), self.parts))
+
+
+def check_part(labels: Labels, dataset: Dataset, part: str) -> None:
+    """As `check_fits`, of one part."""
+    if part_said(labels.output, part) != source_of(dataset, part, None):
+        raise InputError(
+            f"{labels.output.url}: {part} was labelled before it was embedded again; run `clipmill label` again"
+        )
 
 
 PART = b"clipmill.part"  # in the footer of a part of labels: `subset.source_of` all rows of the part it was made of

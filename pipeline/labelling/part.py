@@ -21,10 +21,8 @@ from ..dataset import Dataset, vectors_of
 from ..encode import Vectors
 from ..output import Output
 from ..subset import Subset, rows_within, source_of
-from .classes import Classes
+from .classes import NONE, Classes
 from .labels import PART
-
-NONE = "none"  # the label of images whose best one is below the threshold
 
 _ROWS = 1 << 11  # at once: with a block of classes, 64 MB of logits
 _SOURCE, _COUNTS = b"clipmill.source", b"clipmill.labels"

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from ..dataset import Dataset
 from ..errors import UserError
 from ..output import Output
-from .classes import Classes
-from .part import NONE
+from .classes import NONE, Classes
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import duckdb
 
+from ..labelling.classes import NONE
 from ..labelling.labels import Labels
-from ..labelling.part import NONE
-from ..sql import literal, register_storage
+from ..sql import files, register_storage
 from .histogram import Histogram
 
 _CLASSES = 16  # shown of the classes, the most frequent
@@ -36,10 +36,9 @@ class LabelNumbers:
 def create_view(connection: duckdb.DuckDBPyConnection, labels: Labels) -> None:
     """`labels`: shard, row, label and probability of the labelled rows that `pairs` has."""
     register_storage(connection, labels.output.url, labels.output.storage_options)
-    files = ", ".join(literal(labels.url_of(part)) for part in labels.parts)
     connection.execute(
         f"CREATE VIEW labels AS SELECT shard, row, label, probability::DOUBLE AS probability "
-        f"FROM read_parquet([{files}]) SEMI JOIN pairs USING (shard, row) WHERE label IS NOT NULL"
+        f"FROM {files(map(labels.url_of, labels.parts))} SEMI JOIN pairs USING (shard, row) WHERE label IS NOT NULL"
     )
 
 

@@ -46,6 +46,8 @@ def report(job: ReportJob) -> Report:
     if within is not None:
         within.check_fits(dataset)
     labels = None if job.labels is None else Labels.open(job.labels, dataset)
+    if labels is not None:
+        labels.check_fits(dataset)
     out = SingleFile.at(job.out, job.storage_options)
     found = status(dataset.output)
     if found is None:

@@ -24,7 +24,7 @@ from ..plan import is_another
 from ..records import Shard
 from ..running.stages import OnStage, counted
 from ..scatter import scatter
-from ..subset import Subset
+from ..subset import ROWS, Subset
 from .new_shard import WriteShard
 from .reshard_plan import Source, cut
 
@@ -120,10 +120,12 @@ def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
         wanted = json.loads(said[b"clipmill.counts"])["embedded"]
     except (KeyError, TypeError, ValueError) as error:
         raise InfrastructureError(f"{dataset.url_of(part)}: not a part of ours; move it away") from error
+    which = ""
     if subset:
         with subset.output.open(part) as file:
-            wanted = pq.ParquetFile(file).metadata.num_rows
-    return Source(part, shard, wanted)
+            metadata = pq.ParquetFile(file).metadata
+        wanted, which = metadata.num_rows, (metadata.metadata or {}).get(ROWS, b"").decode()
+    return Source(part, shard, wanted, which)
 
 
 def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | None, sources: Sequence[Source]) -> None:
@@ -131,7 +133,9 @@ def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | N
     tars = sorted(name for name in output.names() if name.endswith(".tar"))
     if tars and begun(output) is None:
         raise OutputError(f"{output.url} holds {tars[0]}, which is none of these shards: choose another folder")
-    chosen = json.dumps([[source.part, source.shard.size, source.shard.etag, source.wanted] for source in sources])
+    chosen = json.dumps(
+        [[source.part, source.shard.size, source.shard.etag, source.wanted, source.which] for source in sources]
+    )
     settings = {
         "dataset": dataset.url,
         "fingerprint": dataset.settings.digest,

@@ -20,6 +20,7 @@ class Source:
     part: str
     shard: Shard  # as it was when it was embedded
     wanted: int  # rows
+    which: str = ""  # digest of these rows' numbers, where a subset chose them
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from ..errors import InputError, UserError
 from ..output import OWN, Output
 from ..records import Vector
 from ..storage.staging import unfinished
-from .places import Places
-from .scan import Numbers, Scores, Stored, highest, similarities
+from .places import Mask, Places
+from .scan import Numbers, Scores, Stored, best, highest, similarities
 
 STEP = "index"
 CARD = f"{OWN}/index.json"  # written last
@@ -87,15 +87,33 @@ class Index:
         return None if card.kind == "flat" else cls(card, _read(output, card))
 
     def nearest(self, vectors: Stored, query: Vector, k: int) -> tuple[Numbers, Scores]:
-        """Places and scores, best first. The index names candidates; their exact scores, by `vectors` [rows, dim], put
-        them in order."""
+        """Places and scores, best first; fewer than `k` only where fewer rows are indexed. The index names candidates;
+        their exact scores, by `vectors` [rows, dim], put them in order."""
         rows = candidates(self.index, self.card.kind, query, k)
+        if self.card.kind == "hnsw" and len(rows) < min(k, self.index.ntotal):
+            return best(vectors, query[None], k, self._mapped(len(vectors)))[0]
         return highest(rows, similarities(vectors[rows], query[None])[:, 0], k)
+
+    def _mapped(self, rows: int) -> Mask:
+        """Which rows a graph has. Among many equal vectors not all can be reached, whatever the effort."""
+        mask = np.zeros(rows, dtype=np.bool_)
+        mask[faiss().vector_to_array(self.index.id_map)] = True
+        return mask
 
 
 def candidates(index: Any, kind: IndexKind, query: Vector, k: int) -> Numbers:
-    """Some more rows than `k`, ascending."""
-    _, found = index.search(query[None], _MORE[kind] * k)
+    """Some more rows than `k`, ascending; fewer than `k` only where fewer are indexed, or can be reached in a graph.
+
+    The effort of the index was measured for a few rows: for more, ever more cells are looked into.
+    """
+    count, enough = min(_MORE[kind] * k, index.ntotal), min(k, index.ntotal)
+    _, found = index.search(query[None], count)
+    if kind != "hnsw":
+        cells = index.nprobe
+        while np.count_nonzero(found >= 0) < enough and cells < index.nlist:
+            cells = min(2 * cells, index.nlist)
+            more = faiss().SearchParametersIVF(nprobe=cells)  # of this search alone: threads share the index
+            _, found = index.search(query[None], count, params=more)
     return np.unique(found[found >= 0])
 
 

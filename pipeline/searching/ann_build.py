@@ -42,7 +42,12 @@ def cells_for(asked: int | None, vectors: int) -> int:
 
 
 def sample_size(nlist: int) -> int:
-    return min(max(_A_CELL * nlist, 1 << 14), SAMPLE)
+    return max(min(max(_A_CELL * nlist, 1 << 14), SAMPLE), nlist)
+
+
+def least_sample(kind: IndexKind, nlist: int) -> int:
+    """Vectors without which FAISS does not train at all."""
+    return max(nlist, _LEAST if kind == "ivfpq" else 1)
 
 
 def trained(kind: IndexKind, nlist: int, sample: Vectors) -> Any:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..errors import UserError
 from ..labelling.labels import Labels
 from ..plan import planned_shards
-from ..sql import check_condition, complaint, connect, identifier, literal, register_storage
+from ..sql import check_condition, complaint, connect, files, identifier, literal, register_storage
 from .places import Mask, Places
 
 _PATIENCE = 20.0  # seconds that a question may take
@@ -127,23 +127,27 @@ class Catalogue:
         )
 
     def histogram(self, column: str, condition: Condition) -> Histogram:
-        value = f"pairs.{identifier(column)}::DOUBLE"
+        """What is infinite or no number is missing, as in `sides`."""
+        number = f"pairs.{identifier(column)}::DOUBLE"
+        value = f"(CASE WHEN isfinite({number}) THEN {number} END)"
         figures = f"min({value}), max({value}), count({value}), count(*)"
         lowest, highest, there, rows = self._select(figures, condition)[0]
         if not there:
             return Histogram(0.0, 0.0, [0] * _BINS, rows)
         width = (highest - lowest) / _BINS or 1.0
-        number = f"least(floor(({value} - {lowest!r}) / {width!r})::INT, {_BINS - 1})"
-        counts = dict(self._select(f"{number} AS _bin, count({value})", condition, "GROUP BY _bin"))
+        place = f"least(floor(({value} - {lowest!r}) / {width!r})::INT, {_BINS - 1})"
+        counts = dict(self._select(f"{place} AS _bin, count({value})", condition, "GROUP BY _bin"))
         return Histogram(lowest, highest, [counts.get(each, 0) for each in range(_BINS)], rows - there)
 
     def sides(self, column: str, at: str, condition: Condition, samples: int) -> Sides:
         """at: the threshold, a number as SQL writes it: `column >= at` then means the same to `clipmill filter`."""
         value = f"pairs.{identifier(column)}"
-        figures = f"count(*) FILTER ({value} < {at}), count(*) FILTER ({value} >= {at}), count(*)"
+        known = f"isfinite({value}::DOUBLE)"  # to SQL, NaN is above every number
+        is_below, is_above = f"({value} < {at} AND {known})", f"({value} >= {at} AND {known})"
+        figures = f"count(*) FILTER {is_below}, count(*) FILTER {is_above}, count(*)"
         below, above, rows = self._select(figures, condition)[0]
-        just_below = self._first(f"{value} DESC, pairs._place", condition.also(f"{value} < {at}"), samples)
-        just_above = self._first(f"{value}, pairs._place", condition.also(f"{value} >= {at}"), samples)
+        just_below = self._first(f"{value} DESC, pairs._place", condition.also(is_below), samples)
+        just_above = self._first(f"{value}, pairs._place", condition.also(is_above), samples)
         return Sides(below, above, rows - below - above, just_below, just_above)
 
     def _first(self, order: str, condition: Condition, rows: int, start: int = 0) -> list[dict[str, Any]]:
@@ -214,8 +218,7 @@ def _write(database: Path, places: Places, columns: Sequence[str], labels: Label
         )
         if labels is not None:
             register_storage(connection, labels.output.url, labels.output.storage_options)
-            urls = ", ".join(literal(labels.url_of(part)) for part in labels.parts)
             connection.execute(
                 f"CREATE TABLE catalogue.labels AS SELECT start + row AS _place, {', '.join(_OF_LABELS)} "
-                f"FROM read_parquet([{urls}]) JOIN starts USING (shard)"
+                f"FROM {files(map(labels.url_of, labels.parts))} JOIN starts USING (shard)"
             )

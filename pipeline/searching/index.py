@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from ...clipmodel.download import cache_folder
+from ..choices import IndexKind
 from ..dataset import Dataset
 from ..derived import begin
 from ..encode import Vectors
@@ -29,11 +30,11 @@ from ..job import IndexJob
 from ..output import Output
 from ..running.stages import OnStage, Stage, counted
 from .ann import CARD, INDEX, LISTS, STEP, Card, faiss, opened, read_card
-from .ann_build import cells_for, fill, kind_for, piece_rows, put_together, sample_size, trained
+from .ann_build import cells_for, fill, kind_for, least_sample, piece_rows, put_together, sample_size, trained
 from .ann_recall import Queries, held_out, measured
 from .dense import Dense, OnBytes, column_of, dense
 from .places import Places
-from .scan import Numbers
+from .scan import Numbers, finite
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def index(job: IndexJob, on_stage: OnStage = lambda _: None, on_bytes: OnBytes =
         return IndexSummary(output.url, dataset.url, before, True, time.monotonic() - began)
     output.delete(CARD)
     places = Places.of(dataset)
-    build = _Build(job, places, column, dense(places, column, on_bytes), on_stage)
+    vectors = dense(places, column, on_bytes)
+    usable = replace(vectors, present=finite(vectors.vectors, vectors.present))  # FAISS fails over NaN
+    build = _Build(job, places, column, usable, on_stage)
     with _work_folder({**settings, "version": dataset.version}) as work:
         card = build.into(work)
         for name in (LISTS, INDEX):
@@ -105,7 +108,7 @@ class _Build:
         queries = held_out(self.places, self.column, self.dense, self._other_side())
         empty, pieces = work / "trained.faiss", []
         self.on_stage(Stage("training", "cells", 0, nlist))
-        _keep(empty, lambda: trained(kind, nlist, self._sample(rows, queries, nlist)))
+        _keep(empty, lambda: trained(kind, nlist, self._sample(kind, nlist, rows, queries)))
         size = piece_rows(kind, dim)
         starts = range(0, len(rows), size)
         for start in counted(starts, "adding", "pieces", len(starts), self.on_stage):
@@ -122,8 +125,11 @@ class _Build:
             return None
         return column_of(self.places.dataset, other, self.job.alias)
 
-    def _sample(self, rows: Numbers, queries: dict[str, Queries], nlist: int) -> Vectors:
+    def _sample(self, kind: IndexKind, nlist: int, rows: Numbers, queries: dict[str, Queries]) -> Vectors:
+        """Queries are in it only where there would be too little without them."""
         others = np.setdiff1d(rows, queries[self.job.side].rows)
+        if len(others) < least_sample(kind, nlist):
+            others = rows
         chosen = np.random.default_rng(0).choice(others, min(sample_size(nlist), len(others)), replace=False)
         return self.dense.vectors[np.sort(chosen)].astype(np.float32)
 

@@ -29,7 +29,7 @@ _SPARSE = 8  # where fewer than one row in so many counts, only those are read
 
 def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple[Numbers, Scores]]:
     """For each query [queries, dim] the k rows with the highest scores among the allowed, best first, and their
-    scores; of equal scores the earlier row comes first. Fewer where fewer are allowed."""
+    scores; of equal scores the earlier row comes first. Fewer where fewer are allowed, or score a finite number."""
 
     def task(start: int) -> list[tuple[Numbers, Scores]]:
         rows = start + np.flatnonzero(allowed[start : start + _TASK])
@@ -48,8 +48,23 @@ def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple
     return found
 
 
+def finite(vectors: Stored, allowed: Mask) -> Mask:
+    """Those of the allowed rows whose numbers are all finite: times zero, no others are zero."""
+    zero = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+    starts = range(0, len(vectors), _TASK)
+    found = allowed.copy()
+    scored = _threads().map(lambda start: similarities(vectors[start : start + _TASK], zero)[:, 0], starts)
+    for start, scores in zip(starts, scored, strict=True):
+        found[start : start + _TASK] &= np.isfinite(scores)
+    return found
+
+
 def highest(rows: Numbers, scores: Scores, k: int) -> tuple[Numbers, Scores]:
-    """The k highest scores, best first, of equal ones the lower row."""
+    """The k highest scores, best first, of equal ones the lower row. What is infinite or no number does not count: it
+    would come before every real score."""
+    usable = np.isfinite(scores)
+    if not usable.all():
+        rows, scores = rows[usable], scores[usable]
     if len(scores) > k:
         few = scores >= np.partition(scores, -k)[-k]
         rows, scores = rows[few], scores[few]
@@ -66,8 +81,9 @@ def similarities(stored: Stored, queries: Vectors) -> Scores:
     scores = np.empty((len(stored), len(queries)), dtype=np.float32)
     if len(queries) == 1:
         query, only = queries[0], scores[:, 0]
-        for start, floats in _blocks(stored):
-            np.vecdot(floats, query, out=only[start : start + len(floats)])
+        with np.errstate(invalid="ignore", over="ignore"):  # stored numbers may be infinite
+            for start, floats in _blocks(stored):
+                np.vecdot(floats, query, out=only[start : start + len(floats)])
     else:
         turned = torch.from_numpy(queries).T
         for start, floats in _blocks(stored):

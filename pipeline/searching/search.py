@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,8 +46,10 @@ class Found:
     hits: Sequence[Hit]
 
     def as_json(self) -> dict[str, Any]:
+        """What is infinite or no number is None: JSON has no word for it."""
         hits = [{"rank": hit.rank, "score": hit.score, **hit.row} for hit in self.hits]
-        return {**asdict(self), "hits": hits}
+        plain = [{name: None if _is_no_number(value) else value for name, value in hit.items()} for hit in hits]
+        return {**asdict(self), "hits": plain}
 
 
 def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None) -> Found:
@@ -108,6 +111,10 @@ class Space:
 def readable(dataset: Dataset) -> list[str]:
     """The columns that people read: all but the embeddings."""
     return [field.name for field in dataset.schema if not kinds.is_fixed_size_list(field.type)]
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _mask(job: SearchJob, places: Places) -> Mask | None:

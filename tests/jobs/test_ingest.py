@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import tarfile
 from collections import Counter
@@ -142,9 +144,6 @@ ROWS = {"url": ["http://h/1", "http://h/2"], "caption": ["a", "b, c"]}
 
 @pytest.mark.parametrize("name", ["l.txt", "l.csv", "l.tsv", "l.json", "l.jsonl", "l.parquet", "l.csv.gz", "l.txt.gz"])
 def test_every_format_of_lists_is_read(name: str, tmp_path: Path) -> None:
-    import gzip
-    import io
-
     table, file = pa.table(ROWS), io.BytesIO()
     rows = table.to_pylist()
     kind = name.removesuffix(".gz").rpartition(".")[2]
@@ -159,12 +158,18 @@ def test_every_format_of_lists_is_read(name: str, tmp_path: Path) -> None:
         text = json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows))
         file.write(text.encode())
     content = file.getvalue()
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     job = IngestJob(str(tmp_path), "out", caption_column=None if kind == "txt" else "caption")
     (found,) = find_lists(job)
     read = read_list(found, job)
     assert read["url"].to_pylist() == ROWS["url"]
     assert kind == "txt" or read["caption"].to_pylist() == ROWS["caption"]
+
+
+def test_a_json_list_has_the_columns_of_all_its_objects(tmp_path: Path) -> None:
+    (tmp_path / "l.json").write_text(json.dumps([{"url": "http://h/1"}, {"url": "http://h/2", "text": "hi"}]))
+    read = read_list(str(tmp_path / "l.json"), IngestJob(str(tmp_path / "l.json"), "out", caption_column="text"))
+    assert read.to_pylist() == [{"url": "http://h/1", "caption": None}, {"url": "http://h/2", "caption": "hi"}]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +179,11 @@ def test_every_format_of_lists_is_read(name: str, tmp_path: Path) -> None:
         ("l.csv", b"url\nhttp://h/1\n", {"columns": ("width",)}, "the shards have a field of that name already"),
         ("l.parquet", b"no parquet", {}, "cannot be read as a list of URLs"),
         ("l.jsonl", b"{", {}, "cannot be read as a list of URLs"),
+        ("l.json", b'{"url": "a"}', {}, "/l.json: cannot be read as a list of URLs: it must be a list of objects"),
+        ("l.json", b'["http://h/1"]', {}, "/l.json: cannot be read as a list of URLs: it must be a list of objects"),
+        ("l.json", b'[{"url": ["http://h/1"]}]', {}, "/l.json: cannot be read as a list of URLs"),
+        ("l.csv", b"url,url\nhttp://h/1,http://h/2\n", {}, "/l.csv: has 2 columns 'url'; its columns: url, url"),
+        ("l.txt.gz", gzip.compress(b"http://h/1", mtime=0)[:-9], {}, "/l.txt.gz: cannot be read as a list of URLs"),
         ("l.exe", b"", {}, "holds no list of URLs"),
     ],
 )

@@ -12,6 +12,7 @@ from clipmill.jobs.cluster_spec import ClusterSpec, read_cluster
 from clipmill.jobs.kuberay import ENTRYPOINT, JOB_PATH, cluster_manifest, manifests
 from clipmill.jobs.rendering import render
 from clipmill.jobs.specs import parse_specification
+from clipmill.jobs.steps import values_of
 from clipmill.jobs.templates import Values
 from clipmill.pipeline.errors import UserError
 from kuberay_schemas import faults
@@ -34,10 +35,12 @@ CLUSTERS = [
 ]
 
 
-def rendered(tmp_path: Path, job: str = JOB, cluster_only: bool = False) -> list[dict[str, Any]]:
+def rendered(
+    tmp_path: Path, job: str = JOB, cluster_only: bool = False, values: Values = VALUES
+) -> list[dict[str, Any]]:
     path = tmp_path / "job.yaml"
     path.write_text(job)
-    return list(yaml.safe_load_all(render(path, VALUES, cluster_only)))
+    return list(yaml.safe_load_all(render(path, values, cluster_only)))
 
 
 def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,6 +72,31 @@ def test_the_job_runs_what_was_written_with_its_slots_unfilled(tmp_path: Path) -
     mounts = {mount["mountPath"]: mount["name"] for mount in head["containers"][0]["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in head["volumes"]}
     assert volumes[mounts[str(Path(JOB_PATH).parent)]]["configMap"]["name"] == config["metadata"]["name"]
+
+
+@pytest.mark.parametrize("schedule", ["", 'schedule: "0 3 * * *"\n'])
+def test_the_job_runs_with_the_variables_it_was_rendered_with(schedule: str, tmp_path: Path) -> None:
+    given = ["root=s3://other", 'where=it\'s > $HOME; "x"', "empty="]
+    job = JOB.replace("s3://b/out", '"{{ vars.root }}/out"') + "vars: {root: s3://b}\n" + schedule
+    config, runs = rendered(tmp_path, job, values=values_of(given, None))
+    assert config["data"]["job.yaml"] == job
+    assert faults(runs) == []
+    entrypoint = runs["spec"]["jobTemplate" if schedule else "entrypoint"]
+    words = shlex.split(entrypoint["entrypoint"] if schedule else entrypoint)
+    assert words == [*shlex.split(ENTRYPOINT), *(word for each in given for word in ("--set", each))]
+
+
+@pytest.mark.parametrize("cluster_only", [False, True])
+@pytest.mark.parametrize("given", ["api_token=hush", "root=https://me:hush@host/x", "root=https://host/x?sig=hush"])
+def test_a_secret_among_the_variables_is_refused(given: str, cluster_only: bool, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--set \w+: a secret, which a manifest would show") as error:
+        rendered(tmp_path, cluster_only=cluster_only, values=values_of([given], None))
+    assert "hush" not in str(error.value)
+
+
+def test_a_date_that_is_none_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^\S+job\.yaml: not YAML: month must be in 1\.\.12$"):
+        rendered(tmp_path, f"{JOB}vars: {{day: 2024-13-45}}\n")
 
 
 def test_the_entrypoint_is_a_command_of_ours() -> None:

@@ -100,6 +100,18 @@ def test_a_wrong_field_is_named(spec: dict[str, Any], said: str) -> None:
     assert said in str(error.value)
 
 
+def test_values_that_no_run_could_use_are_refused_before_the_first_step() -> None:
+    """Whichever step has them: it may come hours later."""
+    with pytest.raises(UserError, match=r"steps\[1\]\.filter: --top-fraction 30: must be a share"):
+        parsed("""
+apiVersion: clipmill/v1
+kind: pipeline
+steps:
+  - embed: {inputs: a.tar, out: out, model: tiny}
+  - filter: {dataset: out, out: best, top_fraction: 30}
+""")
+
+
 def test_two_steps_of_one_name_and_steps_that_are_not_there_are_refused() -> None:
     step = {"name": "a", "embed": EMBED}
     document = {"apiVersion": "clipmill/v1", "kind": "pipeline", "steps": [step, step]}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clipmill.clipmodel import load
 from clipmill.jobs.web import app as module
@@ -168,6 +169,30 @@ def test_of_images_only_captions_are_not_offered(tmp_path: Path) -> None:
         assert len(keys(client.get("/api/search", params={"text": "a star"}))) == 4
         refused = client.get("/api/search", params={"text": "a star", "side": "text"})
         assert (refused.status_code, refused.json()["error"]) == (400, "this dataset has no embeddings of texts")
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # that is how float16 comes to hold them
+def test_pages_end_where_the_last_row_that_can_be_found_does(tmp_path: Path) -> None:
+    """Some have an embedding that is infinite, and a similarity that is no number."""
+    vectors = unit_vectors(1, 60, 256)
+    vectors[::6] = np.inf
+    similarities = [float("nan"), *np.linspace(0, 1, 59)]
+    with opened(made(tmp_path / "in", {"image_embedding": vectors, "similarity": similarities})) as site:
+        client = TestClient(app_of(site), base_url="http://127.0.0.1")
+        pages = [client.get("/api/search", params={"text": "a star", "start": n, "count": 30}) for n in (0, 30)]
+        assert [len(keys(page)) for page in pages] == [30, 20] and pages[1].json()["total"] == 50
+        assert client.get("/api/histogram").json()["missing"] == 1
+        assert client.get("/api/threshold", params={"at": 0}).json()["above"] == 59
+
+
+def test_with_an_index_every_page_that_is_offered_has_rows(tmp_path: Path) -> None:
+    dataset, where = made(tmp_path / "in", {"image_embedding": unit_vectors(1, 300, 256)}), str(tmp_path / "index")
+    index(IndexJob(dataset.url, where, kind="ivf", nlist=100, recall=0.01))
+    with Site.open(ServeJob(dataset.url, model="tiny", index=where)) as site:
+        client = TestClient(app_of(site), base_url="http://127.0.0.1")
+        for start in range(0, 300, 50):
+            page = client.get("/api/search", params={"text": "a star", "start": start, "count": 50})
+            assert len(keys(page)) == 50 and page.json()["total"] == 300 and not page.json()["exact"]
 
 
 def test_what_does_not_fit_the_dataset_is_refused_before_it_is_served(scenes: ServeJob, tmp_path: Path) -> None:

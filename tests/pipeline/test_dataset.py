@@ -116,6 +116,11 @@ def test_a_folder_of_strangers_is_refused(tmp_path: Path) -> None:
         begin(Output.at(str(tmp_path)), "label", {})
 
 
+def test_the_dataset_itself_is_no_folder_for_a_step(dataset: Dataset) -> None:
+    with pytest.raises(OutputError, match="is what `clipmill embed` writes to; choose another output folder"):
+        begin(dataset.output, "label", {})
+
+
 def test_text_cannot_leave_its_quotes(dataset: Dataset) -> None:
     with connect(dataset) as connection:
         assert connection.sql(f"SELECT {literal(chr(39) * 3 + '; --')} AS {identifier('a' + chr(34) + 'b')}").fetchall()

@@ -25,6 +25,7 @@ from clipmill.pipeline import decoding
 from clipmill.pipeline import embed_shard as module
 from clipmill.pipeline.decode import Decoder, reason_of
 from clipmill.pipeline.embed_shard import Mill, embed_shard
+from clipmill.pipeline.encode import Vectors
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.records import Pixels, Shard, ShardStats
@@ -179,6 +180,23 @@ def test_an_encoder_that_fails_leaves_nothing(drawn: Drawn, output: Output, side
     with pytest.raises(RuntimeError, match="out of memory"):
         embed_shard(drawn.shards[0], fake_mill(FakeEncoder(on_call=give_out)), output)
     assert_nothing_is_left(output)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_embedding_that_is_not_finite_is_a_failed_row(tmp_path: Path, output: Output, value: float) -> None:
+    class Diverged(FakeEncoder):
+        def encode(self, images: Any, texts: Any) -> tuple[Vectors, Vectors]:
+            seen, read = super().encode(images, texts)
+            seen[1:2, 3], read[2:3, 0] = value, value  # captions go by length: that of another row
+            return seen, read
+
+    stats, rows = embedded(write_pairs(tmp_path / "a.tar", 7), fake_mill(Diverged()), output)
+    failed = [row for row in rows if row["error"] is not None]
+    assert (stats.rows, stats.embedded) == (7, 7 - len(failed)) and stats.failures.total() == len(failed) > 0
+    for row in failed:
+        assert row["error"] == "encode: embedding is not finite"
+        assert row["image_embedding"] is row["text_embedding"] is row["similarity"] is None
+    assert all(np.isfinite(row["similarity"]) for row in rows if row["error"] is None)
 
 
 def test_a_storage_that_fails_in_the_middle_leaves_nothing(drawn: Drawn, output: Output, monkeypatch: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from clipmill.pipeline import Encoder
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.shards import read_samples
 from fakes import Drawn, Ran, parts
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,75 @@ def test_a_bad_image_is_a_row_with_its_reason(encoder: Encoder) -> None:
     assert found["text_embedding"][1] @ found["text_embedding"][1] == pytest.approx(1.0, abs=1e-5)
 
 
+def column(*cells: Any) -> np.ndarray[Any, Any]:
+    made = np.empty(len(cells), dtype=object)
+    made[:] = cells
+    return made
+
+
+@pytest.fixture(scope="module")
+def image() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+NULLS = [None, float("nan"), np.float32("nan"), type("NAType", (), {})()]  # the last is how pandas' NA looks
+
+
+@pytest.mark.parametrize("null", NULLS, ids=["None", "nan", "float32", "NA"])
+def test_a_null_is_what_is_not_there_and_ends_nothing(null: Any, encoder: Encoder, image: bytes) -> None:
+    found = encoder({"image": column(image, null, null), "caption": column(null, "a star", null)})
+    assert list(found["error"]) == ["", "", "read: neither image nor caption"]
+    assert [bool(vector.any()) for vector in found["image_embedding"]] == [True, False, False]
+    assert [bool(vector.any()) for vector in found["text_embedding"]] == [False, True, False]
+    assert np.isnan(found["similarity"]).all()
+
+
+def test_a_column_of_nothing_but_nulls_is_one_of_numbers(encoder: Encoder, image: bytes) -> None:
+    found = encoder({"image": column(image, image), "caption": np.array([np.nan, np.nan])})
+    assert list(found["error"]) == ["", ""]
+    assert found["image_embedding"].any(axis=1).all() and not found["text_embedding"].any()
+
+
+def test_bytes_are_bytes_however_they_are_held(encoder: Encoder, image: bytes) -> None:
+    images = [image, bytearray(image), memoryview(image), {"bytes": image, "path": "a.png"}, {"bytes": image}]
+    captions = ["a star", b"a star", bytearray(b"a star"), memoryview(b"a star"), np.str_("a star")]
+    found = encoder({"image": column(*images), "caption": column(*captions)})
+    assert list(found["error"]) == [""] * len(images)
+    for name in ("image_embedding", "text_embedding"):
+        assert np.allclose(found[name], found[name][0], atol=1e-5) and found[name].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image": "a.png"}, "read: image is not bytes (str)"),
+        ({"image": 3}, "read: image is not bytes (int)"),
+        ({"image": np.zeros((4, 4, 3), np.uint8)}, "read: image is not bytes (ndarray)"),
+        ({"image": {"path": "a.png"}}, "read: image is not bytes (dict)"),
+        ({"image": {"bytes": None, "path": "a.png"}}, "read: image is a path without bytes (a.png)"),
+        ({"image": {"bytes": "a.png"}}, "read: image is not bytes (str)"),
+        ({"caption": 3}, "read: caption is not text (int)"),
+        ({"caption": ["a star"]}, "read: caption is not text (list)"),
+        ({"caption": SimpleNamespace()}, "read: caption is not text (SimpleNamespace)"),
+    ],
+)
+def test_a_cell_of_another_kind_is_its_rows_error_alone(
+    changes: dict[str, Any], said: str, encoder: Encoder, image: bytes
+) -> None:
+    wrong = {"image": image, "caption": "a star", **changes}
+    found = encoder({"image": column(wrong["image"], image), "caption": column(wrong["caption"], "a star")})
+    assert list(found["error"]) == [said, ""]
+    assert [bool(vector.any()) for vector in found["image_embedding"]] == [False, True]
+    assert np.isnan(found["similarity"][0]) and np.isfinite(found["similarity"][1])
+
+
+def test_a_row_without_an_image_in_huggingfaces_way(encoder: Encoder) -> None:
+    found = encoder({"image": column({"bytes": None, "path": None}), "caption": column("a star")})
+    assert list(found["error"]) == [""] and found["text_embedding"].any()
+
+
 def test_one_side_alone(sharp_weights: Path) -> None:
     texts = Encoder(f"tiny={sharp_weights}", images=None, texts="words")
     found = texts({"words": np.array(["a star"], dtype=object)})
@@ -60,11 +133,12 @@ def test_one_side_alone(sharp_weights: Path) -> None:
 def test_ray_data_takes_it_as_it_is(cluster: None, drawn: Drawn, sharp_weights: Path) -> None:
     import ray
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": sample.image, "caption": "a star"}
         for sample in read_samples(drawn.shards[0])
         if sample.image is not None
     ][:8]
+    rows[0]["caption"] = None
     dataset = ray.data.from_items(rows)
     spec = f"tiny={sharp_weights}"
     found = dataset.map_batches(Encoder, fn_constructor_args=(spec,), batch_size=4, concurrency=1).take_all()

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline import FilterJob, FilterSummary, filter
+from clipmill.pipeline import DedupJob, FilterJob, FilterSummary, dedup, filter
 from clipmill.pipeline.dataset import Dataset
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.filtering import filter as filtering
 from clipmill.pipeline.filtering.parts import groups_of
 from clipmill.pipeline.running.stages import Stage
-from clipmill.pipeline.subset import IDENTITY, Subset
+from clipmill.pipeline.subset import IDENTITY, Funnel, Subset
 from fakes import files
 from made import make_dataset, unit_vectors
 
@@ -236,6 +236,28 @@ def test_killed_in_between_it_is_made_whole_by_the_next_run(make: Any, monkeypat
     assert places(broken) == expected
 
 
+@pytest.mark.parametrize(
+    "source", ["pairs", "main.pairs", '"pairs"', "range(1) r, pairs p", "(FROM pairs)", "/* all of */pairs"]
+)
+def test_a_subquery_sees_all_rows_however_it_is_spelt(make: Any, source: str) -> None:
+    parts = [{"similarity": [0.1] * 9}, {"similarity": [0.2, 0.4]}, {"similarity": [0.9, 0.5]}]
+    job = replace(make(parts), where=[f"similarity > (SELECT avg(similarity) FROM {source})"])
+    assert filter(job).funnel.kept == 3  # of each part's own average, two would be
+
+
+@pytest.mark.parametrize("name", ["emb[1]", "a?b", "a*b", "source=web", "error=none/emb", "row=3", "shard=0"])
+def test_a_folder_is_read_by_its_very_name(make: Any, name: str) -> None:
+    """Not as a pattern that others match, and not as a column."""
+    for other in ("emb1", "axb"):
+        make([{"similarity": [0.9] * 7}], name=other)
+    rows = {"similarity": [0.1, 0.2, 0.3], "source": ["x", "y", "z"]}
+    job = replace(make([rows], name=name, columns=["source"]), where=["similarity > 0.15 AND source <> 'z'"])
+    assert filter(job).funnel.kept == 1
+    nested = FilterJob(job.dataset, f"{job.out}/{name}/nested", where=["source = 'y'"], within=job.out)
+    assert filter(nested).funnel == Funnel(1, {"failed to embed": 0, "not source = 'y'": 0}, 1)
+    assert dedup(DedupJob(job.dataset, f"{job.out}/{name}/unique", within=nested.out, near=False)).funnel.kept == 1
+
+
 def test_other_conditions_into_the_same_folder_are_refused(make: Any) -> None:
     job = replace(make(), where=["row > 3"])
     filter(job)
@@ -253,6 +275,7 @@ def test_other_conditions_into_the_same_folder_are_refused(make: Any) -> None:
         ({"where": ["row > 1) OR (true"]}, "Parser Error: syntax error"),
         ({"where": ["true); DROP VIEW pairs; SELECT (true"]}, "Parser Error|must be one condition"),
         ({"where": ["true; SELECT 1"]}, "Parser Error|must be one condition"),
+        ({"where": ["row_number() OVER (ORDER BY row) = 1"]}, "Binder Error: WHERE clause cannot contain window"),
         ({"where": ["count(*) > 3"]}, r"--where count\(\*\) > 3: Binder Error"),
         ({"where": ["row > 1"], "by": "score", "top_fraction": 0.5}, "--by score: no such column; there are key, "),
         ({"by": "caption", "top_fraction": 0.5}, "--by caption: holds string, not numbers"),

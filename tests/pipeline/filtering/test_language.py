@@ -92,6 +92,8 @@ def test_fasttext_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None
         ("fasttext=x", "fasttext: not installed"),
         ("fasttext", "must be rough, lingua, fasttext=MODEL"),
         ("cld3", "must be rough"),
+        (":f", "must be rough"),
+        (".x:f", "must be rough"),
         ("no_such_module:f", "No module named 'no_such_module'"),
         ("json:no_such", "has no attribute 'no_such'"),
     ],

@@ -63,7 +63,8 @@ def test_the_digest_tells_other_classes_apart(tmp_path: Path) -> None:
     assert len({classes_of(tmp_path, "a.txt", text).digest for text in texts}) == 3
 
 
-names = st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1), min_size=1, unique=True)
+name = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(lambda name: name != "none")
+names = st.lists(name, min_size=1, unique=True)
 
 
 @given(names)
@@ -90,7 +91,20 @@ def test_all_formats_say_the_same(tmp_path_factory: pytest.TempPathFactory, name
         ("a.csv", "name,id\ncat,1\ncrane, bird,2\n", "line 3: more cells than the header"),
         ("a.csv", "name,id\ncat,1\ndog,1\n", "id 1 is there 2 times"),
         ("a.csv", "name,id\ncat,1\ndog,\n", "class 'dog' has no id"),
+        (
+            "a.csv",
+            'name,id\n"orange circle,1\nblue square,2\n',
+            "no CSV: line 3: unexpected end of data; is every quote",
+        ),
+        ("a.csv", '"name\ncat\n', "no CSV: line 2: unexpected end of data"),
+        ("a.csv", 'name\n"a cat" asleep\n', "no CSV: line 2: ',' expected after"),
+        ("a.csv", f"name\n{'x' * 131_073}\n", "no CSV: line 2: field larger than field limit"),
+        ("a.txt", "cat\nnone\n", "a class cannot be called none"),
         ("a.json", "{", "no JSON"),
+        ("a.json", f"[{'9' * 5000}]", "no JSON: Exceeds the limit"),
+        ("a.json", '["cat", "\\ud800"]', r"item 2: '\ud800' has half of a surrogate pair"),
+        ("a.json", '[{"name": "cat", "id": "\\udc00"}]', r"item 1: '\udc00' has half"),
+        ("a.json", '[{"name": "cat", "prompts": ["a {}", "\\ud800 {}"]}]', r"item 1: '\ud800 {}' has half"),
         ("a.json", '{"cat": 1}', "must be a list"),
         ("a.json", '["cat", 3]', "item 2: 3 is no name; put it in quotes"),
         ("a.json", '[{"name": ""}]', "item 1: name is ''"),
@@ -99,6 +113,8 @@ def test_all_formats_say_the_same(tmp_path_factory: pytest.TempPathFactory, name
         ("a.json", '[{"name": "cat", "prompts": [3]}]', "item 1: prompts must be a list of texts"),
         ("a.yaml", "- cat\n- no\n", "item 2: False is no name; put it in quotes"),
         ("a.yaml", "- [", "no YAML"),
+        ("a.yaml", "- cat\n- 2024-13-45\n", "no YAML: month must be in 1..12; put names that look like a date"),
+        ("a.yaml", '- "\\ud800"\n', r"item 1: '\ud800' has half"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_the_file(name: str, content: str, complaint: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -14,7 +15,7 @@ from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError,
 from clipmill.pipeline.job import ReshardJob
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.resharding.reshard import reshard
-from clipmill.pipeline.subset import begin_subset
+from clipmill.pipeline.subset import FUNNEL, begin_subset
 from embedded import embed_here
 from fakes import jpeg, write_tar
 from made import make_dataset
@@ -65,7 +66,22 @@ def test_a_subset_that_is_older_than_its_part_is_refused(own: tuple[Dataset, lis
     write_tar(shards[0], [(f"x{i}.{kind}", data) for i in range(20) for kind, data in files_of(0, i)])
     shutil.rmtree(tmp_path / "out")
     embed_here(shards, tmp_path / "out")
+    with pytest.raises(InputError, match="was embedded again since this subset was made; make the subset again"):
+        reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
+    funnel = Path(subset.output.url) / FUNNEL  # of the first version, or a part of the very same size
+    funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "sizes": []}))
     with pytest.raises(InputError, match="is not what the subset was made from; make the subset again"):
+        reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
+
+
+def test_other_rows_of_as_many_are_another_subset(own: tuple[Dataset, list[Path]], tmp_path: Path) -> None:
+    made, _ = own
+    subset = subset_of(made, tmp_path / "subset", lambda _, row: row < 5)
+    reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
+    assert reshard(ReshardJob(subset.output.url, str(tmp_path / "new"))).shards_done_before > 0
+    shutil.rmtree(tmp_path / "subset")
+    subset = subset_of(made, tmp_path / "subset", lambda _, row: 5 <= row < 10)
+    with pytest.raises(PlanMismatchError, match="of sources is"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
 
 
@@ -75,7 +91,7 @@ def test_a_folder_of_other_shards_is_refused(own: tuple[Dataset, list[Path]], tm
     with pytest.raises(OutputError, match=r"holds 00000\.tar, which is none of these shards: choose another folder"):
         reshard(ReshardJob(made.url, str(tmp_path / "shards")))
     assert shards[0].read_bytes() == before
-    with pytest.raises(OutputError, match="holds "):
+    with pytest.raises(OutputError, match="is what `clipmill embed` writes to"):
         reshard(ReshardJob(made.url, made.url))
 
 

@@ -81,6 +81,20 @@ def test_of_one_value_a_histogram_has_one_bin(rows: Catalogue) -> None:
     assert rows.histogram("similarity", Condition("width = 5")).counts[0] == 1
 
 
+def test_what_is_no_number_is_missing(tmp_path: Path) -> None:
+    values = [0.1, float("nan"), 0.9, None, float("inf"), -float("inf"), 0.3]
+    part = {"similarity": values, "width": list(range(7))}
+    places = Places.of(make_dataset(tmp_path / "spoilt", [part]))
+    with catalogue(places, readable(places.dataset)) as rows:
+        sides, found = rows.sides("similarity", "0.25", ALL, 5), rows.histogram("similarity", ALL)
+        assert (sides.below, sides.above, sides.missing) == (1, 2, 4)
+        assert (widths(sides.just_below), widths(sides.just_above)) == ([0], [6, 2])
+        assert (sum(found.counts), found.missing) == (3, 4)
+        assert (found.lowest, found.highest) == (pytest.approx(0.1), pytest.approx(0.9))
+        nothing = rows.histogram("similarity", Condition("width = 1"))
+        assert (sum(nothing.counts), nothing.missing) == (0, 1)
+
+
 def test_labels_are_joined_and_filter_by_name(places: Places, tmp_path: Path) -> None:
     output = Output.at(str(tmp_path / "labels")).prepare()
     begin(output, "label", {"dataset": places.dataset.url, "fingerprint": places.dataset.settings.digest})

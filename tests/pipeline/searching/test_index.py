@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made
 import numpy as np
+import pyarrow as pa
 import pytest
 from clipmill.pipeline import IndexJob, SearchJob, index, search
 from clipmill.pipeline.dataset import Dataset
@@ -15,6 +18,9 @@ from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.output import Output
 from clipmill.pipeline.searching import ann_build
 from clipmill.pipeline.searching import index as indexing
+from clipmill.pipeline.searching.ann import Index
+from clipmill.pipeline.searching.dense import dense
+from clipmill.pipeline.searching.places import Places
 from made import make_dataset, unit_vectors
 from s3 import Bucket
 
@@ -121,6 +127,37 @@ def test_an_index_of_other_rows_or_another_dataset_is_refused(job: IndexJob, dat
     assert keys(larger, job.out, key="000020003") == keys(larger, None, key="000020003")
 
 
+@pytest.mark.parametrize("kind", ["ivf", "ivfpq"])
+def test_as_many_rows_as_are_asked_for_are_found(job: IndexJob, dataset: Dataset, kind: Any) -> None:
+    card = index(replace(job, kind=kind, nlist=200, recall=0.01)).card
+    assert card.effort == 1  # one cell, which holds five rows or so
+    for k, count in ((10, 10), (300, 300), (1027, 1027), (5000, 1027)):
+        found = search(SearchJob(dataset.url, key="000000001", k=k, index=job.out)).hits
+        assert len({hit.place for hit in found}) == len(found) == count
+
+
+def test_many_who_ask_for_different_amounts_get_them(job: IndexJob, dataset: Dataset) -> None:
+    index(replace(job, nlist=200, recall=0.01))
+    places = Places.of(dataset)
+    opened, vectors = Index.open(job.out, places, "image_embedding"), dense(places, "image_embedding").vectors
+    assert opened is not None
+    ask = [(number % 9, 1 + number * 37 % 1028) for number in range(64)]
+    queries = clustered(7, 9).astype(np.float32)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda each: opened.nearest(vectors, queries[each[0]], each[1])[0].tolist(), ask))
+    assert found == [opened.nearest(vectors, queries[number], k)[0].tolist() for number, k in ask]
+    assert [len(rows) for rows in found] == [k for _, k in ask]
+
+
+def test_a_graph_of_equal_vectors_finds_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    same = make_dataset(tmp_path / "in", [{"image_embedding": np.repeat(unit_vectors(1, 3, DIM), 400, 0)}], dim=DIM)
+    job = IndexJob(same.url, str(tmp_path / "index"), kind="hnsw")
+    index(job)
+    asked = SearchJob(same.url, key="000000001", k=1100, index=job.out)
+    assert [hit.score for hit in search(asked).hits] == [hit.score for hit in search(replace(asked, index=None)).hits]
+    assert len(search(replace(asked, k=5000)).hits) == 1199
+
+
 def test_with_a_condition_search_is_exact(job: IndexJob, dataset: Dataset) -> None:
     index(replace(job, nlist=40, recall=0.01))  # as little effort as can be
     asked = SearchJob(dataset.url, key="000000001", where="row % 2 = 1", k=400, index=job.out)
@@ -139,11 +176,57 @@ def test_of_images_only_the_queries_are_images(tmp_path: Path) -> None:
     assert set(index(IndexJob(images.url, str(tmp_path / "index"), kind="ivf")).card.recall) == {"image"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "vectors", "nlist"),
+    [
+        *(("ivf", vectors, None) for vectors in (1, 2, 3, 4)),
+        ("ivf", 300, 290),
+        ("ivf", 300, 300),
+        ("ivf", 3, 99),
+        ("ivfpq", 256, None),
+        ("ivfpq", 270, 260),
+        ("hnsw", 1, None),
+    ],
+)
+def test_the_fewest_vectors_are_enough(tmp_path: Path, kind: Any, vectors: int, nlist: int | None) -> None:
+    few = make_dataset(tmp_path / "in", [{"image_embedding": unit_vectors(1, vectors, DIM)}], dim=DIM)
+    job = IndexJob(few.url, str(tmp_path / "index"), kind=kind, nlist=nlist)
+    assert index(job).card.vectors == vectors
+    found = search(SearchJob(few.url, key="000000000", k=vectors + 1, index=job.out)).hits
+    assert len(found) == vectors - 1
+
+
+def test_a_sample_has_a_vector_for_each_cell_at_least() -> None:
+    assert all(ann_build.sample_size(n) >= n for n in (1, 1000, ann_build.SAMPLE - 1, 3 * ann_build.SAMPLE))
+    assert ann_build.sample_size(100_000) == ann_build.SAMPLE
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "ivfpq", "hnsw"])
+def test_rows_of_nan_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    def spoilt(vectors: Any, dtype: Any) -> Any:
+        array = embeddings(vectors, dtype)
+        numbers = array.values.to_numpy().reshape(-1, DIM).copy()
+        numbers[::4, 1], numbers[1::40] = np.nan, np.inf
+        return pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), DIM)
+
+    embeddings = made._embeddings
+    monkeypatch.setattr(made, "_embeddings", spoilt)
+    given = {"image_embedding": clustered(1, 400), "text_embedding": clustered(2, 400)}
+    dataset = make_dataset(tmp_path / "in", [given], dim=DIM)
+    job = IndexJob(dataset.url, str(tmp_path / "index"), kind=kind)
+    card = index(job).card
+    assert (card.rows, card.vectors) == (400, 290) and all(share >= 0.97 for share in card.recall.values())
+    for where in (None, job.out):
+        found = [hit.place for hit in search(SearchJob(dataset.url, key="000000002", k=400, index=where)).hits]
+        assert sorted(found) == [place for place in range(400) if place % 4 and place % 40 != 1 and place != 2]
+        assert keys(dataset, where, "000000000") == []  # nothing is like it
+
+
 def test_a_dataset_without_embeddings_is_one_line(tmp_path: Path) -> None:
     for name, rows in (("empty", {}), ("failed", {"error": ["read: no image"] * 3})):
-        made = make_dataset(tmp_path / name, [rows], dim=DIM)
+        without = make_dataset(tmp_path / name, [rows], dim=DIM)
         with pytest.raises(InputError, match=r"none of its [03] rows has an embedding of its image"):
-            index(IndexJob(made.url, str(tmp_path / "index" / name)))
+            index(IndexJob(without.url, str(tmp_path / "index" / name)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clipmill.pipeline.searching import scan
-from clipmill.pipeline.searching.scan import best, similarities
+from clipmill.pipeline.searching.scan import best, finite, similarities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import unit_vectors
@@ -63,6 +63,27 @@ def test_several_queries_find_what_each_finds_alone() -> None:
 def test_equal_rows_score_equally_wherever_they_are() -> None:
     vectors = np.repeat(unit_vectors(3, 1, DIM), 211, axis=0).astype(np.float16)
     assert len(set(similarities(vectors, unit_vectors(4, 1, DIM))[:, 0].tolist())) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_vectors_with_numbers_that_are_none_are_never_found(dtype: Any, queries: int) -> None:
+    vectors = unit_vectors(9, 300, DIM).astype(dtype)
+    vectors[::5, 2], vectors[1::5, 3], vectors[2::50] = np.nan, np.inf, -np.inf
+    allowed, sound = np.arange(300) % 2 == 0, np.isfinite(vectors).all(axis=1)
+    asked = np.concatenate([unit_vectors(10, queries - 1, DIM), np.eye(1, DIM, dtype=np.float32)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert finite(vectors, allowed).tolist() == (allowed & sound).tolist()
+        for query, (few, _), (every, scores) in zip(
+            asked, best(vectors, asked, 7, allowed), best(vectors, asked, 300, allowed), strict=True
+        ):
+            assert every.tolist() == by_full_sort(np.nan_to_num(vectors), query, 300, allowed & sound)
+            assert few.tolist() == every[:7].tolist() and np.isfinite(scores).all()
+
+
+def test_of_no_vectors_none_are_finite() -> None:
+    assert len(finite(np.zeros((0, DIM), np.float16), np.zeros(0, np.bool_))) == 0
 
 
 def test_what_is_mapped_from_a_read_only_file_is_searched_without_a_warning(tmp_path: Any) -> None:

@@ -103,6 +103,15 @@ def test_the_result_is_plain_json(job: SearchJob) -> None:
     assert found["hits"][0]["rank"] == 1 and {"key", "caption", "shard", "row", "similarity"} <= set(found["hits"][0])
 
 
+def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
+    values = [0.5, float("nan"), float("inf"), None]
+    part = {"image_embedding": unit_vectors(1, 4), "similarity": values, "width": [1, 2, 3, 4]}
+    found = search(SearchJob(make_dataset(tmp_path / "in", [part]).url, key="000000003", k=4)).as_json()
+    said = json.loads(json.dumps(found, allow_nan=False))["hits"]
+    assert {hit["key"][-1]: hit["similarity"] for hit in said} == {"0": 0.5, "1": None, "2": None}
+    assert {hit["width"] for hit in said} == {1, 2, 3}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
