@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from .errors import InfrastructureError
 from .output import OWN, Output
+from .parquet import unpacked
 from .records import Shard, ShardStats
 from .running.totals import Totals
 
@@ -54,7 +55,7 @@ class Manifest:
 
     @classmethod
     def unpacked(cls, content: bytes) -> Manifest:
-        found = pq.read_table(io.BytesIO(content))
+        found = unpacked(content)
         columns = [  # version 0.1 had fewer
             found[field.name] if field.name in found.column_names else pa.nulls(len(found), field.type)
             for field in _SCHEMA

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from .choices import Precision
 from .errors import InputError, OutputError, PlanMismatchError
 from .output import OWN, Output
-from .parquet import SCHEMA_VERSION, PartLayout
+from .parquet import SCHEMA_VERSION, PartLayout, unpacked
 from .records import Shard
 
 if TYPE_CHECKING:  # torch takes a second, and every step reads plans
@@ -204,7 +204,7 @@ def planned_shards(output: Output) -> list[Shard]:
     if content is None:
         return []
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = unpacked(content)
         columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise OutputError(
