@@ -36,7 +36,7 @@ def ray_head(folder: Path, with_clipmill: bool = False, **environment: str) -> I
     """Two CPUs, and a token that whoever submits must know. with_clipmill: as the image of infra/docker has it, else as
     people's clusters are. environment: for it and its jobs."""
     python = Path(sys.executable) if with_clipmill else _environment(folder / "env")
-    dashboard, metrics, gcs, client, agent, low = _ports(6)
+    dashboard, metrics, gcs, client, agent = _ports(5)
     command = [
         python,
         "-m",
@@ -49,7 +49,8 @@ def ray_head(folder: Path, with_clipmill: bool = False, **environment: str) -> I
     ]
     command += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
     command += [f"--metrics-export-port={metrics}", f"--dashboard-agent-listen-port={agent}"]
-    command += [f"--min-worker-port={low}", f"--max-worker-port={low + 100}", "--object-store-memory=134217728"]
+    # any free ports for workers: a range would hold one of the above now and then
+    command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=134217728"]
     short = tempfile.mkdtemp(prefix="ray-")  # a socket's path may not be long
     env = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "token", **environment}
     env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": short}
