@@ -14,6 +14,7 @@ import pytest
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline import run as module
 from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
@@ -22,6 +23,14 @@ from clipmill.pipeline.shards import read_samples
 from fakes import Drawn
 from fsspec.implementations.memory import MemoryFileSystem
 from parquet_kit import in_memory, pack
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    """A local one, prepared."""
+    made = Output.at(str(tmp_path / "out"))
+    made.prepare()
+    return made
 
 
 @pytest.fixture

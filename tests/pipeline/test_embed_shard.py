@@ -37,13 +37,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Output:
-    made = Output.at(str(tmp_path / "out"))
-    made.prepare()
-    return made
-
-
 def embedded(shard: Shard, mill: Mill, output: Output) -> tuple[ShardStats, Rows]:
     stats = embed_shard(shard, mill, output)
     with output.open(shard.part_name) as file:

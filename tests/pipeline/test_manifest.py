@@ -26,13 +26,6 @@ def counted(output: Output, shard: Shard, rows: int) -> ShardStats:
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    made = Output.at(str(tmp_path / "out"))
-    made.prepare()
-    return made
-
-
-@pytest.fixture
 def shards(tmp_path: Path, output: Output) -> list[Shard]:
     """Three, of which all but the second are embedded."""
     made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]

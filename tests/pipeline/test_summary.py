@@ -22,13 +22,6 @@ TWO = ShardStats("b", 5, 5, Counter(), {"read": 3.5, "decode": 1.0, "total": 4.0
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    made = Output.at(str(tmp_path / "out"))
-    made.prepare()
-    return made
-
-
-@pytest.fixture
 def shards(tmp_path: Path, output: Output) -> list[Shard]:
     """Three, planned in this order; all but the second embedded."""
     made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]

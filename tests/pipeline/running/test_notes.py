@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from clipmill.pipeline.errors import InfrastructureError, OutputError
@@ -13,13 +12,6 @@ from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.events import Rows, ShardDone
 from clipmill.pipeline.running.notes import Notes
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Output:
-    made = Output.at(str(tmp_path / "out"))
-    made.prepare()
-    return made
 
 
 def done(number: int, rows: int = 4) -> ShardDone:
