@@ -1,4 +1,5 @@
-"""What tests of the web page share: drawn pairs embedded with the shipped model, labelled, and opened as a site."""
+"""What tests of ingest share, a server to download from; and those of the web page, drawn pairs embedded with the shipped
+model, labelled, and opened as a site."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from clipmill.jobs.web.site import Site
 from clipmill.pipeline import EmbedJob, LabelJob, ServeJob, embed, label
 from fakes import Drawn, jpeg, write_tar
 from fastapi.testclient import TestClient
+from web import Web
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,12 @@ def site(scenes: ServeJob) -> Iterator[Site]:
 @pytest.fixture
 def client(site: Site) -> TestClient:
     return TestClient(app_of(site), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """To download images from."""
+    web = Web()
+    yield web
+    web.server.shutdown()
+    web.server.server_close()

@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +22,6 @@ from clipmill.pipeline.job import IngestJob
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.shards import read_samples
 from web import SMALL, Web
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.server.shutdown()
-    web.server.server_close()
 
 
 def write_list(path: Path, web: Web, names: list[str]) -> Path:

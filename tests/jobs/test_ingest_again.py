@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.stages import Stage
 from clipmill.pipeline.shards import read_samples
 from web import Web
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.server.shutdown()
-    web.server.server_close()
 
 
 @pytest.fixture
