@@ -1,5 +1,5 @@
-"""What tests of ingest share, a server to download from; and those of the web page, drawn pairs embedded with the shipped
-model, labelled, and opened as a site."""
+"""What tests of ingest share, a server to download from; and those of the web page, drawn pairs embedded with the
+shipped model, labelled, and opened as a site."""
 
 from __future__ import annotations
 
