@@ -3,7 +3,6 @@ share, with labels, within a subset; here and on Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,46 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import DedupJob, FilterJob, FilterSummary, dedup, filter
 from clipmill.pipeline.dataset import Dataset
-from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
+from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.filtering import filter as filtering
 from clipmill.pipeline.filtering.parts import groups_of
 from clipmill.pipeline.running.stages import Stage
 from clipmill.pipeline.subset import IDENTITY, Funnel, Subset
 from fakes import files
-from made import make_dataset, unit_vectors
-
-NAN = float("nan")
-
-
-def many(rows: int = 500, parts: int = 5, seed: int = 0) -> list[dict[str, Any]]:
-    """Scores with many ties; some null, some NaN, some failed rows; odd lengths; an empty part."""
-    random = np.random.default_rng(seed)
-    made: list[dict[str, Any]] = []
-    for part in range(parts):
-        count = rows // parts + part
-        scores: list[Any] = np.round(random.normal(0.25, 0.05, count), 2).astype(np.float32).tolist()
-        failed = random.random(count) < 0.1
-        for row in np.flatnonzero(random.random(count) < 0.1):
-            scores[row] = NAN
-        made.append(
-            {
-                "similarity": [None if bad else score for bad, score in zip(failed, scores, strict=True)],
-                "error": ["decode: no image" if bad else None for bad in failed],
-                "width": random.integers(100, 400, count),
-                "caption": [f"number {row}" for row in range(count)],
-                "image_embedding": unit_vectors(part, count),
-            }
-        )
-    return [*made, {}]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., FilterJob]:
-    def made(parts: list[dict[str, Any]] | None = None, name: str = "dataset", **changes: Any) -> FilterJob:
-        make_dataset(tmp_path / name, many() if parts is None else parts, **changes)
-        return FilterJob(str(tmp_path / name), str(tmp_path / "subset"))
-
-    return made
+from filter_kit import NAN, many
 
 
 def rows_of(job: FilterJob) -> list[dict[str, Any]]:
@@ -258,60 +224,6 @@ def test_a_folder_is_read_by_its_very_name(make: Any, name: str) -> None:
     assert dedup(DedupJob(job.dataset, f"{job.out}/{name}/unique", within=nested.out, near=False)).funnel.kept == 1
 
 
-def test_other_conditions_into_the_same_folder_are_refused(make: Any) -> None:
-    job = replace(make(), where=["row > 3"])
-    filter(job)
-    with pytest.raises(PlanMismatchError, match=r"where is \['row > 4'\], not \['row > 3'\]"):
-        filter(replace(job, where=["row > 4"]))
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"where": ["similarty > 0"]}, r'--where similarty > 0: Binder Error: Referenced column "similarty" not found'),
-        ({"where": ["row > 'x'"]}, "--where row > 'x': .*"),
-        ({"where": ["row >"]}, '--where row >: Parser Error: syntax error at or near ">"'),
-        ({"where": [""]}, "--where : Parser Error"),
-        ({"where": ["row > 1) OR (true"]}, "Parser Error: syntax error"),
-        ({"where": ["true); DROP VIEW pairs; SELECT (true"]}, "Parser Error|must be one condition"),
-        ({"where": ["true; SELECT 1"]}, "Parser Error|must be one condition"),
-        ({"where": ["row_number() OVER (ORDER BY row) = 1"]}, "Binder Error: WHERE clause cannot contain window"),
-        ({"where": ["count(*) > 3"]}, r"--where count\(\*\) > 3: Binder Error"),
-        ({"where": ["row > 1"], "by": "score", "top_fraction": 0.5}, "--by score: no such column; there are key, "),
-        ({"by": "caption", "top_fraction": 0.5}, "--by caption: holds string, not numbers"),
-        ({"columns": ["colour"]}, "--column colour: no such column"),
-        ({"top_fraction": 0.0}, "--top-fraction 0: must be a share"),
-        ({"top_fraction": 30.0}, "--top-fraction 30: must be a share"),
-        ({"threshold": NAN}, "--threshold nan: must be a number"),
-        ({"alias": "b32"}, "no model is called 'b32'"),
-        ({"labels": "nowhere"}, "nowhere: no labels here"),
-        ({"within": "nowhere"}, "nowhere: no subset here"),
-        ({"reference": "nowhere"}, "--reference: is for --recipe image_based"),
-        ({"vocabulary": "nowhere"}, "--vocabulary: is for --recipe text_based"),
-        ({"recipe": "text_based"}, "--recipe text_based: needs --vocabulary"),
-        ({"recipe": "clip_score"}, "--recipe clip_score: needs --top-fraction or --threshold"),
-        ({"recipe": "image_based_intersect_clip_score", "reference": "x"}, "needs --top-fraction or --threshold"),
-        ({"recipe": "laion2b"}, r"its threshold is for ViT-B/32, and .* was made with tiny"),
-        ({"recipe": "basic", "language_detector": "cld3"}, "--language-detector cld3: must be rough"),
-    ],
-)
-def test_what_is_wrong_is_one_line_before_anything_is_written(
-    changes: Any, complaint: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    job = replace(make(), **changes)
-    with pytest.raises(UserError, match=complaint) as raised:
-        filter(job)
-    assert "\n" not in str(raised.value)
-    assert not Path(job.out).exists()
-
-
-def test_a_condition_that_fails_on_some_row_is_one_line_too(make: Any) -> None:
-    job = replace(make([{"caption": ["1", "2"]}, {"caption": ["3", "x"]}]), where=["caption::INTEGER > 0"])
-    with pytest.raises(UserError, match=r"a condition fails: Conversion Error: .*'x'"):
-        filter(job)
-
-
 @pytest.mark.parametrize("parts", [[{}], [{"error": ["decode: no image"] * 3}, {}]], ids=["empty", "only failures"])
 def test_a_dataset_of_nothing_or_of_failures_alone_gives_an_empty_subset(parts: Any, make: Any) -> None:
     job = replace(make(parts), where=["width > 10"], top_fraction=0.3, recipe="basic")
@@ -327,14 +239,6 @@ def test_images_alone_have_no_similarity_but_other_columns(make: Any) -> None:
         filter(replace(job, top_fraction=0.5))
     summary = filter(replace(job, top_fraction=0.5, by="width"))
     assert summary.funnel.kept > 0
-
-
-def test_a_subset_or_labels_of_another_dataset_are_refused(make: Any, tmp_path: Path) -> None:
-    job = make()
-    filter(job)
-    other = replace(make(name="other", embeds="images"), out=str(tmp_path / "more"))
-    with pytest.raises(InputError, match=r"a subset of .*dataset, not of .*other"):
-        filter(replace(other, within=job.out))
 
 
 def test_nan_is_no_score_even_where_the_files_statistics_know_of_none(make: Any) -> None:
