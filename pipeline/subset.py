@@ -69,6 +69,15 @@ class Subset:
         sizes, identity = tuple(said.get("sizes", ())), said.get("identity", said["version"])
         return cls(output, source, fingerprint, tuple(said["parts"]), funnel, sizes, identity)
 
+    @classmethod
+    def within(cls, url: str | None, dataset: Dataset) -> Subset | None:
+        """What `--within` names: a subset of that dataset, or nothing. InputError as `open` and `check_fits`."""
+        if url is None:
+            return None
+        subset = cls.open(url, dataset.output.storage_options)
+        subset.check_fits(dataset)
+        return subset
+
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
 
@@ -83,6 +92,11 @@ class Subset:
                 raise InputError(
                     f"{self.output.url}: {part} was embedded again since this subset was made; make the subset again"
                 )
+
+
+def version_of(dataset: Dataset, within: Subset | None) -> str:
+    """Another one when the dataset changes, or when the subset of it that is meant does."""
+    return dataset.version if within is None else f"{dataset.version} within {within.identity}"
 
 
 def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | None:

@@ -26,7 +26,7 @@ from ..running.stages import OnStage, counted
 from ..scatter import scatter
 from ..sql import connect as connect_sql
 from ..sql import register_storage
-from ..subset import Funnel, Subset, begin_subset, finish_subset
+from ..subset import Funnel, Subset, begin_subset, finish_subset, version_of
 from . import kmeans
 from .cells import CellFiles, index_name
 from .components import Ids, connect
@@ -100,10 +100,8 @@ class _Asked:
         if job.near and f"{job.side}s" not in dataset.settings.embeds:
             raise InputError(f"{dataset.url}: has no embeddings of {job.side}s; use --no-near, or the other --for")
         keep_by = _sortable(dataset, job.keep_by or f"{prefix}similarity")
-        within = None if job.within is None else Subset.open(job.within, job.storage_options)
-        if within is not None:
-            within.check_fits(dataset)
-            dataset = replace(dataset, version=f"{dataset.version} within {within.identity}")
+        within = Subset.within(job.within, dataset)
+        dataset = replace(dataset, version=version_of(dataset, within))
         output = Output.at(job.out, job.storage_options).prepare()
         content = "sha256" if job.side == "image" else "caption"
         return cls(job, dataset, output, content, f"{prefix}{job.side}_embedding", keep_by, within)

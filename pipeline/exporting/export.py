@@ -55,9 +55,7 @@ def export(job: ExportJob, on_stage: OnStage = lambda _: None) -> Export:
     job.check()
     dataset = Dataset.open(job.dataset, job.storage_options)
     dataset.model(job.alias)  # which says what is wrong with it
-    within = None if job.within is None else Subset.open(job.within, job.storage_options)
-    if within is not None:
-        within.check_fits(dataset)
+    within = Subset.within(job.within, dataset)
     output = Output.at(job.out, job.storage_options)
     if job.to == "iceberg":
         return _registered(job, dataset, output)

@@ -13,6 +13,7 @@ from ..output import OWN, Output
 from ..running.stages import OnStage, counted
 from ..storage.s3_settings import S3Settings
 from ..storage.urls import scheme_of
+from ..subset import version_of
 from .exportable import Exportable, Written
 
 TABLE = "pairs.lance"
@@ -29,8 +30,7 @@ def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: 
         raise UserError(f"--to lance needs the package pylance ({error}): pip install 'clipmill[lance]'") from error
     if scheme_of(output.url) not in _SCHEMES:
         raise UserError(f"{output.url}: Lance tables are written to local folders and s3:// only")
-    within = exportable.within
-    version = f"{exportable.dataset.version}{f' within {within.identity}' if within else ''}".encode()
+    version = version_of(exportable.dataset, exportable.within).encode()
     if output.read(_DONE) == version:
         return Written(1, 1)
     output.delete(_DONE)

@@ -20,7 +20,7 @@ from ..job import FilterJob
 from ..labelling.labels import Labels
 from ..output import Output
 from ..sql import check_condition, complaint
-from ..subset import Subset
+from ..subset import Subset, version_of
 from . import row_functions
 from .recipes import RECIPES, Step, check_recipe
 from .row_functions import RowFunction
@@ -50,10 +50,8 @@ class FilterRequest:
         check_recipe(job)
         options = job.storage_options
         dataset = Dataset.open(job.dataset, options)
-        within = None if job.within is None else Subset.open(job.within, options)
-        if within is not None:
-            within.check_fits(dataset)
-            dataset = replace(dataset, version=f"{dataset.version} within {within.identity}")
+        within = Subset.within(job.within, dataset)
+        dataset = replace(dataset, version=version_of(dataset, within))
         labels = None if job.labels is None else Labels.open(job.labels, dataset)
         if labels is not None:
             dataset = replace(dataset, version=f"{dataset.version} labels {labels.identity}")

@@ -110,9 +110,7 @@ class _Asked:
         templates = read_templates(job.templates, job.storage_options)
         if job.truth is not None:
             check_truth(dataset, job.truth)
-        within = None if job.within is None else Subset.open(job.within, job.storage_options)
-        if within is not None:
-            within.check_fits(dataset)
+        within = Subset.within(job.within, dataset)
         return cls(job, dataset, Output.at(job.out, job.storage_options).prepare(), classes, templates, within)
 
     @property

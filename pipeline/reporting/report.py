@@ -42,9 +42,7 @@ def report(job: ReportJob) -> Report:
     """Writes the page. UserError for a dataset, subset or labels that are not there or do not fit each other."""
     dataset = Dataset.open(job.dataset, job.storage_options)
     dataset.model(job.alias)  # which says what is wrong with it
-    within = None if job.within is None else Subset.open(job.within, job.storage_options)
-    if within is not None:
-        within.check_fits(dataset)
+    within = Subset.within(job.within, dataset)
     labels = None if job.labels is None else Labels.open(job.labels, dataset)
     if labels is not None:
         labels.check_fits(dataset)

@@ -120,11 +120,7 @@ def _is_no_number(value: Any) -> bool:
 def _mask(job: SearchJob, places: Places) -> Mask | None:
     if job.where is None and job.within is None:
         return None
-    subset = None
-    if job.within is not None:
-        subset = Subset.open(job.within, job.storage_options)
-        subset.check_fits(places.dataset)
-    return places.mask(job.where, subset)
+    return places.mask(job.where, Subset.within(job.within, places.dataset))
 
 
 def _place(job: SearchJob, places: Places) -> int | None:
