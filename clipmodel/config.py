@@ -13,6 +13,7 @@ from .errors import ModelError
 
 Activation = Literal["quick_gelu", "gelu"]
 Resize = Literal["shortest", "squash"]
+Precision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -19,15 +19,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from .fused import (
-    Convolution,
-    HalfLinear,
-    InPlaceGELU,
-    LayerNorm,
-    PackedLinear,
-    ScaledLinear,
-    has_mkl,
-)
+from .fused import Convolution, HalfLinear, InPlaceGELU, LayerNorm, PackedLinear, ScaledLinear, has_mkl
 from .model import CLIP
 from .transformer import Perceptron, QuickGELU, ResidualAttentionBlock, SelfAttention, Transformer
 from .vision import Bottleneck, ModifiedResNet, VisionTransformer

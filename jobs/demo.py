@@ -20,14 +20,14 @@ from rich.rule import Rule
 
 from ..clipmodel import metrics
 from ..pipeline import EmbedJob, FilterJob, LabelJob, SearchJob, Summary, embed, filter, label, search
-from ..pipeline.encode import Vectors
+from ..pipeline.embedding.encoder import Vectors
 from ..pipeline.errors import OutputError
-from ..pipeline.evaluation import recall
+from ..pipeline.training.evaluation import recall
 from .drawn.damage import DAMAGES
 from .drawn.pairs import PairSpec
 from .drawn.scenes import CLASSES
 from .drawn.shards import DrawnSpec, write_shards
-from .show import EmbedProgress, out, show_summary
+from .showing.show import EmbedProgress, out, show_summary
 
 QUERIES = ("a red star", "a small blue fish on a white background", "a grey crescent above a red star")
 _COLUMNS = ("label", "caption_is_right:bool")

@@ -15,19 +15,17 @@ import numpy as np
 import torch
 
 from ..clipmodel import metrics, weights
-from ..clipmodel.config import variant
 from ..clipmodel.templates import TEMPLATES
-from ..clipmodel.train import TrainConfig
 from ..clipmodel.weights import Loaded
 from ..clipmodel.zeroshot import classifier
-from ..pipeline.encode import ClipEncoder, Vectors
-from ..pipeline.evaluation import recall
-from ..pipeline.inputs.listing import list_shards
-from ..pipeline.training import TrainJob
+from ..pipeline.embedding.encoder import ClipEncoder, Vectors
+from ..pipeline.job.train import TrainJob
+from ..pipeline.training.evaluation import recall
+from ..pipeline.training.train import train
 from .drawn.pairs import Pair, PairSpec, pair_of, scene_of
 from .drawn.scenes import CLASSES, HELD_OUT
 from .drawn.shards import DrawnSpec, write_shards
-from .training import run_training
+from .showing.training import training_bar
 
 ASSET = Path(__file__).parent.parent / "clipmodel" / "assets" / "tiny.safetensors"
 QUERIES = 200  # captions that retrieval chooses among
@@ -133,14 +131,22 @@ def main(work: Path = Path("tiny-work")) -> None:
     if len(list(work.glob("shards/*.tar"))) < spec.shards:
         print(f"drawing {RECIPE.pairs:,} scenes")
         write_shards(spec, work / "shards", processes=os.cpu_count() or 1)
-    config = TrainConfig(RECIPE.steps, RECIPE.learning_rate, RECIPE.warmup_steps, precision="bf16")
     weights_file = work / "tiny.safetensors"
     if not weights_file.exists():
-        shards = list_shards([str(work / "shards")])
         job = TrainJob(
-            variant("tiny"), "tiny", shards, weights_file, RECIPE.batch_size, RECIPE.seed, config, checkpoint_every=100
+            [str(work / "shards")],
+            str(weights_file),
+            "tiny",
+            steps=RECIPE.steps,
+            batch_size=RECIPE.batch_size,
+            learning_rate=RECIPE.learning_rate,
+            warmup=RECIPE.warmup_steps,
+            precision="bf16",
+            checkpoint_every=100,
+            seed=RECIPE.seed,
         )
-        run_training(job, [], None)
+        with training_bar(job.steps) as bar:
+            train(job, bar)
     ship(weights_file)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from ..clipmodel.config import Precision as Precision
+
 EmbeddingType = Literal["float16", "float32"]
 Side = Literal["image", "text"]  # of a pair
 IndexKind = Literal["flat", "ivf", "ivfpq", "hnsw"]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
 TokenIds = npt.NDArray[np.int32]  # [length], [SOS] and [EOS] included
 Vector = npt.NDArray[np.float32]  # [dim], L2-normalised
+Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cluster() -> Iterator[None]:
     """Connected to Ray, which every test that asks for this shares; as large as anybody's machine is."""
     import ray
-    from clipmill.pipeline.cluster import connected
+    from clipmill.pipeline.running.cluster import connected
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with pytest.MonkeyPatch.context() as patch:

@@ -13,30 +13,18 @@ import typer
 
 from ...clipmodel.errors import ClipmillError
 from ...pipeline.redaction import redacted_text
-from ..log import LOG
-from .dedup import dedup
+from ...pipeline.steps import STEPS
+from ..showing.log import LOG
+from .commands import command_of
 from .demo import demo
-from .embed import embed
-from .export import export
-from .filter import filter
-from .index import index
-from .ingest import ingest
-from .label import label
+from .from_job import takes_job
 from .models import models
 from .render import render
-from .report import report
-from .reshard import reshard
 from .run import run, schema
-from .search import search
-from .serve import serve
 from .status import status
 from .submit import cancel, submit
-from .train import train
 
 __all__ = ["app", "main"]
-
-# The common parent of what typer raises for a wrong command line: click's or its own, depending on its version.
-_ParseError: type[Any] = typer.BadParameter.__mro__[2]
 
 _STOPPED = 130  # the exit code after Ctrl-C
 
@@ -50,30 +38,20 @@ app = typer.Typer(
 )
 
 
-def _command(function: Callable[..., None], example: str) -> None:
+def _register(function: Callable[..., None], example: str) -> None:
     app.command(epilog=f"\b\nExample:\n  {example}")(function)  # \b: not to be wrapped
 
 
-_command(demo, "clipmill demo --out demo-out")
-_command(ingest, "clipmill ingest urls.parquet -o s3://b/shards --caption-column text")
-_command(embed, "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32")
-_command(status, "clipmill status out/")
-_command(label, "clipmill label out/ -o labels/ --classes classes.txt --templates photo")
-_command(filter, "clipmill filter out/ -o best/ --where 'width >= 200' --top-fraction 0.3")
-_command(dedup, "clipmill dedup out/ -o unique/ --threshold 0.95")
-_command(reshard, "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000")
-_command(export, "clipmill export out/ -o datacomp/ --to datacomp")
-_command(report, "clipmill report out/ -o report.html --labels labels/")
-_command(search, 'clipmill search out/ "a red bicycle" -k 20 --where "width >= 512"')
-_command(index, "clipmill index out/ -o index/ --kind ivf")
-_command(serve, "clipmill serve out/ --labels labels/ --index index/")
-_command(models, "clipmill models ViT-B-32")
-_command(run, "clipmill run nightly.yaml --set bucket=s3://b")
-_command(submit, "clipmill submit nightly.yaml --address http://head:8265")
-_command(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")
-_command(render, "clipmill render nightly.yaml | kubectl apply -f -")
-_command(schema, "clipmill schema > clipmill.schema.json")
-_command(train, "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000")
+_register(demo, "clipmill demo --out demo-out")
+for _step in STEPS:
+    _register(takes_job(command_of(_step.name)), _step.example)
+_register(status, "clipmill status out/")
+_register(models, "clipmill models ViT-B-32")
+_register(run, "clipmill run nightly.yaml --set bucket=s3://b")
+_register(submit, "clipmill submit nightly.yaml --address http://head:8265")
+_register(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")
+_register(render, "clipmill render nightly.yaml | kubectl apply -f -")
+_register(schema, "clipmill schema > clipmill.schema.json")
 
 
 def _version(wanted: bool) -> None:
@@ -102,12 +80,6 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if code == _STOPPED:  # some versions of typer turn Ctrl-C into this
             raise KeyboardInterrupt
-    except _ParseError as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "clipmill"
-        said = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's, within some typers
-        _say(f"{said}; see `{path} --help`")
-        code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped; what is committed stays, run the same command again to go on")
         code = _STOPPED
@@ -117,11 +89,21 @@ def main() -> None:
         _say(str(error))
         code = error.exit_code
     except Exception as error:
+        if hasattr(error, "format_message"):  # what typer raises for a wrong command line: click's type or its own
+            _say(_usage(error))
+            sys.exit(2)
         if debug:
             traceback.print_exc()
         _say(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and whose help to ask for."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's, within some typers
+    return f"{message}; see `{context.command_path if context else 'clipmill'} --help`"
 
 
 def _say(line: str) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 
-from ...pipeline.job import DedupJob
-from .from_job import takes_job
+from ...pipeline.job.dedup import DedupJob
 from .options import Debug, Json
 
 
-@takes_job
 def dedup(job: DedupJob, json_: Json = False, debug: Debug = False) -> None:
     """A subset without duplicates: equal files, and embeddings near each other; the best of each group stays."""
     from ...pipeline import dedup as run
-    from ..show_funnel import show_dedup
-    from ..stage_bar import StageBar
+    from ..showing.funnel import show_dedup
+    from ..showing.stage_bar import StageBar
 
     with StageBar() as bar:
         summary = run(job, bar)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...pipeline.dataset import begun_at
+from ...pipeline.dataset.dataset import begun_at
 
 
 def check_early(job: Any) -> None:

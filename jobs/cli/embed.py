@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 
-from ...pipeline.job import EmbedJob
-from .from_job import takes_job
+from ...pipeline.job.embed import EmbedJob
 from .options import Debug, Json
 
 
-@takes_job
 def embed(job: EmbedJob, json_: Json = False, debug: Debug = False) -> None:
     """Embed and score image-text shards into Parquet, one part a shard. Run again to resume."""
     from ...pipeline import embed as run
     from ...pipeline.errors import TooManyFailuresError
-    from ..interrupts import asked_to_stop
-    from ..log import embed_progress
-    from ..show import DownloadProgress, show_summary
+    from ..showing.log import embed_progress
+    from ..showing.show import DownloadProgress, show_summary
+    from .interrupts import asked_to_stop
 
     try:
         with asked_to_stop() as stop, DownloadProgress() as download, embed_progress() as progress:

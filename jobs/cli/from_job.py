@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field
 from functools import wraps
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from typing_extensions import Doc
 
-from ...pipeline.job import Flag
+from ...pipeline.job.fields import alternatives, flag_of, help_of, holds, job_fields
 from .options import storage_options
 
 
@@ -22,36 +21,22 @@ def takes_job(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     job = hints[own[0].name]
     options = {field.name: _option(field, hint) for field, hint in job_fields(job)}
-    rest = [each.replace(annotation=hints[each.name], kind=each.KEYWORD_ONLY) for each in own[1:]]
+    rest = [parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in own[1:]]
 
     @wraps(command)
-    def run(**given: Any) -> None:
-        values = {name: _value(option.annotation, given.pop(name)) for name, option in options.items()}
-        made = job(**{name: value for name, value in values.items() if value is not MISSING})
+    def run(**arguments: Any) -> None:
+        values = {name: _value(option.annotation, arguments.pop(name)) for name, option in options.items()}
+        request = job(**{name: value for name, value in values.items() if value is not MISSING})
         from .early import check_early  # pyarrow takes a quarter of a second, and help needs none of it
 
-        check_early(made)
-        command(made, **given)
+        check_early(request)
+        command(request, **arguments)
 
     parameters = [parameter.replace(annotation=_declared(parameter)) for parameter in options.values()]
     signature = inspect.Signature([*parameters, *rest])
     run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
     return run
-
-
-def job_fields(job: type[Any]) -> list[tuple[Field[Any], Any]]:
-    """The fields that may be given, and their annotated types."""
-    hints = get_type_hints(job, include_extras=True)
-    return [(field, hints[field.name]) for field in fields(job) if field.init]
-
-
-def help_of(hint: Any) -> str:
-    return next((each.documentation for each in get_args(hint)[1:] if isinstance(each, Doc)), "")
-
-
-def flag_of(hint: Any) -> Flag:
-    return next((each for each in get_args(hint)[1:] if isinstance(each, Flag)), Flag())
 
 
 def _option(field: Field[Any], hint: Any) -> inspect.Parameter:
@@ -82,7 +67,7 @@ def _plain(hint: Any) -> Any:
     """A type that typer knows: lists for sequences and mappings, one Literal for several."""
     if holds(hint, Sequence) or holds(hint, Mapping):
         return list[str]
-    kinds = _alternatives(hint)
+    kinds = alternatives(hint)
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if words:
         plain: Any = Literal[tuple(words)]
@@ -91,27 +76,14 @@ def _plain(hint: Any) -> Any:
     return plain | None if NoneType in kinds else plain
 
 
-def _alternatives(hint: Any) -> list[Any]:
-    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if get_origin(kind) in (Union, UnionType):
-        return [each for kind in get_args(kind) for each in _alternatives(kind)]
-    return [kind]
-
-
-def holds(hint: Any, kind: type[Any]) -> bool:
-    """Whether values may be sequences, or mappings; text is neither."""
-    origins = [get_origin(each) for each in _alternatives(hint)]
-    return any(isinstance(origin, type) and issubclass(origin, kind) for origin in origins)
-
-
 def _is_bool(hint: Any) -> bool:
-    return bool in _alternatives(hint)
+    return bool in alternatives(hint)
 
 
-def _value(hint: Any, given: Any) -> Any:
-    """What the job takes for what typer gave; MISSING leaves the field's default."""
+def _value(hint: Any, argument: Any) -> Any:
+    """The job's value for what typer read; MISSING leaves the field's default."""
     if holds(hint, Mapping):
-        return storage_options(given)
+        return storage_options(argument)
     if holds(hint, Sequence):
-        return MISSING if given is None else tuple(given)
-    return given
+        return MISSING if argument is None else tuple(argument)
+    return argument

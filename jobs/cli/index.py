@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 
-from ...pipeline.job import IndexJob
-from .from_job import takes_job
+from ...pipeline.job.index import IndexJob
 from .options import Debug, Json
 
 
-@takes_job
 def index(job: IndexJob, json_: Json = False, debug: Debug = False) -> None:
     """Make an approximate index of a dataset for `search` and `serve`, and measure its recall. Run again to resume."""
     from ...pipeline import index as run
-    from ..show import DownloadProgress
-    from ..show_search import show_index
-    from ..stage_bar import StageBar
+    from ..showing.search import show_index
+    from ..showing.show import DownloadProgress
+    from ..showing.stage_bar import StageBar
 
     with DownloadProgress("copying embeddings") as copying, StageBar() as bar:
         summary = run(job, bar, copying)

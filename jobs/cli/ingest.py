@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from ...pipeline.job import IngestJob
-from .from_job import takes_job
+from ...pipeline.job.ingest import IngestJob
 from .options import Debug, Json
 
 
-@takes_job
 def ingest(job: IngestJob, json_: Json = False, debug: Debug = False) -> None:
     """Download images into WebDataset shards, through img2dataset. Run again to go on, or when the lists have grown."""
-    from ..amounts import counted
-    from ..ingest import ingest as run
-    from ..show import out, show_failures
-    from ..stage_bar import StageBar
+    from ..ingesting.ingest import ingest as run
+    from ..showing.amounts import counted
+    from ..showing.show import out, show_failures
+    from ..showing.stage_bar import StageBar
 
     with StageBar() as bar:
         summary = run(job, bar)

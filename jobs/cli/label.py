@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 
-from ...pipeline.job import LabelJob
-from .from_job import takes_job
+from ...pipeline.job.label import LabelJob
 from .options import Debug, Json
 
 
-@takes_job
 def label(job: LabelJob, json_: Json = False, debug: Debug = False) -> None:
     """Label a dataset's images with classes of your own, zero-shot, from their embeddings. Run again to resume."""
     from ...pipeline import label as run
-    from ..show import DownloadProgress
-    from ..show_labels import show_labels
-    from ..stage_bar import StageBar
+    from ..showing.labels import show_labels
+    from ..showing.show import DownloadProgress
+    from ..showing.stage_bar import StageBar
 
     with DownloadProgress() as download, StageBar() as bar:
         summary = run(job, bar, download)

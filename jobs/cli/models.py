@@ -17,7 +17,7 @@ def models(
 ) -> None:
     """List the model variants, and where the weights of each come from."""
     from ...clipmodel.config import VARIANTS, variant
-    from ..show import show_models, show_releases
+    from ..showing.show import show_models, show_releases
 
     if name is not None:
         variant(name)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
 from ...pipeline.errors import UserError
-
-
-class PrecisionChoice(str, Enum):
-    auto, fp32, bf16, fp16 = "auto", "fp32", "bf16", "fp16"
-
 
 StorageOptions = Annotated[
     list[str] | None,

@@ -20,7 +20,7 @@ def render(
 ) -> None:
     """Print a job specification as KubeRay manifests: a RayJob, or a RayCronJob where it has a schedule. Its `cluster`
     part says which machines; `clipmill schema` lists what that may hold."""
-    from ..rendering import render as rendered
-    from ..steps import values_of
+    from ..clusters.rendering import render as rendered
+    from ..specifications.run import values_of
 
     print(rendered(job, values_of(set_ or (), None), cluster_only), end="")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 
-from ...pipeline.job import ReshardJob
-from .from_job import takes_job
+from ...pipeline.job.reshard import ReshardJob
 from .options import Debug, Json
 
 
-@takes_job
 def reshard(job: ReshardJob, json_: Json = False, debug: Debug = False) -> None:
     """New WebDataset shards of a subset, images and json byte for byte as they were. Run again to resume."""
     from ...pipeline import reshard as run
-    from ..show_reshard import show_reshard
-    from ..stage_bar import StageBar
+    from ..showing.reshard import show_reshard
+    from ..showing.stage_bar import StageBar
 
     with StageBar() as bar:
         summary = run(job, bar)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .commands import command_of
 from .options import Debug, Json
 
 SpecificationFile = Annotated[
@@ -30,20 +31,20 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
-    from ..specs import read_specification
-    from ..steps import run_specification, show_specification, values_of
+    from ..specifications.run import run_specification, show_specification, values_of
+    from ..specifications.specification import read_specification
 
     specification = read_specification(job, values_of(set_ or (), date))
     if dry_run:
         show_specification(specification, json_)
     else:
-        run_specification(specification, json_)
+        run_specification(specification, lambda kind, job: command_of(kind)(job, json_=json_))
 
 
 def schema() -> None:
     """Print the JSON Schema of job specifications, for editors."""
     import json
 
-    from ..kinds import json_schema
+    from ..specifications.kinds import json_schema
 
     print(json.dumps(json_schema(), indent=2))

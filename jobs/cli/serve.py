@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from ...pipeline.job import ServeJob
-from .from_job import takes_job
+from ...pipeline.job.serve import ServeJob
 from .options import Debug
 
 
-@takes_job
 def serve(job: ServeJob, debug: Debug = False) -> None:
     """Show a dataset on a web page: search it, browse it, see what a threshold keeps. Stop with Ctrl-C."""
     from ...pipeline.errors import UserError
-    from ..show import DownloadProgress, out
+    from ..showing.show import DownloadProgress, out
 
     try:
         from ..web.serving import run

@@ -21,11 +21,11 @@ def status(
     debug: Debug = False,
 ) -> None:
     """How far a dataset is: shards planned, committed, failed and left; samples; the bottleneck."""
+    from ...pipeline.dataset.output import Output
+    from ...pipeline.dataset.summary import Watch
     from ...pipeline.errors import InputError
-    from ...pipeline.output import Output
-    from ...pipeline.summary import Watch
-    from ..show import show_status
-    from ..watching import follow
+    from ..showing.show import show_status
+    from ..showing.watching import follow
 
     looks = Watch(Output.at(out, storage_options(storage_option)))
     found = looks.look()

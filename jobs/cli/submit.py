@@ -30,9 +30,9 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Run a job specification on a Ray cluster. Slots like {{ env.NAME }} are filled there. Submit again to resume."""
-    from ..steps import check_specification, values_of
-    from ..submit import Submission, follow
-    from ..submit import submit as send
+    from ..clusters.submit import Submission, follow
+    from ..clusters.submit import submit as send
+    from ..specifications.run import check_specification, values_of
 
     values = values_of(set_ or (), date)
     check_specification(job, values)
@@ -54,6 +54,6 @@ def cancel(
     debug: Debug = False,
 ) -> None:
     """Stop a submitted job. What it has committed stays; submit again to go on."""
-    from ..submit import cancel as stop
+    from ..clusters.submit import cancel as stop
 
     print("stopping" if stop(address, job) else "it has ended already")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..kinds import json_schema
-from ..rendering import render
-from ..templates import Values
+from ..clusters.rendering import render
+from ..specifications.kinds import json_schema
+from ..specifications.templates import Values
 
 FOLDER = Path(__file__).parent
 _ANY = Values("2026-01-01", {})  # manifests hold slots unfilled

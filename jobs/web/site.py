@@ -17,12 +17,12 @@ from PIL import Image
 
 from ...clipmodel.download import Progress
 from ...clipmodel.weights import Loaded
-from ...pipeline.dataset import Dataset, DatasetModel
-from ...pipeline.encoding.dataset_model import load_model
+from ...pipeline.dataset.dataset import Dataset, DatasetModel
+from ...pipeline.dataset.labels import Labels
+from ...pipeline.dataset.output import Output
+from ...pipeline.embedding.dataset_model import load_model
 from ...pipeline.errors import UserError
-from ...pipeline.job import ServeJob
-from ...pipeline.labelling.labels import Labels
-from ...pipeline.output import Output
+from ...pipeline.job.serve import ServeJob
 from ...pipeline.records import Vector
 from ...pipeline.searching.ann import Index, read_card
 from ...pipeline.searching.catalogue import Catalogue, Condition, catalogue

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..encode import Vectors
-from ..output import Output
+from ..dataset.output import Output
+from ..records import Vectors
 from .components import Ids
 
 Records = npt.NDArray[np.void]  # of `record_type`

@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from ..dataset import Dataset
-from ..plan import planned_shards
-from ..sql import files, identifier, literal
-from ..subset import Funnel
+from ..dataset.dataset import Dataset
+from ..dataset.plan import planned_shards
+from ..dataset.sql import files, identifier, literal
+from ..dataset.subset import Funnel
 from .components import Ids
 from .parts import PART
 

@@ -17,16 +17,16 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
-from ..encode import Vectors
+from ..dataset.dataset import Dataset
+from ..dataset.output import OWN, Output
+from ..dataset.sql import connect as connect_sql
+from ..dataset.sql import register_storage
+from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset, version_of
 from ..errors import InputError, UserError
-from ..job import DedupJob
-from ..output import OWN, Output
+from ..job.dedup import DedupJob
+from ..records import Vectors
+from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
-from ..scatter import scatter
-from ..sql import connect as connect_sql
-from ..sql import register_storage
-from ..subset import Funnel, Subset, begin_subset, finish_subset, version_of
 from . import kmeans
 from .cells import CellFiles, index_name
 from .components import Ids, connect

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..encode import Vectors
+from ..records import Vectors
 
 _BLOCK = 1 << 26  # cosines held at once: 256 MiB
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset, vectors_of
-from ..encode import Vectors
-from ..output import Output
-from ..subset import IDENTITY, Subset, rows_within, write_subset_part
+from ..dataset.dataset import Dataset, vectors_of
+from ..dataset.output import Output
+from ..dataset.subset import IDENTITY, Subset, rows_within, write_subset_part
+from ..records import Vectors
 from . import kmeans
 from .cells import CellWriter, record_type
 from .components import Ids

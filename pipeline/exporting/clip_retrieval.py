@@ -11,9 +11,9 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..dataset import DatasetModel
-from ..job import ExportJob
-from ..output import Output
+from ..dataset.dataset import DatasetModel
+from ..dataset.output import Output
+from ..job.export import ExportJob
 from ..running.stages import OnStage
 from .exportable import Exportable, Places, Side, Written, halves_of, spread
 from .npy import Pieces, write_npy

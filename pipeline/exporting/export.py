@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..dataset import Dataset
-from ..derived import begin, begun
+from ..dataset.dataset import Dataset
+from ..dataset.derived import begin, begun
+from ..dataset.output import Output
+from ..dataset.sql import connect
+from ..dataset.subset import Subset
 from ..errors import OutputError
-from ..job import ExportJob
-from ..output import Output
+from ..job.export import ExportJob
 from ..running.stages import OnStage
-from ..sql import connect
 from ..storage.urls import canonical_url
-from ..subset import Subset
 from .clip_retrieval import FOLDERS, write_clip_retrieval
 from .datacomp import write_datacomp
 from .exportable import Exportable, Written

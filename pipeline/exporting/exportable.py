@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset, DatasetModel
+from ..choices import Side
+from ..dataset.dataset import Dataset, DatasetModel
+from ..dataset.sql import connect
+from ..dataset.subset import Subset, rows_within, source_of
 from ..errors import InputError
 from ..records import Shard
+from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
-from ..scatter import scatter
-from ..sql import connect
-from ..subset import Subset, rows_within, source_of
 
 T = TypeVar("T")
 
-Side = Literal["image", "text"]
 Places = npt.NDArray[np.int64]
 
 # Columns that tell whether a row has that side. The embeddings would, too, but are a hundred times as large.

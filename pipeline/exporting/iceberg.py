@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.output import Output
 from ..errors import InfrastructureError, UserError
-from ..job import ExportJob
-from ..output import Output
+from ..job.export import ExportJob
 from ..storage.s3_settings import S3Settings
 from ..storage.urls import scheme_of
 from .exportable import Written

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..dataset.output import OWN, Output
+from ..dataset.subset import version_of
 from ..errors import InfrastructureError, UserError
-from ..job import ExportJob
-from ..output import OWN, Output
+from ..job.export import ExportJob
 from ..running.stages import OnStage, counted
 from ..storage.s3_settings import S3Settings
 from ..storage.urls import scheme_of
-from ..subset import version_of
 from .exportable import Exportable, Written
 
 TABLE = "pairs.lance"

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..job import FilterJob
+from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset
+from ..job.filter import FilterJob
+from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
-from ..scatter import scatter
-from ..subset import Funnel, Subset, begin_subset, finish_subset
 from .kth import Counts, Keys, kth_largest
 from .parts import CollectScores, CountScores, Group, KeepRows, groups_of
 from .recipes import Step, at_least

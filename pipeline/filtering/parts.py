@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..labelling.labels import check_part
-from ..output import Output
-from ..sql import complaint, identifier
-from ..subset import IDENTITY, write_subset_part
+from ..dataset.labels import check_part
+from ..dataset.output import Output
+from ..dataset.sql import complaint, identifier
+from ..dataset.subset import IDENTITY, write_subset_part
 from .kth import Counts, Keys, digit_counts, keys_of, with_prefix
 from .recipes import Step
 from .rows import Rows

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..dataset import Dataset, DatasetModel
+from ..dataset.dataset import Dataset, DatasetModel
+from ..dataset.sql import identifier
 from ..errors import UserError
-from ..job import FilterJob
-from ..sql import identifier
+from ..job.filter import FilterJob
 
 _SPLIT = r"string_split_regex(trim(caption), '\s+')"
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..dataset import Dataset, vectors_of
+from ..dataset.dataset import Dataset, vectors_of
 from ..deduplication import kmeans
-from ..encode import Vectors
 from ..errors import InputError
-from ..scatter import scatter
+from ..records import Vectors
+from ..running.scatter import scatter
 from .row_functions import RowFunction, near
 
 _A_CELL, _CELLS = 40, 4096  # embeddings a cell that k-means sees, and most cells: 160,000 embeddings, 0.5 GB of 768

@@ -13,14 +13,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.labels import Labels
+from ..dataset.output import Output
+from ..dataset.sql import check_condition, complaint
+from ..dataset.subset import Subset, version_of
 from ..errors import InputError, UserError
 from ..inputs.text_file import lines_of, read_text
-from ..job import FilterJob
-from ..labelling.labels import Labels
-from ..output import Output
-from ..sql import check_condition, complaint
-from ..subset import Subset, version_of
+from ..job.filter import FilterJob
 from . import row_functions
 from .recipes import RECIPES, Step, check_recipe
 from .row_functions import RowFunction

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..deduplication import kmeans
-from ..encode import Vectors
+from ..records import Vectors
 from . import language
 
 _TEXT, _VECTOR = "VARCHAR", "FLOAT[]"

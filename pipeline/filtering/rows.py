@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from ..dataset import Dataset
-from ..labelling.labels import Labels
-from ..sql import connect, files, register_storage, rows_of
-from ..subset import Subset
+from ..dataset.dataset import Dataset
+from ..dataset.labels import Labels
+from ..dataset.sql import connect, files, register_storage, rows_of
+from ..dataset.subset import Subset
 from .row_functions import RowFunction
 
 

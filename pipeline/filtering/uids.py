@@ -15,13 +15,13 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.sql import connect
+from ..dataset.subset import Subset
 from ..errors import InputError, OutputError
-from ..sql import connect
 from ..storage import staging
 from ..storage.retry import retry
 from ..storage.urls import canonical_url, open_storage, scheme_of
-from ..subset import Subset
 
 UID = np.dtype("u8,u8")
 _ROWS = 1 << 20  # at once

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from ..errors import InfrastructureError, InputError
-from ..shards import is_shard_name
 from ..storage.urls import is_web
 from .folder_input import is_image_name
+from .shards import is_shard_name
 
 
 class Entry(NamedTuple):

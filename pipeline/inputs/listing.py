@@ -14,13 +14,13 @@ import fsspec
 
 from ..errors import InputError, ShardError
 from ..records import Shard
-from ..shards import is_shard_name, read_samples, sidecars
 from ..storage.retry import retry
 from ..storage.urls import canonical_url, is_web, open_storage, scheme_of, url_of
 from . import folder_input
 from .braces import expand, is_pattern
 from .entries import DeniedInput, Entry, NoSuchInput, asking, etag_of
 from .grouping import utf8
+from .shards import is_shard_name, read_samples, sidecars
 
 _LOOK = 8  # shards to look into before work starts; usually one is enough
 _ATTEMPTS = 5  # a second and a half; somebody waits

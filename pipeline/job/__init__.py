@@ -1,30 +1,23 @@
 """What each step can be asked to do: one dataclass a step, from which its command line options and its part of a job
 specification are made. Nothing heavy is imported here, so that help comes at once."""
 
-from .dedup import DedupJob
-from .embed import EmbedJob
-from .export import ExportJob
-from .filter import FilterJob
-from .flags import Flag
-from .index import IndexJob
-from .ingest import IngestJob
-from .label import LabelJob
-from .report import ReportJob
-from .reshard import ReshardJob
-from .search import SearchJob
-from .serve import ServeJob
+from __future__ import annotations
 
-__all__ = [
-    "DedupJob",
-    "EmbedJob",
-    "ExportJob",
-    "FilterJob",
-    "Flag",
-    "IndexJob",
-    "IngestJob",
-    "LabelJob",
-    "ReportJob",
-    "ReshardJob",
-    "SearchJob",
-    "ServeJob",
-]
+from typing import Any
+
+from ..steps import STEPS
+from .flags import Flag
+
+_JOBS = {step.job_name: step for step in STEPS}
+
+__all__ = ["Flag", *_JOBS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _JOBS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _JOBS[name].job
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

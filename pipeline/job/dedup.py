@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typing_extensions import Doc
 
+from ..choices import Side
 from ..errors import UserError
 from .common import Address, Alias, DatasetUrl, StorageOptions, Within
 from .flags import Flag
@@ -26,9 +27,7 @@ class DedupJob:
         Doc("Of each group the row that is highest in this column stays; of equals the first in the dataset."),
         Flag(metavar="COLUMN", default="the similarity of image and caption"),
     ] = None
-    side: Annotated[
-        Literal["image", "text"], Doc("What is compared: the images, or the captions."), Flag(("--for",))
-    ] = "image"
+    side: Annotated[Side, Doc("What is compared: the images, or the captions."), Flag(("--for",))] = "image"
     cells: Annotated[
         int | None,
         Doc(

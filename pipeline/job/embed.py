@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from typing_extensions import Doc
 
 from ..choices import EmbeddingType, Precision
-from ..encoding.named_models import NamedModel, named_models
 from ..errors import UserError
 from .common import Address, StorageOptions
 from .flags import Flag
+from .named_models import NamedModel, named_models
 
 
 @dataclass(frozen=True)

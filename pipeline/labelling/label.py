@@ -12,15 +12,15 @@ import torch
 
 from ...clipmodel.download import Progress
 from ...clipmodel.zeroshot import class_vectors
-from ..dataset import Dataset
-from ..derived import begin
-from ..encoding.dataset_model import load_model
+from ..dataset.dataset import Dataset
+from ..dataset.derived import begin
+from ..dataset.output import OWN, Output
+from ..dataset.subset import Subset
+from ..embedding.dataset_model import load_model
 from ..errors import InputError
-from ..job import LabelJob
-from ..output import OWN, Output
+from ..job.label import LabelJob
+from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
-from ..scatter import scatter
-from ..subset import Subset
 from .classes import Classes, read_classes, read_templates
 from .part import Classifier, LabelCounts, LabelPart
 from .truth import Accuracy, ConfusePart, Confusion, accuracy_of, check_truth

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from ...clipmodel.zeroshot import top_classes
-from ..dataset import Dataset, vectors_of
-from ..encode import Vectors
-from ..output import Output
-from ..subset import Subset, rows_within, source_of
+from ..dataset.dataset import Dataset, vectors_of
+from ..dataset.labels import PART
+from ..dataset.output import Output
+from ..dataset.subset import Subset, rows_within, source_of
+from ..records import Vectors
 from .classes import NONE, Classes
-from .labels import PART
 
 _ROWS = 1 << 11  # at once: with a block of classes, 64 MB of logits
 _SOURCE, _COUNTS = b"clipmill.source", b"clipmill.labels"

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.output import Output
 from ..errors import UserError
-from ..output import Output
 from .classes import NONE, Classes
 
 

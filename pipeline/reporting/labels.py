@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import duckdb
 
+from ..dataset.labels import Labels
+from ..dataset.sql import files, register_storage
 from ..labelling.classes import NONE
-from ..labelling.labels import Labels
-from ..sql import files, register_storage
 from .histogram import Histogram
 
 _CLASSES = 16  # shown of the classes, the most frequent

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
 from .histogram import Histogram, median_of
 from .similarity import Similarity, similarity_of
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import jinja2
 
-from ..plan import Fingerprint
-from ..running.totals import Totals
-from ..summary import Status
+from ..dataset.plan import Fingerprint
+from ..dataset.summary import Status
+from ..dataset.totals import Totals
 from .charts import bar_chart, share_chart
 from .labels import LabelNumbers
 from .numbers import Captions, Counts, Numbers, Sizes

@@ -7,14 +7,14 @@ from typing import Any
 
 import duckdb
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.labels import Labels
+from ..dataset.single_file import SingleFile
+from ..dataset.sql import connect
+from ..dataset.subset import Subset
+from ..dataset.summary import Status, status
 from ..errors import InputError
-from ..job import ReportJob
-from ..labelling.labels import Labels
-from ..sql import connect
-from ..storage.single_file import SingleFile
-from ..subset import Subset
-from ..summary import Status, status
+from ..job.report import ReportJob
 from .labels import LabelNumbers, create_view, label_numbers
 from .numbers import Numbers, numbers_of
 from .page import Contents, page_of

@@ -9,9 +9,9 @@ from functools import partial
 
 import duckdb
 
-from ..dataset import Dataset
-from ..searching.thumbnails import fetch_image, thumbnail
-from ..sql import identifier
+from ..dataset.dataset import Dataset
+from ..dataset.sql import identifier
+from ..dataset.thumbnails import fetch_image, thumbnail
 from .similarity import Similarity
 
 _A_GROUP = 12  # rows

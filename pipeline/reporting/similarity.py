@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from ..sql import identifier
+from ..dataset.sql import identifier
 from .histogram import Histogram
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

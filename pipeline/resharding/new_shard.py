@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
+from ..dataset.dataset import Dataset
+from ..dataset.output import Output
+from ..dataset.subset import Subset
 from ..errors import InputError
 from ..inputs.grouping import WholeGroup
 from ..inputs.tario import BLOCK, MAX_MEMBER
-from ..output import Output
 from ..records import Shard
-from ..subset import Subset
 from .new_table import NewTable
 from .reshard_plan import NewShard, Picked
 from .source_samples import PLACES, Reading, SourceSamples

@@ -14,17 +14,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
-from ..derived import begin, begun
+from ..dataset.dataset import Dataset
+from ..dataset.derived import begin, begun
+from ..dataset.output import Output
+from ..dataset.plan import is_another
+from ..dataset.subset import ROWS, Subset
 from ..errors import InfrastructureError, InputError, OutputError
 from ..inputs.listing import look_again
-from ..job import ReshardJob
-from ..output import Output
-from ..plan import is_another
+from ..job.reshard import ReshardJob
 from ..records import Shard
+from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
-from ..scatter import scatter
-from ..subset import ROWS, Subset
 from .new_shard import WriteShard
 from .reshard_plan import Source, cut
 

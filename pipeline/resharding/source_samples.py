@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from ..errors import ClipmillError, InfrastructureError, InputError
 from ..inputs.grouping import WholeGroup
+from ..inputs.shards import read_files
 from ..inputs.tar_input import groups_in
 from ..inputs.tario import NotATar
 from ..records import Shard
-from ..shards import read_files
 from ..storage.retry import retry
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .spans import DISK, NETWORK, Request, Span, spans_of, worth_asking_for

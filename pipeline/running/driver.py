@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..cluster import Hand, WorkerDied, leaving, send, settled
 from ..errors import InfrastructureError, ShardError, UserError
 from ..records import Shard
 from .backlog import Backlog, Limits
+from .cluster import leaving
 from .events import (
     Event,
     Rows,
@@ -25,6 +25,7 @@ from .events import (
     WorkersStarted,
 )
 from .placement import Placement
+from .worker_handle import WorkerDied, WorkerHandle, send, settled
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
     from .worker import WorkerFactory
@@ -69,17 +70,17 @@ class _Driver:
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
         self._stopping = False
-        self._hands = [] if backlog.is_empty else [self._new_hand() for _ in range(placement.workers)]
+        self._handles = [] if backlog.is_empty else [self._new_handle() for _ in range(placement.workers)]
 
     def run(self) -> Iterator[Event]:
         started = False
         while not self._backlog.is_empty:
             yield from self._see_starts()
-            if not started and any(hand.is_ready for hand in self._hands):
+            if not started and any(handle.is_ready for handle in self._handles):
                 started = True
-                yield WorkersStarted(len(self._hands))
-            for hand in self._hands:
-                yield from self._fill(hand)
+                yield WorkersStarted(len(self._handles))
+            for handle in self._handles:
+                yield from self._fill(handle)
             yield from self._collect()
             yield from self._progress()
             yield from self._take_away()
@@ -88,45 +89,45 @@ class _Driver:
             yield from self._heed_stop()
 
     def stop(self) -> None:
-        for hand in self._hands:
-            hand.kill()
+        for handle in self._handles:
+            handle.kill()
 
-    def _new_hand(self) -> Hand:
-        return Hand(self._factory, self._placement)
+    def _new_handle(self) -> WorkerHandle:
+        return WorkerHandle(self._factory, self._placement)
 
     def _see_starts(self) -> Iterator[Event]:
-        for hand in list(self._hands):
-            if died := hand.see_start():
-                yield from self._lose(hand, died)
+        for handle in list(self._handles):
+            if died := handle.see_start():
+                yield from self._lose(handle, died)
 
-    def _fill(self, hand: Hand) -> Iterator[Event]:
+    def _fill(self, handle: WorkerHandle) -> Iterator[Event]:
         """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
-        if not hand.is_ready or hand.node in self._leaving:
+        if not handle.is_ready or handle.node in self._leaving:
             return
         now = time.monotonic()
-        while len(hand.shards) < self._placement.in_flight:
+        while len(handle.shards) < self._placement.in_flight:
             shard = self._backlog.peek(now)
-            if shard is None or self._is_others(hand):
+            if shard is None or self._is_others(handle):
                 break
-            if hand.shards and any(map(self._backlog.failed_before, (shard, *hand.shards.values()))):
+            if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            hand.give(self._backlog.take(now))
-        if not hand.shards and (late := self._backlog.late(now)):
+            handle.give(self._backlog.take(now))
+        if not handle.shards and (late := self._backlog.late(now)):
             yield ShardLate(late)
-            hand.give(late)
+            handle.give(late)
 
-    def _is_others(self, hand: Hand) -> bool:
+    def _is_others(self, handle: WorkerHandle) -> bool:
         """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
         nobody shall work through two shards while another has none."""
         waiting = self._backlog.waiting
-        if waiting >= len(self._hands):
+        if waiting >= len(self._handles):
             return False
-        return waiting <= sum(len(other.shards) < len(hand.shards) for other in self._hands)
+        return waiting <= sum(len(other.shards) < len(handle.shards) for other in self._handles)
 
     def _collect(self) -> Iterator[Event]:
-        for hand, shard, outcome in settled(self._hands, _WAIT):
+        for handle, shard, outcome in settled(self._handles, _WAIT):
             if isinstance(outcome, WorkerDied):
-                yield from self._lose(hand, outcome)
+                yield from self._lose(handle, outcome)
             elif isinstance(outcome, Exception):
                 yield from self._failed(shard, outcome)
             else:
@@ -144,23 +145,23 @@ class _Driver:
         elif not isinstance(error, ShardError):
             yield ShardRetried(shard, reason, attempt)
 
-    def _lose(self, hand: Hand, error: WorkerDied) -> Iterator[Event]:
-        if error.preempted or hand.node in self._leaving:  # as announced
-            yield from self._move(hand)
+    def _lose(self, handle: WorkerHandle, error: WorkerDied) -> Iterator[Event]:
+        if error.preempted or handle.node in self._leaving:  # as announced
+            yield from self._move(handle)
             return
         self._lost += 1
         if self._lost > 3 * self._placement.workers + 3:
             raise InfrastructureError(f"workers keep dying: {error}") from error
         yield WorkerLost(str(error))
-        for shard in self._replace(hand):
+        for shard in self._replace(handle):
             if self._backlog.failed(shard, time.monotonic()):
                 attempts = self._orders.limits.attempts
                 yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
 
-    def _replace(self, hand: Hand) -> list[Shard]:
+    def _replace(self, handle: WorkerHandle) -> list[Shard]:
         """A new worker for an old one; the shards that this one had."""
-        self._hands[self._hands.index(hand)] = self._new_hand()
-        return hand.kill()
+        self._handles[self._handles.index(handle)] = self._new_handle()
+        return handle.kill()
 
     def _take_away(self) -> Iterator[Event]:
         """Shards beyond the deadline: their worker hangs, and is replaced."""
@@ -170,8 +171,8 @@ class _Driver:
             attempt = self._backlog.attempt(shard)
             given_up = self._backlog.expire(shard, time.monotonic())
             yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
-        for hand in [hand for hand in self._hands if any(shard in overdue for shard in hand.shards.values())]:
-            for other in self._replace(hand):
+        for handle in [handle for handle in self._handles if any(shard in overdue for shard in handle.shards.values())]:
+            for other in self._replace(handle):
                 self._backlog.give_back(other)
 
     def _leave(self) -> Iterator[Event]:
@@ -181,12 +182,12 @@ class _Driver:
         if now - self._looked >= _LOOK:
             self._looked = now
             self._leaving |= {node: now + seconds - _SPARE for node, seconds in leaving().items()}
-        for hand in [hand for hand in self._hands if hand.node in self._leaving]:
-            if not hand.shards or now > self._leaving[hand.node]:
-                yield from self._move(hand)
+        for handle in [handle for handle in self._handles if handle.node in self._leaving]:
+            if not handle.shards or now > self._leaving[handle.node]:
+                yield from self._move(handle)
 
-    def _move(self, hand: Hand) -> Iterator[Event]:
-        unfinished = self._replace(hand)
+    def _move(self, handle: WorkerHandle) -> Iterator[Event]:
+        unfinished = self._replace(handle)
         for shard in unfinished:
             self._backlog.give_back(shard)
         yield WorkerMoved(len(unfinished))
@@ -198,28 +199,28 @@ class _Driver:
             return
         self._grown = now
         workers = self._orders.workers()
-        if workers or any(hand.is_ready for hand in self._hands):
+        if workers or any(handle.is_ready for handle in self._handles):
             self._manned = now
         elif now - self._manned > self._orders.patience:
             raise InfrastructureError(
                 "the cluster has no machine left for workers; run the same command again to go on"
             )
-        more = workers - len(self._hands)
+        more = workers - len(self._handles)
         if more > 0:
-            self._hands += [self._new_hand() for _ in range(more)]
+            self._handles += [self._new_handle() for _ in range(more)]
             yield WorkersAdded(more)
 
     def _heed_stop(self) -> Iterator[Event]:
         if not self._stopping and self._orders.stop():
             self._stopping = True
-            yield Stopping(self._backlog.close(), sum(len(hand.shards) for hand in self._hands))
+            yield Stopping(self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
 
     def _progress(self) -> Iterator[Event]:
         """Ask each worker, without waiting for any."""
         if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
             return
         self._told = time.monotonic()
-        told = [hand.new_rows() for hand in self._hands]
+        told = [handle.new_rows() for handle in self._handles]
         embedded, failed = sum(rows[0] for rows in told), sum(rows[1] for rows in told)
         if embedded or failed:
-            yield Rows(embedded, failed, sum(len(hand.shards) for hand in self._hands))
+            yield Rows(embedded, failed, sum(len(handle.shards) for handle in self._handles))

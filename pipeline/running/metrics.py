@@ -10,7 +10,17 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from .events import Event, Planned, Rows, ShardDone, ShardFailed, ShardRetried, WorkerLost, WorkersAdded, WorkersStarted
+from .events import (
+    Event,
+    Planned,
+    Rows,
+    ShardDone,
+    ShardFailed,
+    ShardRetried,
+    WorkerLost,
+    WorkersAdded,
+    WorkersStarted,
+)
 
 _COUNTERS = {
     "clipmill_rows": ("Rows of committed parts, by outcome: embedded or failed.", ("outcome",)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from ..dataset.manifest import Manifest, read_manifest, write_manifest
+from ..dataset.output import Output
 from ..errors import ClipmillError
-from ..manifest import Manifest, read_manifest, write_manifest
-from ..output import Output
 from ..records import ShardStats
 from .events import Event, ShardDone
 

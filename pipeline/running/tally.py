@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from ..dataset.summary import QUARANTINE, Summary
+from ..dataset.totals import Totals
 from ..errors import TooManyFailuresError
-from ..job import EmbedJob
-from ..summary import QUARANTINE, Summary
+from ..job.embed import EmbedJob
 from .events import Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
-from .totals import Totals
 
 _FEW = 1000  # samples, before which a share of failures says nothing
 

@@ -12,14 +12,14 @@ import torch
 from ...clipmodel import weights
 from ...clipmodel.flops import Flops, peak
 from ..choices import Precision
-from ..decode import Decoder
-from ..decoding import DecodingThreads, Source
-from ..embed_shard import Mill, OnRows, embed_shard
-from ..encode import ClipEncoder, Encoder, backend_for
-from ..encoding.model_files import ModelFiles
-from ..encoding.together import Decoders, Together
-from ..output import Output
-from ..parquet import PartLayout
+from ..dataset.output import Output
+from ..dataset.part import PartLayout
+from ..embedding.decode import Decoder
+from ..embedding.embed_shard import Mill, OnRows, embed_shard
+from ..embedding.encoder import ClipEncoder, Encoder, backend_for
+from ..embedding.model_files import ModelFiles
+from ..embedding.shard_reader import DecodingThreads, Source
+from ..embedding.together import Decoders, Together
 from ..records import Shard, ShardStats
 
 
@@ -80,7 +80,7 @@ def _source(settings: ClipWorkerSettings, decoder: Decoder | Decoders) -> Source
     if not settings.decoders:
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
         return DecodingThreads(decoder, pool, settings.storage_options)
-    from .decode_actors import DecodingActors  # here, as a worker by itself needs no Ray
+    from .reader_processes import DecodingActors  # here, as a worker by itself needs no Ray
 
     return DecodingActors(decoder, settings.decoders, settings.decoder_cpus, settings.storage_options)
 

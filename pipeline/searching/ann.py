@@ -15,9 +15,9 @@ import numpy as np
 
 from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
-from ..derived import begun
+from ..dataset.derived import begun
+from ..dataset.output import OWN, Output
 from ..errors import InputError, UserError
-from ..output import OWN, Output
 from ..records import Vector
 from ..storage.staging import unfinished
 from .places import Mask, Places

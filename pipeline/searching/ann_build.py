@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..choices import IndexKind
-from ..encode import Vectors
 from ..errors import UserError
+from ..records import Vectors
 from .ann import INDEX, LISTS, faiss
 from .scan import Numbers, Stored
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..encode import Vectors
+from ..records import Vectors
 from .ann import EFFORT, Card, Index, candidates, faiss
 from .dense import Dense
 from .places import Places

@@ -16,10 +16,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ..dataset.labels import Labels
+from ..dataset.plan import planned_shards
+from ..dataset.sql import check_condition, complaint, connect, files, identifier, literal, register_storage
 from ..errors import UserError
-from ..labelling.labels import Labels
-from ..plan import planned_shards
-from ..sql import check_condition, complaint, connect, files, identifier, literal, register_storage
 from .places import Mask, Places
 
 _PATIENCE = 20.0  # seconds that a question may take

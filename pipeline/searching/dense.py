@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from ...clipmodel.download import cache_folder
-from ..dataset import Dataset, stored_vectors
+from ..dataset.dataset import Dataset, stored_vectors
 from ..errors import InfrastructureError, InputError, OutputError
 from .places import Mask, Places
 

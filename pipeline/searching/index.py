@@ -22,12 +22,12 @@ from filelock import FileLock
 
 from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
-from ..dataset import Dataset
-from ..derived import begin
-from ..encode import Vectors
+from ..dataset.dataset import Dataset
+from ..dataset.derived import begin
+from ..dataset.output import Output
 from ..errors import InputError
-from ..job import IndexJob
-from ..output import Output
+from ..job.index import IndexJob
+from ..records import Vectors
 from ..running.stages import OnStage, Stage, counted
 from .ann import CARD, INDEX, LISTS, STEP, Card, faiss, opened, read_card
 from .ann_build import cells_for, fill, kind_for, least_sample, piece_rows, put_together, sample_size, trained

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..dataset.thumbnails import fetch_image, thumbnail
 from ..errors import SampleError
 from ..inputs.grouping import IMAGE_EXTENSIONS
-from .thumbnails import fetch_image, thumbnail
 
 _KEPT = 64 << 20  # bytes of small images in memory
 _LARGEST = 64 << 20  # bytes of an image that is fetched

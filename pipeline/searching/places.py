@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..dataset import Dataset
-from ..manifest import read_manifest
+from ..dataset.dataset import Dataset
+from ..dataset.manifest import read_manifest
+from ..dataset.sql import check_condition, complaint, connect
+from ..dataset.subset import Subset
 from ..records import Shard
-from ..sql import check_condition, complaint, connect
-from ..subset import Subset
 
 Mask = npt.NDArray[np.bool_]  # [rows of the dataset]
 

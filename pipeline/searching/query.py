@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...clipmodel.weights import Loaded
-from ..dataset import DatasetModel
-from ..decode import Decoder
-from ..encode import ClipEncoder
+from ..dataset.dataset import DatasetModel
+from ..embedding.decode import Decoder
+from ..embedding.encoder import ClipEncoder
 from ..errors import InputError, UserError
 from ..inputs.entries import asking
 from ..records import Sample, Vector

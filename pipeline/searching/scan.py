@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..encode import Vectors
+from ..records import Vectors
 from .places import Mask
 
 Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]

@@ -12,12 +12,12 @@ import pyarrow.types as kinds
 
 from ...clipmodel.download import Progress
 from ..choices import Side
-from ..dataset import Dataset
-from ..encoding.dataset_model import load_model
+from ..dataset.dataset import Dataset
+from ..dataset.subset import Subset
+from ..embedding.dataset_model import load_model
 from ..errors import InputError
-from ..job import SearchJob
+from ..job.search import SearchJob
 from ..records import Vector
-from ..subset import Subset
 from .ann import Index
 from .dense import Dense, OnBytes, column_of, dense
 from .places import Mask, Places

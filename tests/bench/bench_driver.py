@@ -12,12 +12,12 @@ import benchkit
 import psutil
 import ray
 from benchkit import Row, Spread, expect
-from clipmill.pipeline.cluster import connected
-from clipmill.pipeline.embed_shard import OnRows
-from clipmill.pipeline.manifest import Manifest, ledger, write_manifest
-from clipmill.pipeline.output import Output
-from clipmill.pipeline.plan import Fingerprint, freeze
+from clipmill.pipeline.dataset.manifest import Manifest, ledger, write_manifest
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import Fingerprint, freeze
+from clipmill.pipeline.embedding.embed_shard import OnRows
 from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.cluster import connected
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone
 from clipmill.pipeline.running.notes import Notes

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from benchkit import Row, Spread, expect
 from clipmill.pipeline import FilterJob, filter
-from clipmill.pipeline.dataset import Dataset
-from clipmill.pipeline.subset import Subset, rows_within
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.subset import Subset, rows_within
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from made import make_dataset
 
 SHARE = 0.3

@@ -17,8 +17,8 @@ import machine
 import stages
 from benchkit import Row
 from clipmill.clipmodel import load
-from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.embedding.decode import Decoder
+from clipmill.pipeline.embedding.encoder import ClipEncoder
 from flow_rows import both_ways, expect_all
 from processes import Command, Pace, Start, clipmill, pace
 from web_pairs import PairsSpec, write_shards

@@ -17,7 +17,7 @@ from benchkit import Row, Spread, expect
 from clipmill.clipmodel import weights
 from clipmill.clipmodel.config import VARIANTS, CLIPConfig
 from clipmill.clipmodel.model import CLIP
-from clipmill.pipeline.encode import ClipEncoder
+from clipmill.pipeline.embedding.encoder import ClipEncoder
 from contenders import Where, shallow
 from encoder_alone import encoder_alone
 from flow_rows import both_ways, expect_all

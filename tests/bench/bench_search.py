@@ -19,14 +19,14 @@ from benchkit import Row, Spread, compared, expect, in_turn
 from clipmill.clipmodel import load
 from clipmill.jobs.web.site import Query, Site
 from clipmill.pipeline import IndexJob, ServeJob, index
-from clipmill.pipeline.encode import Vectors
+from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.searching.ann import Index
 from clipmill.pipeline.searching.catalogue import Condition
 from clipmill.pipeline.searching.dense import Dense, dense
 from clipmill.pipeline.searching.places import Places
 from clipmill.pipeline.searching.search import Space
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from made import make_dataset
 
 K = 10

@@ -12,8 +12,8 @@ import stages
 from benchkit import Row, Spread
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.tokenizer import Tokenizer
-from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import Encoder, Vectors
+from clipmill.pipeline.embedding.decode import Decoder
+from clipmill.pipeline.embedding.encoder import Encoder, Vectors
 from clipmill.pipeline.records import Pixels, TokenIds
 from web_pairs import PairsSpec, write_shards
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import benchkit
 from benchkit import Row, expect
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "clipmodel"))  # for `reference`, which the tests share
+sys.path.insert(0, str(Path(__file__).parent.parent / "kit"))  # for `reference`, which the tests share
 
 import reference
 from clipmill.clipmodel.tokenizer import TokenIds, Tokenizer

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "clipmodel"))  # for the oracles, which the tests share
+sys.path.insert(0, str(Path(__file__).parent.parent / "kit"))  # for the oracles, which the tests share
 
 import hugging_face
 import reference
@@ -22,7 +22,7 @@ from clipmill.clipmodel.config import CLIPConfig
 from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
-from clipmill.pipeline.encode import ClipEncoder, Precision, backend_for
+from clipmill.pipeline.embedding.encoder import ClipEncoder, Precision, backend_for
 from clipmill.pipeline.records import Pixels, TokenIds
 from random_models import random_clip
 

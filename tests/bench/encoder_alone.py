@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clipmill.clipmodel.weights import Loaded
-from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import ClipEncoder, backend_for
+from clipmill.pipeline.embedding.decode import Decoder
+from clipmill.pipeline.embedding.encoder import ClipEncoder, backend_for
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Shard
-from clipmill.pipeline.shards import read_samples
 from contenders import Where
 
 

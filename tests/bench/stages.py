@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clipmill.pipeline.columns import DEFAULT_COLUMNS
-from clipmill.pipeline.decode import Decoder
-from clipmill.pipeline.encode import Encoder
-from clipmill.pipeline.parquet import PartLayout, PartWriter
+from clipmill.pipeline.dataset.columns import DEFAULT_COLUMNS
+from clipmill.pipeline.dataset.part import PartLayout, PartWriter
+from clipmill.pipeline.embedding.decode import Decoder
+from clipmill.pipeline.embedding.encoder import Encoder
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Shard
-from clipmill.pipeline.shards import read_samples
 
 Costs = dict[str, float]  # stage -> core-seconds a pair
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import kit
+import chaos_kit
 import pytest
 import ray
-from clipmill.pipeline.output import Output
+from chaos_kit import STAGES, Death, DyingMills, check_exact, files
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardFailed, WorkerLost
 from clipmill.pipeline.running.placement import Placement
 from fakes import attempts, write_pairs
-from kit import STAGES, Death, DyingMills, check_exact, files
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def by_value(cluster: None) -> Iterator[None]:
-    ray.cloudpickle.register_pickle_by_value(kit)
+    ray.cloudpickle.register_pickle_by_value(chaos_kit)
     yield
-    ray.cloudpickle.unregister_pickle_by_value(kit)
+    ray.cloudpickle.unregister_pickle_by_value(chaos_kit)
 
 
 @pytest.mark.parametrize("stage", STAGES)

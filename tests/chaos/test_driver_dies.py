@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from chaos_kit import LEDGER, Driver, check_exact, committed, driver, fingerprints, rows, until
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline.records import Shard
-from kit import LEDGER, Driver, check_exact, committed, driver, fingerprints, rows, until
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="signals and sessions")]
 

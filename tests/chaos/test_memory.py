@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from kit import script, write_large_tar
+from chaos_kit import script, write_large_tar
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="how memory is measured")]
 
@@ -18,11 +18,11 @@ MORE = 300_000_000
 # One shard, embedded in a process of its own; says how much that took.
 EMBED = """
 import json, sys
-from clipmill.pipeline.embed_shard import embed_shard
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.embedding.embed_shard import embed_shard
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.records import Shard
 from fakes import fake_mill
-from kit import peak_memory
+from chaos_kit import peak_memory
 stats = embed_shard(Shard(sys.argv[1]), fake_mill(), Output.at(sys.argv[2]))
 print(json.dumps([stats.rows, stats.embedded, peak_memory()]))
 """

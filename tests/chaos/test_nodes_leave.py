@@ -6,14 +6,15 @@ import json
 import os
 from pathlib import Path
 
+import nodes
 import pytest
-from clipmill.pipeline.output import Output
+from chaos_kit import check_exact, files, script
+from clipmill.pipeline.dataset.output import Output
 from fakes import write_pairs
-from kit import check_exact, files, script
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="several nodes on one machine")]
 
-SCRIPT = Path(__file__).with_name("nodes.py")
+SCRIPT = Path(nodes.__file__)
 
 
 def test_work_of_machines_that_leave_is_done_by_others(tmp_path: Path) -> None:
@@ -24,11 +25,11 @@ def test_work_of_machines_that_leave_is_done_by_others(tmp_path: Path) -> None:
     script(str(SCRIPT), str(tars), str(out), str(done), str(file), seconds=300, RAY_USAGE_STATS_ENABLED="0")
     told = json.loads(file.read_text())
     print(told)
-    events, nodes = told["events"], {path.name.partition(".")[0] for path in done.iterdir()}
+    events, machines = told["events"], {path.name.partition(".")[0] for path in done.iterdir()}
     assert events["ShardDone"] == len(shards) and "ShardFailed" not in events and "ShardRetried" not in events
     # whether the new node still gets a shard depends on how soon it is up; that workers are added where a cluster has
     # grown is tested in test_driver_patience.py
-    assert set(told["nodes"].values()) < nodes
+    assert set(told["nodes"].values()) < machines
     # one of them without notice; the others' workers ended what they had, or let go of it in time (a busy machine may
     # be slow to know that a node is gone or going, and place a worker on it once more)
     assert events["WorkerLost"] >= 1

@@ -13,7 +13,7 @@ import yaml
 from clipmill.jobs.cli import app
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
-from clipmill.jobs.steps import check_specification, values_of
+from clipmill.jobs.specifications.run import check_specification, values_of
 from clipmill.pipeline import EmbedJob, embed
 from commands import Block, blocks
 from console import Console, console

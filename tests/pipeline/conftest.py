@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from clipmill.pipeline import EmbedJob
-from clipmill.pipeline import run as module
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import ShardError
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
+from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.worker import WorkerFactory
-from clipmill.pipeline.shards import read_samples
 from fakes import Drawn
 from fsspec.implementations.memory import MemoryFileSystem
 from parquet_kit import in_memory, pack

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from clipmill.jobs.submit import Submission, submit
+from clipmill.jobs.clusters.submit import Submission, submit
 from clipmill.pipeline.errors import UserError
 from console import Console, Ran, console
 from fakes import Drawn

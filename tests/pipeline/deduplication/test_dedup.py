@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.derived import begin
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.subset import Subset, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.deduplication import dedup as module
 from clipmill.pipeline.deduplication.dedup import DedupSummary, dedup
 from clipmill.pipeline.deduplication.near import ComparePiece
-from clipmill.pipeline.derived import begin
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.job import DedupJob
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.running.stages import Stage
-from clipmill.pipeline.subset import Subset, begin_subset, finish_subset, write_subset_part
 from made import make_dataset, unit_vectors
 from s3 import Bucket
 

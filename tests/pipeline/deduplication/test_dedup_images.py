@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from clipmill.clipmodel import load
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.deduplication.dedup import dedup
-from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.job import DedupJob
-from clipmill.pipeline.output import Output
-from clipmill.pipeline.plan import Fingerprint, freeze
 from fakes import Drawn, clip_mill, write_tar
 from made import card
 from PIL import Image

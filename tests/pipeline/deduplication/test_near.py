@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.deduplication import cells, near
 from clipmill.pipeline.deduplication.cells import CellFiles, CellWriter, record_type
 from clipmill.pipeline.deduplication.components import connect
 from clipmill.pipeline.deduplication.near import ComparePiece, pieces
-from clipmill.pipeline.output import Output
 from hypothesis import given
 from hypothesis import strategies as st
 from made import unit_vectors

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clipmill.pipeline import ExportJob, export
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import InputError, PlanMismatchError
 from export_kit import READERS, TO_FILES, Rows, part_of, read_datacomp, subset_of
 from fakes import Ran, files

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline import export
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError, UserError
 from export_kit import part_of, subset_of
 from fakes import Ran

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from clipmill.pipeline import Export, ExportJob, export
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import UserError
 from export_kit import part_of
 from fakes import Ran, files, parts

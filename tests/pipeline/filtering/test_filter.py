@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import DedupJob, FilterJob, FilterSummary, dedup, filter
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.filtering import filter as filtering
 from clipmill.pipeline.filtering.parts import groups_of
 from clipmill.pipeline.running.stages import Stage
-from clipmill.pipeline.subset import IDENTITY, Funnel, Subset
 from fakes import files
 from filter_kit import NAN, many
 

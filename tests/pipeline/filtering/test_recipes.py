@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import FilterJob, filter
+from clipmill.pipeline.dataset.subset import Subset
 from clipmill.pipeline.errors import InputError
-from clipmill.pipeline.subset import Subset
 from made import make_dataset, unit_vectors
 
 CAPTIONS = [

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs import folder_input
 from clipmill.pipeline.inputs.grouping import IMAGE_EXTENSIONS
 from clipmill.pipeline.inputs.listing import list_shards
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
-from clipmill.pipeline.shards import read_samples
 from fakes import fake_mill, jpeg, parts
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem

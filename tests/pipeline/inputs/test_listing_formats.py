@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.inputs.listing import list_shards, look_into
-from clipmill.pipeline.output import Output
 from fakes import fake_mill, write_pairs
 from fsspec.implementations.memory import MemoryFileSystem
 from input_kit import refusal, write

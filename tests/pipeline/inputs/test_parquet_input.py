@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import ShardError
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
-from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.storage import remote
 from fakes import fake_mill, jpeg
 from fsspec.implementations.memory import MemoryFileSystem

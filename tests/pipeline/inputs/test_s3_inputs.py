@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline.inputs.listing import list_shards, look_into
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
-from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.storage.remote import RemoteFile
 from fakes import jpeg
 from proxy import Faults, Proxy, proxy

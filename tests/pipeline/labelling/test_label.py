@@ -16,15 +16,15 @@ from clipmill.clipmodel.download import sha256_of
 from clipmill.clipmodel.weights import Loaded
 from clipmill.clipmodel.zeroshot import classifier, probabilities
 from clipmill.pipeline import FilterJob, LabelJob, filter, label
-from clipmill.pipeline.dataset import Dataset
-from clipmill.pipeline.encode import Vectors
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.labels import Labels
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.labelling import label as labelling
-from clipmill.pipeline.labelling.labels import Labels
 from clipmill.pipeline.labelling.part import LabelCounts
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.running.stages import Stage
-from clipmill.pipeline.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
 from fakes import files
 from made import make_dataset
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from chromium import loaded, nowhere
 from clipmill.pipeline import FilterJob, LabelJob, Report, ReportJob, filter, label, report
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.errors import InputError, OutputError
-from clipmill.pipeline.output import Output
-from clipmill.pipeline.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from fakes import Ran
 from made import make_dataset, unit_vectors
 from PIL import Image

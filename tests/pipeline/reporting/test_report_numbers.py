@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.reporting.histogram import Histogram, median_of
 from clipmill.pipeline.reporting.numbers import Numbers, numbers_of
 from clipmill.pipeline.reporting.similarity import FRACTIONS, Similarity, similarity_of
-from clipmill.pipeline.sql import connect
 from fakes import Ran, parts
 from hypothesis import given
 from hypothesis import strategies as st

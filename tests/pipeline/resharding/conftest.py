@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.job import ReshardJob
 from clipmill.pipeline.resharding import source_samples
 from clipmill.pipeline.resharding.spans import Pace

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.deduplication.dedup import dedup
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.job import DedupJob, ReshardJob

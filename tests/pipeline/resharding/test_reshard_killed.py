@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.job import ReshardJob
 from clipmill.pipeline.resharding.reshard import reshard
 from reshard_kit import tars, written

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clipmill.pipeline.dataset import Dataset
-from clipmill.pipeline.derived import begin
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.derived import begin
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.subset import FUNNEL, begin_subset
 from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError, UserError
 from clipmill.pipeline.job import ReshardJob
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.resharding.reshard import reshard
-from clipmill.pipeline.subset import FUNNEL, begin_subset
 from embedded import embed_here
 from fakes import jpeg, write_tar
 from made import make_dataset

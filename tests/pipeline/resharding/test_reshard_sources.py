@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.job import ReshardJob
 from clipmill.pipeline.resharding.reshard import reshard

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from clipmill.pipeline.running import driver as module
-from fake_hands import FakeCluster
+from fake_handles import FakeCluster
 
 
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
     for name, value in {
-        "Hand": fake.hand,
+        "WorkerHandle": fake.handle,
         "settled": fake.settled,
         "send": lambda factory: factory,
         "_LOOK": 0,

@@ -6,9 +6,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from clipmill.pipeline.cluster import connected
 from clipmill.pipeline.errors import InfrastructureError
-from clipmill.pipeline.running.address import check_address
+from clipmill.pipeline.running.cluster import check_address, connected
 
 
 @pytest.fixture

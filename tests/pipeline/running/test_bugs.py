@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Shard
-from clipmill.pipeline.running.bugs import bug
+from clipmill.pipeline.running.worker_handle import bug
 from clipmill.pipeline.storage.retry import retry
 from clipmill.pipeline.storage.urls import opening
 

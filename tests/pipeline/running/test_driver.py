@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from clipmill.pipeline.dataset.output import OWN, Output
 from clipmill.pipeline.errors import InfrastructureError, ModelError, UserError
-from clipmill.pipeline.output import OWN, Output
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkerLost, WorkersStarted
@@ -70,7 +70,7 @@ def test_a_bad_shard_is_not_tried_again(outcome: Outcome) -> None:
 
 def test_a_bug_of_ours_is_not_taken_for_a_failing_storage(outcome: Outcome) -> None:
     assert outcome.failed["buggy-0"].startswith("s3://bucket/buggy-0.tar: AttributeError: ")
-    assert "(a bug in clipmill.pipeline.embed_shard, line " in outcome.failed["buggy-0"]
+    assert "(a bug in clipmill.pipeline.embedding.embed_shard, line " in outcome.failed["buggy-0"]
     assert outcome.tries["buggy-0"] <= 1 + BESIDE
 
 

@@ -8,7 +8,7 @@ from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.driver import Orders, run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardFailed, ShardRetried
 from clipmill.pipeline.running.placement import Placement
-from fake_hands import FakeCluster
+from fake_handles import FakeCluster
 
 SHARDS = [Shard(f"/{i}.tar") for i in range(5)]
 

@@ -12,7 +12,7 @@ from clipmill.pipeline.running import driver as module
 from clipmill.pipeline.running.driver import Orders, run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerLost, WorkerMoved, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
-from fake_hands import FakeCluster
+from fake_handles import FakeCluster
 
 SHARDS = [Shard(f"/{i:02d}.tar") for i in range(12)]
 TWO = Placement(2, 1, 0.0)
@@ -43,13 +43,13 @@ def test_a_worker_ends_what_it_has_and_gets_no_more(machines: FakeCluster) -> No
 
     def notice() -> None:
         machines.leaving["a"] = 1000.0
-        held.extend(machines.hands["a"].given)
+        held.extend(machines.handles["a"].given)
 
     events = run(notice)
     check_all_done(events)
     assert moved(events) == [0]
-    assert machines.hands["a"].given == held
-    assert machines.hands["c"].given
+    assert machines.handles["a"].given == held
+    assert machines.handles["c"].given
 
 
 def test_what_it_cannot_end_in_time_is_given_to_others(machines: FakeCluster) -> None:

@@ -21,7 +21,7 @@ class Slow:
     def __init__(self, ready: bool) -> None:
         self.is_ready = ready
         self.shards: dict[Any, Shard] = {}
-        self.most = 0  # that it had in hand
+        self.most = 0  # that it had in handle
 
     def see_start(self) -> None:
         return None
@@ -41,22 +41,22 @@ class Slow:
 def test_one_that_still_starts_finds_a_shard_of_its_own(
     shards: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hands: list[Slow] = []
+    handles: list[Slow] = []
 
-    def hand(*_: object) -> Slow:
-        hands.append(Slow(ready=not hands))
-        return hands[-1]
+    def handle(*_: object) -> Slow:
+        handles.append(Slow(ready=not handles))
+        return handles[-1]
 
     def settled(busy: Sequence[Slow], _: float) -> Iterator[tuple[Slow, Shard, ShardStats]]:
         for each in [each for each in busy if each.shards]:
             shard = each.shards.pop(next(iter(each.shards)))
             yield each, shard, ShardStats(shard.url)
-        hands[-1].is_ready = True
+        handles[-1].is_ready = True
 
-    monkeypatch.setattr(module, "Hand", hand)
+    monkeypatch.setattr(module, "WorkerHandle", handle)
     monkeypatch.setattr(module, "settled", settled)
     monkeypatch.setattr(module, "send", lambda factory: factory)
     monkeypatch.setattr(module, "leaving", dict)
     events = list(run_shards([Shard(f"/{i}.tar") for i in range(shards)], object, Placement(2, 1, 0.0)))  # type: ignore[arg-type]
     assert sum(isinstance(event, ShardDone) for event in events) == shards
-    assert hands[0].most == most
+    assert handles[0].most == most

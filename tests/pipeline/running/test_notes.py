@@ -6,9 +6,9 @@ import tracemalloc
 from collections import Counter
 
 import pytest
+from clipmill.pipeline.dataset.manifest import Manifest, read_manifest, write_manifest
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, OutputError
-from clipmill.pipeline.manifest import Manifest, read_manifest, write_manifest
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.events import Rows, ShardDone
 from clipmill.pipeline.running.notes import Notes

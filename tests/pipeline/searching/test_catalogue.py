@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline.derived import begin
+from clipmill.pipeline.dataset.derived import begin
+from clipmill.pipeline.dataset.labels import Labels
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.labelling.labels import Labels
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.searching import catalogue as module
 from clipmill.pipeline.searching.catalogue import Catalogue, Condition, catalogue
 from clipmill.pipeline.searching.places import Places

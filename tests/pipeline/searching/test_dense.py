@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clipmill.pipeline.dataset import Dataset, vectors_of
+from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.errors import InfrastructureError, InputError, OutputError
 from clipmill.pipeline.searching import dense as module
 from clipmill.pipeline.searching.dense import column_of, dense

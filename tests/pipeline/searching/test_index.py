@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from clipmill.pipeline import IndexJob, SearchJob, index, search
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.searching import ann_build
 from clipmill.pipeline.searching import index as indexing
 from clipmill.pipeline.searching.ann import Index

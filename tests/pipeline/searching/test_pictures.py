@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import SampleError
 from clipmill.pipeline.searching import pictures as module
 from clipmill.pipeline.searching.pictures import Pictures

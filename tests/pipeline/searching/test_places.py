@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from clipmill.pipeline.dataset import Dataset
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.output import Output
 from clipmill.pipeline.searching.places import Places
-from clipmill.pipeline.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from fakes import Ran
 from made import make_dataset, unit_vectors
 

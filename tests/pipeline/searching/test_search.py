@@ -12,10 +12,10 @@ import pytest
 from clipmill.clipmodel.download import sha256_of
 from clipmill.clipmodel.weights import Loaded
 from clipmill.pipeline import Found, SearchJob, search
-from clipmill.pipeline.dataset import Dataset, vectors_of
+from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.errors import InputError, ModelError, PlanMismatchError, UserError
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.searching.query import MAX_IMAGE, of_text
-from clipmill.pipeline.shards import read_samples
 from fakes import Drawn, Ran, jpeg
 from made import make_dataset, unit_vectors
 from s3 import Bucket

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.dataset.output import Output
 from committing import through
 from proxy import Proxy, proxy
 from s3 import Bucket

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline.errors import ShardError
+from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Shard
-from clipmill.pipeline.shards import read_samples
 from clipmill.pipeline.storage.remote import _KEEP, RemoteFile
 from clipmill.pipeline.storage.retry import ATTEMPTS
 from fakes import jpeg

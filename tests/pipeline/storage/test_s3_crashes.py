@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.storage import store
 from committing import PART, commit
 from proxy import Faults, Proxy
@@ -26,7 +26,7 @@ PIECE = 5 << 20  # bytes; S3 takes no smaller ones
 WRITER = f"""
 import sys
 from clipmill.pipeline.storage import store
-from clipmill.pipeline.output import Output
+from clipmill.pipeline.dataset.output import Output
 store._ONE_PUT = store._PIECE = {PIECE}
 with Output.at(sys.argv[1], {{"endpoint_url": sys.argv[2]}}).staged("{PART}") as path:
     path.write_bytes(b"x" * int(sys.argv[3]))

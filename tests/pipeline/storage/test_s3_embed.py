@@ -16,17 +16,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import ray
+import two_nodes
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.cli import main
 from clipmill.pipeline import EmbedJob, embed
-from clipmill.pipeline import run as module
-from clipmill.pipeline.decoding import DecodingThreads
-from clipmill.pipeline.embed_shard import embed_shard
+from clipmill.pipeline.dataset.output import OWN, Output
+from clipmill.pipeline.dataset.summary import Summary
+from clipmill.pipeline.embedding.embed_shard import embed_shard
+from clipmill.pipeline.embedding.shard_reader import DecodingThreads
 from clipmill.pipeline.inputs.listing import list_shards
-from clipmill.pipeline.output import OWN, Output
+from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.storage.defaults import with_defaults
 from clipmill.pipeline.storage.retry import retry
-from clipmill.pipeline.summary import Summary
 from committing import IMPATIENT, through
 from fakes import Drawn, clip_mill, fake_decoder, fake_mill, write_pairs
 from proxy import Faults, Proxy, proxy
@@ -214,7 +215,7 @@ def test_the_environment_is_enough_for_the_command(job: EmbedJob, bucket: Bucket
 
 @pytest.mark.long
 def test_two_machines_write_the_same_rows(job: EmbedJob, bucket: Bucket, expected: Rows) -> None:
-    script = Path(__file__).with_name("two_nodes.py")
+    script = Path(two_nodes.__file__)
     command = [sys.executable, str(script), *job.inputs, job.out, job.model]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr

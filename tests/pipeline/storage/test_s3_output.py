@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, OutputError
-from clipmill.pipeline.output import Output
 from committing import IMPATIENT, PART, commit, through
 from proxy import Faults, Proxy
 from s3 import Bucket

@@ -1,0 +1,1 @@
+"""Specifications on clusters: submitted to Ray, or rendered as KubeRay manifests."""

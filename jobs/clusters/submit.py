@@ -1,0 +1,139 @@
+"""Job specifications on a Ray cluster, by its Jobs API: `clipmill run` there, of the code that is here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from ...pipeline.errors import ClipmillError, InfrastructureError, UserError
+from ...pipeline.redaction import shows_secret
+from .wheel import build_wheel
+
+_JOB_FILE = "job.yaml"
+# these tell of every upload and every closed connection
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+
+
+class RemoteJobError(ClipmillError):
+    """The job ended otherwise than well; its own exit code is ours."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Submission:
+    """address: of the cluster's dashboard, http://head:8265. ship: send this clipmill along, rather than use the
+    cluster's own. Paths and slots in the specification are the cluster's; `date` and `variables` go with it."""
+
+    specification: Path
+    address: str
+    date: str
+    variables: Sequence[str] = ()
+    ship: bool = True
+    as_json: bool = False
+
+    @property
+    def entrypoint(self) -> str:
+        words = ["python", "-m", "clipmill.jobs.cli", "run", _JOB_FILE, "--date", self.date]
+        words += [word for variable in self.variables for word in ("--set", variable)]
+        return shlex.join([*words, *(["--json"] if self.as_json else [])])
+
+
+def submit(submission: Submission) -> str:
+    """Submit; returns the job's id. UserError for an address that is none and for a secret among the variables,
+    InfrastructureError where nobody answers."""
+    for variable in submission.variables:
+        if shows_secret(variable):
+            raise UserError(
+                f"--set {variable.partition('=')[0]}: a secret, which the cluster's dashboard would show: set it in "
+                "the cluster's environment and write {{ env.NAME }} in the specification"
+            )
+    client = _client(submission.address)
+    with tempfile.TemporaryDirectory(prefix="clipmill-submit-") as folder:
+        working = Path(folder) / "job"
+        working.mkdir()
+        shutil.copyfile(submission.specification, working / _JOB_FILE)
+        environment: dict[str, Any] = {"working_dir": str(working)}
+        if submission.ship:
+            environment["py_modules"] = [str(build_wheel(Path(folder)))]
+        with _asking(submission.address):
+            return str(client.submit_job(entrypoint=submission.entrypoint, runtime_env=environment))
+
+
+def follow(address: str, job: str, on_text: Callable[[str], object]) -> None:
+    """Pass on what the job prints until it ends. RemoteJobError, with its exit code, where it ends badly."""
+    client = _client(address)
+
+    async def tail() -> None:
+        async for text in client.tail_job_logs(job):
+            on_text(text)
+
+    with _asking(address):
+        asyncio.run(tail())
+        details = client.get_job_info(job)
+    if details.status == JobStatus.SUCCEEDED:
+        return
+    code = details.driver_exit_code if details.driver_exit_code and details.driver_exit_code > 0 else 1
+    reason = " ".join((details.message or "").split())[-300:]
+    raise RemoteJobError(f"{job} at {address}: {details.status.value.lower()}: {reason}", code)
+
+
+def cancel(address: str, job: str) -> bool:
+    """Ask the job to stop, as SIGTERM does; False where it has ended already."""
+    client = _client(address)
+    with _asking(address):
+        return bool(client.stop_job(job))
+
+
+def _client(address: str) -> JobSubmissionClient:
+    if not address.startswith(("http://", "https://")):
+        raise UserError(f"--address {address}: must be the cluster's dashboard, http://HOST:8265")
+    with _asking(address):
+        client = JobSubmissionClient(address, headers=_authorization())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return client
+
+
+def _authorization() -> dict[str, str]:
+    """The token of a cluster that wants one, from where Ray's own tools look: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH,
+    ~/.ray/auth_token. They send it only in a mode that has to be named; a head may want it without anybody having done
+    so."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if not token:
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+        token = path.read_text().strip() if path.is_file() else ""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+@contextmanager
+def _asking(address: str) -> Iterator[None]:
+    """Ray raises RuntimeError and ConnectionError for whatever a dashboard answers, or does not."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise UserError(
+            f"{address}: the cluster wants a token, or another one: set RAY_AUTH_TOKEN to what `ray get-auth-token` "
+            "says on its head"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InfrastructureError(f"{address}: the Ray dashboard does not help: {reason}") from error

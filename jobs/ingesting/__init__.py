@@ -1,0 +1,1 @@
+"""URLs in, image-text shards out, through img2dataset."""

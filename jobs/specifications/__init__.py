@@ -1,0 +1,1 @@
+"""Job specifications: reading YAML strictly, and running the steps it names."""

@@ -1,0 +1,66 @@
+"""The `cluster` part of a job specification: which machines a rendered manifest asks for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...pipeline.errors import UserError
+
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]  # as Kubernetes writes amounts
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Workers(_Strict):
+    """A group of machines that comes and goes with the work."""
+
+    least: int = Field(default=0, ge=0, description="Machines that are there always.")
+    most: int = Field(default=4, ge=1, description="Machines at most.")
+    cpus: int = Field(default=8, ge=1, description="Of each machine.")
+    memory: Quantity = Field(default="32Gi", description="Of each machine.")
+    gpus: int = Field(default=0, ge=0, description="Of each machine.")
+    spot: bool = Field(default=True, description="Whether machines may be taken away at short notice.")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the nodes have.")
+
+
+class ClusterSpec(_Strict):
+    """Machines, and what they run."""
+
+    name: Name = "clipmill"
+    namespace: Name = "default"
+    image: str = Field(default="clipmill:latest", description="Built from infra/docker/Dockerfile.")
+    ray_version: str = "2.60.0"
+    head_cpus: int = Field(default=2, ge=1)
+    head_memory: Quantity = "8Gi"
+    gpu_workers: Workers | None = Workers(gpus=1)
+    cpu_workers: Workers | None = Field(
+        default=Workers(most=8, memory="16Gi"), description="Decode images beside the GPUs."
+    )
+    object_store: Quantity = Field(
+        default="2Gi", description="Shared memory of each machine; shards never pass through it."
+    )
+    secrets: list[Name] = Field(default_factory=list, description="Kubernetes secrets whose keys become environment.")
+    service_account: Name | None = Field(default=None, description="For storage access by the nodes' identity.")
+    auth_secret: Name | None = Field(
+        default=None, description="Holds the cluster's token (key auth_token); none: no token."
+    )
+    grace_seconds: int = Field(
+        default=60, ge=5, description="To finish or abandon shards when a machine is taken away."
+    )
+    retries: int = Field(default=2, ge=0, description="Of the whole job, which then resumes.")
+    keep_seconds: int = Field(default=600, ge=0, description="The cluster's life after the job.")
+
+
+def read_cluster(content: Any, where: str) -> ClusterSpec:
+    """UserError, with the field, for what is wrong."""
+    try:
+        return ClusterSpec.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}.{place}: {first['msg']}; see `clipmill render --help`") from error

@@ -1,0 +1,184 @@
+"""The manifest: what became of each committed part, a row each. Held in columns: a dataset may have a million parts."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import InfrastructureError
+from ..records import Shard, ShardStats
+from .output import OWN, Output
+from .part import unpacked
+from .totals import Totals
+
+MANIFEST = f"{OWN}/manifest.parquet"
+
+_SCHEMA = pa.schema(
+    [
+        ("part", pa.string()),
+        ("shard", pa.string()),
+        ("rows", pa.int64()),
+        ("embedded", pa.int64()),
+        ("failures", pa.string()),  # json, by reason
+        ("seconds", pa.string()),  # json, by stage
+        ("bytes", pa.int64()),
+        ("waits", pa.string()),  # json, by kind and stage
+        ("flop", pa.float64()),
+        ("peak", pa.float64()),
+    ]
+)
+_CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
+_FOOTERS = 16  # read at a time
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """table: of one schema, whoever wrote it. A shard has one row, or several of which the last counts."""
+
+    table: pa.Table
+
+    @classmethod
+    def of(cls, stats: Iterable[ShardStats] = ()) -> Manifest:
+        rows, tables = map(_row, stats), [_SCHEMA.empty_table()]
+        while chunk := list(islice(rows, _CHUNK)):
+            tables.append(pa.Table.from_pylist(chunk, schema=_SCHEMA))
+        return cls(pa.concat_tables(tables))
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Manifest:
+        found = unpacked(content)
+        columns = [  # version 0.1 had fewer
+            found[field.name] if field.name in found.column_names else pa.nulls(len(found), field.type)
+            for field in _SCHEMA
+        ]
+        return cls(pa.table(columns, schema=_SCHEMA))
+
+    def packed(self) -> bytes:
+        file = io.BytesIO()
+        pq.write_table(self.table, file, compression="zstd")
+        return file.getvalue()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[ShardStats]:
+        for batch in self.table.to_batches(_CHUNK):
+            yield from map(_stats, batch.to_pylist())
+
+    def __add__(self, later: Manifest) -> Manifest:
+        return Manifest(pa.concat_tables([self.table, later.table]))
+
+    @property
+    def urls(self) -> list[str]:
+        urls: list[str] = self.table["shard"].to_pylist()
+        return urls
+
+    @property
+    def totals(self) -> Totals:
+        totals = Totals()
+        for stats in self:
+            totals.add(stats)
+        return totals
+
+    def true_to(self, sizes: Mapping[str, int]) -> Manifest:
+        """Rows of parts as they are. sizes: in bytes, by name; a part of another size was made anew since."""
+        parts, said = self.table["part"].to_pylist(), self.table["bytes"].to_pylist()
+        fits = [sizes.get(part) == size for part, size in zip(parts, said, strict=True)]
+        return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
+
+    def only(self, urls: Iterable[str]) -> Manifest:
+        """The rows of these shards, in this order; those without one are passed over."""
+        places = {url: place for place, url in enumerate(self.urls)}
+        return Manifest(self.table.take(pa.array([places[url] for url in urls if url in places], pa.int64())))
+
+
+def read_manifest(output: Output) -> Manifest:
+    """Also of parts that are gone, or were made anew; of none where there is no manifest, or a damaged one: the parts
+    tell the same."""
+    content = output.read(MANIFEST)
+    if content is None:
+        return Manifest.of()
+    try:
+        return Manifest.unpacked(content)
+    except (pa.ArrowException, OSError):  # as which Arrow raises a broken footer
+        return Manifest.of()
+
+
+def write_manifest(output: Output, manifest: Manifest) -> None:
+    output.write(MANIFEST, manifest.packed())
+
+
+def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manifest | None = None) -> Manifest:
+    """Every committed part, in the order of the plan: what this run saw, else what the manifest says, else what was
+    `seen` at an earlier look, as far as that is true to the part; else its footer (a run was killed before it could
+    write its manifest, or another one made the part anew)."""
+    sizes = output.part_sizes()
+    known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(sizes)
+    committed = [shard for shard in shards if shard.part_name in sizes]
+    unknown = {shard.url: shard for shard in committed}
+    for url in known.urls:
+        unknown.pop(url, None)
+    with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
+        known += Manifest.of(pool.map(lambda shard: _from_footer(output, shard), unknown.values()))
+    return known.only(shard.url for shard in committed)
+
+
+def _row(stats: ShardStats) -> dict[str, Any]:
+    return {
+        "part": Shard(stats.url).part_name,
+        "shard": stats.url,
+        "rows": stats.rows,
+        "embedded": stats.embedded,
+        "failures": json.dumps(stats.failures),
+        "seconds": json.dumps(stats.seconds),
+        "bytes": stats.part_bytes,
+        "waits": json.dumps({"starved": stats.starved, "blocked": stats.blocked}),
+        "flop": stats.flop,
+        "peak": stats.peak,
+    }
+
+
+def _stats(row: dict[str, Any]) -> ShardStats:
+    return ShardStats(
+        row["shard"],
+        row["rows"],
+        row["embedded"],
+        Counter(json.loads(row["failures"])),
+        json.loads(row["seconds"]),
+        row["bytes"],
+        **json.loads(row["waits"] or "{}"),
+        flop=row["flop"] or 0.0,
+        peak=row["peak"] or 0.0,
+    )
+
+
+def _from_footer(output: Output, shard: Shard) -> ShardStats:
+    with output.open(shard.part_name) as file:
+        try:
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+            counts = json.loads(metadata[b"clipmill.counts"])
+            seconds = json.loads(metadata[b"clipmill.seconds"])
+            later = {
+                **json.loads(metadata.get(b"clipmill.waits", b"{}")),
+                **json.loads(metadata.get(b"clipmill.compute", b"{}")),
+            }
+        except (KeyError, ValueError, pa.ArrowException) as error:
+            raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
+        except OSError as error:  # its footer is broken, or the storage fails
+            said = " ".join(str(error).split())
+            raise InfrastructureError(
+                f"{output.url}/{shard.part_name}: cannot be read: {said}; if it never can, move it away"
+            ) from error
+        size = file.seek(0, io.SEEK_END)
+    return ShardStats(
+        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **later
+    )

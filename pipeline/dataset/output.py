@@ -1,0 +1,278 @@
+"""Where a dataset goes: a local folder, or a prefix of an object store. Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import fsspec
+
+from ..errors import ClipmillError, InfrastructureError, OutputError
+from ..storage import staging, store
+from ..storage.remote import RemoteFile
+from ..storage.retry import ATTEMPTS, already_exists, error_code, is_final, retry
+from ..storage.urls import canonical_url, open_storage, scheme_of
+
+T = TypeVar("T")
+
+OWN = "_clipmill"  # the folder of everything that is no part; readers of Parquet pass over such names
+_STAGING = f"{OWN}/staging"
+_PROBE = f"{OWN}/probe"
+_PART = re.compile(r"[^/]*-[0-9a-f]{8}\.parquet")  # as Shard.part_name makes them
+_AT_FIRST = 4  # attempts, while somebody sits there and may have mistyped the endpoint
+_BLOCK = 256 << 10  # bytes a request, of files that are looked into: a footer is smaller
+
+
+@dataclass(frozen=True)
+class Output:
+    """`url` is canonical. Cheap to send to workers.
+
+    Raises OutputError where the user has to do something (the bucket, the folder, the rights), and InfrastructureError
+    when an object store keeps failing. A local disk's OSErrors go through.
+    """
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    conditional: bool = False  # whether the store is known to spare what exists when told so
+
+    @classmethod
+    def at(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Output:
+        return cls(canonical_url(url), dict(storage_options or {}))
+
+    @property
+    def is_local(self) -> bool:
+        return scheme_of(self.url) == "file"
+
+    def prepare(self) -> Output:
+        """See that files can be written, and clear what crashed runs have left. Returns this output for the workers,
+        who should not have to find out what the store can do."""
+        try:
+            if self.is_local:
+                self._local(_STAGING).mkdir(parents=True, exist_ok=True)
+                staging.clear(self._local(_STAGING))
+            else:
+                staging.scratch()
+            self._write(_PROBE, b"", _AT_FIRST)  # always by the same name: if we die here, the next run clears it
+            prepared = self if self.is_local else replace(self, conditional=self._ask_for_conditions())
+            self.delete(_PROBE)
+        except ClipmillError:
+            raise
+        except Exception as error:
+            raise OutputError(f"{self.url}: cannot be written to: {_reason(error)}") from error
+        return prepared
+
+    def clear_uploads(self, ours: Callable[[str], bool]) -> None:
+        """End what killed runs have left half uploaded. ours: whether a file of that name is."""
+        if not self.is_local:
+            store.abort_uploads(self._storage(), self.url, ours)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """The files directly in a folder of the output, and how many bytes each has."""
+        where = f"{self.url}/{folder}".rstrip("/")
+
+        def sizes(storage: fsspec.AbstractFileSystem) -> dict[str, int]:
+            if self.is_local:  # links count as what they lead to
+                with os.scandir(where) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            storage.invalidate_cache()
+            infos = [info for info in storage.ls(where, detail=True) if info["type"] == "file"]
+            named = {info["name"].rpartition("/")[2]: int(info.get("size") or 0) for info in infos}
+            return {name: size for name, size in named.items() if name}
+
+        try:
+            return self._call(sizes, "cannot be listed")
+        except FileNotFoundError:
+            return {}
+        except NotADirectoryError as error:
+            raise OutputError(f"{where}: {_reason(error)}") from error
+
+    def names(self, folder: str = "") -> set[str]:
+        """The files directly in a folder of the output."""
+        return set(self.sizes(folder))
+
+    def part_sizes(self) -> dict[str, int]:
+        """The committed parts, and how many bytes each has."""
+        every = self.sizes().items()
+        return {name: size for name, size in every if name.endswith(".parquet") and not name.startswith(("_", "."))}
+
+    def parts(self) -> set[str]:
+        """Names of the committed parts."""
+        return set(self.part_sizes())
+
+    def read(self, name: str) -> bytes | None:
+        """A file's contents, or None where there is none."""
+        try:
+            return self._call(lambda storage: cast(bytes, storage.cat_file(self._url(name))), "cannot be read")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Some bytes of a file that has them."""
+
+        def fetch(storage: fsspec.AbstractFileSystem) -> bytes:
+            data: bytes = storage.cat_file(self._url(name), start=start, end=stop)
+            if len(data) < stop - start:
+                raise OSError(f"{self._url(name)}: {len(data)} bytes of {stop - start} at {start}")
+            return data
+
+        return self._call(fetch, "cannot be read")
+
+    def write(self, name: str, content: bytes) -> None:
+        """One file at once, in place of what may be there."""
+        self._write(name, content, ATTEMPTS)
+
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one of that name; whether this call may have done so. After False, read it: it
+        may still be this call's, where an answer got lost. Of several at once one wins, where the store can tell."""
+
+        def put(storage: fsspec.AbstractFileSystem) -> bool:
+            try:
+                storage.pipe_file(self._url(name), content, mode="create")
+            except Exception as error:
+                if already_exists(error):
+                    return False
+                raise
+            return True
+
+        if self.is_local:
+            return self._link(name, content)
+        if not self.conditional and self.read(name) is not None:
+            return False
+        if not self.conditional:
+            self.write(name, content)
+            return True
+        try:
+            return self._call(put, "cannot be written to")
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def delete(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._call(lambda storage: storage.rm_file(self._url(name)), "cannot be deleted from")
+
+    @contextmanager
+    def staged(self, name: str, replace: bool = False) -> Generator[Path, None, None]:
+        """A local path to write to; leaving the context commits it as `name`, leaving through an exception does not.
+
+        A part that is there already may stay as it is: whoever committed it made it from the same shard in the same
+        way. With `replace` this one counts.
+        """
+        path = staging.unfinished(self._folder_to_stage_in(), name)
+        try:
+            yield path
+            if self.is_local:
+                self._move(path, name)
+            else:
+                self._put(path, name, create=self.conditional and not replace)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def open(self, name: str) -> BinaryIO:
+        """A readable, seekable file."""
+        if self.is_local:
+            return self._local(name).open("rb")
+        url = self._url(name)
+        size = self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
+        return cast(BinaryIO, io.BufferedReader(RemoteFile(self._storage(), url, size, _BLOCK), _BLOCK))
+
+    def _write(self, name: str, content: bytes, attempts: int) -> None:
+        if self.is_local:
+            with self.staged(name) as path:
+                path.write_bytes(content)
+            return
+        try:
+            self._call(lambda storage: storage.pipe_file(self._url(name), content), "cannot be written to", attempts)
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _folder_to_stage_in(self) -> Path:
+        if not self.is_local:
+            return staging.scratch()
+        folder = self._local(_STAGING)  # on the same file system, so that the commit is one rename
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _link(self, name: str, content: bytes) -> bool:
+        path = staging.unfinished(self._folder_to_stage_in(), name)
+        try:
+            path.write_bytes(content)
+            self._local(name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, self._local(name))
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if self._local(name).exists():
+                return False
+            self._move(path, name)
+        finally:
+            path.unlink(missing_ok=True)
+        return True
+
+    def _move(self, path: Path, name: str) -> None:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        target = self._local(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def _put(self, path: Path, name: str, create: bool) -> None:
+        path.stat()  # a file that was never written is the caller's fault, and no missing bucket
+        try:
+            self._call(
+                lambda storage: store.put_file(storage, path, self._url(name), create=create),
+                "cannot be written to",
+                attempts=1,  # it tries again itself
+            )
+        except FileNotFoundError as error:
+            raise self._no_bucket() from error
+
+    def _ask_for_conditions(self) -> bool:
+        storage = self._storage()
+        self.clear_uploads(lambda name: bool(_PART.fullmatch(name)) or name.startswith(f"{OWN}/"))
+        return store.honours_create(storage, self._url(_PROBE))
+
+    def _call(self, call: Callable[[fsspec.AbstractFileSystem], T], failed: str, attempts: int = ATTEMPTS) -> T:
+        """What a call of the storage returns. FileNotFoundError goes through: callers know what it means."""
+        storage = self._storage()
+        if self.is_local:
+            return call(storage)
+        try:
+            return retry(lambda: call(storage), attempts)
+        except (ClipmillError, FileNotFoundError, MemoryError, TypeError):
+            raise
+        except Exception as error:
+            if is_final(error):
+                raise OutputError(f"{self.url}: {failed}: {_reason(error)}") from error
+            raise InfrastructureError(f"{self.url}: {failed}: the storage keeps failing: {_reason(error)}") from error
+
+    def _no_bucket(self) -> OutputError:
+        return OutputError(f"{self.url}: cannot be written to: there is no {'/'.join(self.url.split('/')[:3])}")
+
+    def _storage(self) -> fsspec.AbstractFileSystem:
+        try:
+            return open_storage(self.url, self.storage_options)
+        except (ValueError, ImportError) as error:
+            raise OutputError(f"{self.url}: {error}") from error
+
+    def _url(self, name: str) -> str:
+        return f"{self.url}/{name}"
+
+    def _local(self, name: str) -> Path:
+        return Path(self.url) / name
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "there is a file where a folder should be"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, PermissionError):  # as stores' clients raise it, often without a word
+        return "permission denied; check its access rights or your credentials"
+    told = error.__cause__ if error_code(error) and error.__cause__ else error
+    return " ".join(str(told).split()) or type(error).__name__

@@ -1,0 +1,221 @@
+"""What a dataset is made with, frozen in `_clipmill/plan.json`: a second run must mean the same."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..choices import Precision
+from ..errors import InputError, OutputError, PlanMismatchError
+from ..records import Shard
+from .output import OWN, Output
+from .part import SCHEMA_VERSION, PartLayout, unpacked
+
+if TYPE_CHECKING:  # torch takes a second, and every step reads plans
+    from ...clipmodel.weights import ModelCard
+
+PLAN = f"{OWN}/plan.json"
+SHARDS = f"{OWN}/shards.parquet"
+_TRIES = 3  # to write it so that what was read again is what was written
+
+_SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("part", pa.string())])
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Everything that the values in a part depend on, in words. Two datasets of equal digest are comparable."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    preprocessing: str
+    precision: Precision
+    embedding_type: str
+    text: str
+    columns: str
+    embeds: str  # images, texts or both
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(
+        cls,
+        cards: Mapping[str, ModelCard],
+        precision: Precision,
+        layout: PartLayout,
+        embeds: Sequence[str],
+        fast_decode: bool = False,
+    ) -> Fingerprint:
+        """cards: by alias, which is empty for the only model of a run."""
+
+        def each(words: Callable[[ModelCard], str]) -> str:
+            return "; ".join(f"{alias}: {words(card)}" if alias else words(card) for alias, card in cards.items())
+
+        return cls(
+            model=each(lambda card: card.variant),
+            weights=each(lambda card: card.weights),
+            weights_sha256=each(lambda card: card.weights_sha256),
+            preprocessing=each(_preprocessing) + ("; large JPEGs decoded smaller" if fast_decode else ""),
+            precision=precision,
+            embedding_type=layout.embedding_type,
+            text=each(_text),
+            columns=", ".join(f"{column.name}:{column.type}" for column in layout.columns),
+            embeds=" and ".join(embeds),
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256, hexadecimal. What the weights are called does not count, only what they are."""
+        values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: Fingerprint) -> list[str]:
+        """`precision is bf16, not fp32` for each field in which `self` differs from `other`."""
+        mine, theirs = asdict(self), asdict(other)
+        names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
+        if "model" in names:  # another model's preprocessing and text are other by nature
+            names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
+        return [self._difference(name, other) for name in names]
+
+    def _difference(self, name: str, other: Fingerprint) -> str:
+        if name == "columns":
+            return _changes(self.columns.split(", "), other.columns.split(", "))
+        return f"{name.replace('_', ' ')} is {self._say(name)}, not {other._say(name)}"
+
+    def _say(self, name: str) -> str:
+        value = str(getattr(self, name))
+        return f"{value[:12]}… ({self.weights})" if name == "weights_sha256" else value
+
+
+def _changes(now: Sequence[str], before: Sequence[str]) -> str:
+    """There are many columns, of which few differ."""
+    added = ", ".join(each for each in now if each not in before)
+    gone = ", ".join(each for each in before if each not in now)
+    said = [f"{columns} {what}" for columns, what in ((added, "added"), (gone, "gone")) if columns]
+    return f"columns: {'; '.join(said) or 'in another order'}"
+
+
+def _preprocessing(card: ModelCard) -> str:
+    size, how = card.config.vision.image_size, card.config.preprocess
+    return f"{size} px, {how.resize}, bicubic, mean {list(how.mean)}, std {list(how.std)}"
+
+
+def _text(card: ModelCard) -> str:
+    text = card.config.text
+    return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
+
+
+def read_plan(output: Output) -> Fingerprint | None:
+    """The output's fingerprint, or None where nothing was begun yet."""
+    content = output.read(PLAN)
+    if content is None:
+        return None
+    try:
+        return Fingerprint(**json.loads(content)["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{output.url}/{PLAN}: not a plan of this version; choose another output folder") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """shards: every one ever planned for the output. changed: those of them whose file is another one now than the
+    one that was embedded."""
+
+    shards: list[Shard]
+    changed: list[Shard]
+
+
+def freeze(
+    output: Output,
+    fingerprint: Fingerprint,
+    shards: Sequence[Shard],
+    committed: Collection[str] = (),
+) -> Plan:
+    """Begin or continue a dataset. PlanMismatchError where the output was begun with other settings.
+
+    A shard keeps the identity it had when its part was committed, until `settle`.
+    """
+    begun = read_plan(output)
+    _compare(output, fingerprint, begun)
+    if begun is None and (strangers := output.parts()):
+        raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
+    planned = planned_shards(output) if begun else []
+    every = {shard.url: shard for shard in planned}
+    changed = [s for s in shards if s.part_name in committed and s.url in every and is_another(every[s.url], s)]
+    kept = {shard.url for shard in changed}
+    every |= {shard.url: shard for shard in shards if shard.url not in kept}
+    _see_that_parts_differ(every.values())
+    if list(every.values()) != planned:
+        output.write(SHARDS, _pack(every.values()))
+    if begun is None:
+        plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
+        if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
+            _compare(output, fingerprint, read_plan(output))  # somebody else began it just now
+    return Plan(list(every.values()), changed)
+
+
+def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:
+    """Every shard that is planned by now: other runs may have added some, or have written over what this one added in
+    the same moment, which is added again. Of the changed shards among those just embedded (URLs) it is recorded what
+    they are now. Not before: a run that is killed in between embeds them again."""
+    now = {shard.url: shard for shard in plan.changed if shard.url in done}
+    for _ in range(_TRIES):
+        planned = planned_shards(output)
+        known = {shard.url: shard for shard in planned}
+        every = list((known | {shard.url: shard for shard in plan.shards if shard.url not in known} | now).values())
+        if every == planned:
+            break
+        output.write(SHARDS, _pack(every))
+    return every
+
+
+def _see_that_parts_differ(shards: Iterable[Shard]) -> None:
+    parts: dict[str, str] = {}
+    for shard in shards:
+        if (other := parts.setdefault(shard.part_name, shard.url)) != shard.url:
+            raise InputError(
+                f"{shard.url} and {other} would both become {shard.part_name}: rename one of them, or choose another "
+                "output folder for it"
+            )
+
+
+def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
+    if begun and begun.digest != fingerprint.digest:
+        said = "; ".join(fingerprint.differences(begun))
+        raise PlanMismatchError(
+            f"{output.url} was begun otherwise: {said}. Choose another output folder, or the same settings"
+        )
+
+
+def is_another(old: Shard, new: Shard) -> bool:
+    """Whether the file has changed, as far as both listings told."""
+    pairs = ((old.size, new.size), (old.etag, new.etag))
+    return any(a is not None and b is not None and a != b for a, b in pairs)
+
+
+def planned_shards(output: Output) -> list[Shard]:
+    content = output.read(SHARDS)
+    if content is None:
+        return []
+    try:
+        table = unpacked(content)
+        columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise OutputError(
+            f"{output.url}/{SHARDS}: damaged; delete it and run `clipmill embed` with all the inputs so far"
+        ) from error
+    return [Shard(*values) for values in zip(*columns, strict=True)]
+
+
+def _pack(shards: Iterable[Shard]) -> bytes:
+    every = list(shards)  # made a table by columns: a million dicts would take a gigabyte
+    columns = [[s.url for s in every], [s.size for s in every], [s.etag for s in every], [s.part_name for s in every]]
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=_SHARDS_SCHEMA), file, compression="zstd")
+    return file.getvalue()

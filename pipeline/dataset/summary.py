@@ -1,0 +1,155 @@
+"""What a run did, and what a dataset holds by now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import OutputError
+from .manifest import Manifest, ledger
+from .output import OWN, Output
+from .plan import planned_shards, read_plan
+from .totals import Totals
+
+SUMMARY = f"{OWN}/summary.json"
+QUARANTINE = f"{OWN}/failed_shards.json"
+SUCCESS = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `embed` returns."""
+
+    out: str
+    planned: int  # shards
+    done_before: int  # of these, when the run began
+    run: Totals  # this run alone
+    seconds: float  # of this run, start-up of the workers included
+    busy_seconds: float  # of this run, from the first worker's start to the last shard's end
+    failed_shards: dict[str, str]  # URL -> reason
+    dataset: Totals  # everything committed
+    fingerprint: str
+    workers: int = 0
+    price_per_hour: float | None = None  # of a worker
+    left: int = 0  # shards that this run was to embed and did not, for no fault of theirs
+
+    @property
+    def complete(self) -> bool:
+        return self.dataset.shards == self.planned and not self.left and not self.failed_shards
+
+    @property
+    def cost(self) -> float | None:
+        """Of this run: all workers from its beginning to its end, start-up included."""
+        return None if self.price_per_hour is None else self.price_per_hour * self.workers * self.seconds / 3600
+
+    @property
+    def cost_per_million(self) -> float | None:
+        return None if self.cost is None or not self.run.rows else self.cost / self.run.rows * 1e6
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.run.rows / self.busy_seconds if self.busy_seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "out": self.out,
+            "complete": self.complete,
+            "planned_shards": self.planned,
+            "shards_done_before": self.done_before,
+            "seconds": round(self.seconds, 3),
+            "samples_per_second": round(self.samples_per_second, 2),
+            "workers": self.workers,
+            "price_per_hour": self.price_per_hour,
+            "cost": self.cost,
+            "cost_per_million_pairs": self.cost_per_million,
+            "run": self.run.as_json(),
+            "dataset": self.dataset.as_json(),
+            "failed_shards": self.failed_shards,
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status` returns, from the storage alone."""
+
+    out: str
+    planned: int
+    dataset: Totals
+    failed_shards: dict[str, str]
+    fingerprint: str
+    model: str
+    complete: bool
+    price_per_hour: float | None = None  # of a worker, as the last run was told
+
+    @property
+    def cost_per_million(self) -> float | None:
+        """By the workers' time for the shards that are committed; start-up and failures come on top."""
+        if self.price_per_hour is None or not self.dataset.rows:
+            return None
+        return self.price_per_hour * self.dataset.seconds["worker"] / 3600 / self.dataset.rows * 1e6
+
+    @property
+    def left(self) -> int:
+        return max(0, self.planned - self.dataset.shards)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "out": self.out,
+            "complete": self.complete,
+            "model": self.model,
+            "planned_shards": self.planned,
+            "shards_left": self.left,
+            "price_per_hour": self.price_per_hour,
+            "cost_per_million_pairs": self.cost_per_million,
+            "dataset": self.dataset.as_json(),
+            "failed_shards": self.failed_shards,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def status(output: Output) -> Status | None:
+    """How far a dataset is; None where none was begun."""
+    return Watch(output).look()
+
+
+@dataclass
+class Watch:
+    """Looks at a dataset again and again, from anywhere: a later look reads only what has been committed since."""
+
+    output: Output
+    _seen: Manifest = field(default_factory=Manifest.of)
+
+    def look(self) -> Status | None:
+        """None where nothing was begun."""
+        plan = read_plan(self.output)
+        if plan is None:
+            return None
+        shards, ended = planned_shards(self.output), self.output.read(SUCCESS) is not None
+        self._seen = ledger(self.output, shards, Manifest.of(), self._seen)
+        return Status(
+            out=self.output.url,
+            planned=len(shards),
+            dataset=self._seen.totals,
+            failed_shards=quarantined(self.output),
+            fingerprint=plan.digest,
+            model=f"{plan.model} ({plan.weights}), {plan.precision}",
+            complete=ended and len(self._seen) == len(shards),
+            price_per_hour=_read_json(self.output, SUMMARY).get("price_per_hour"),
+        )
+
+
+def quarantined(output: Output) -> dict[str, str]:
+    """Shards that could not be embedded in the last run -> why."""
+    return _read_json(output, QUARANTINE)
+
+
+def _read_json(output: Output, name: str) -> dict[str, Any]:
+    """Empty where there is no such file. OutputError for one that is damaged."""
+    content = output.read(name)
+    try:
+        found: dict[str, Any] = json.loads(content) if content else {}
+    except ValueError as error:
+        raise OutputError(f"{output.url}/{name}: damaged; delete it, a run writes it again") from error
+    return found

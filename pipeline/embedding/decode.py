@@ -1,0 +1,140 @@
+"""Sample -> Decoded: pixels and tokens, or the reason why not.
+
+A row is whole or failed: what the sample holds and the model wants is there, or `error` says which stage gave up and
+neither pixels nor tokens are. A side the sample does not hold stays None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...clipmodel.errors import ImageError
+from ...clipmodel.preprocess import Preprocess
+from ...clipmodel.tokenizer import Tokenizer
+from ..errors import SampleError
+from ..records import Decoded, Sample, TokenIds
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def reason_of(error: str) -> str:
+    """The part of a row's error that is worth counting: the detail in brackets at its end differs from row to row."""
+    return error.split(" (", 1)[0]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Samples to what the encoder eats. Without `preprocess` images are left alone, without `tokenizer` captions are.
+
+    Thread-safe, and no bytes make it raise.
+    """
+
+    preprocess: Preprocess | None
+    tokenizer: Tokenizer | None
+
+    def decode(self, sample: Sample) -> Decoded:
+        return self.decode_batch([sample])[0]
+
+    def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
+        """In order. Images go through the pool, which must share memory (threads); captions are tokenised at once."""
+        decoded = list(pool.map(self._without_tokens, samples) if pool else map(self._without_tokens, samples))
+        if self.tokenizer:
+            self._tokenise(self.tokenizer, [row for row in decoded if row.error is None and row.caption is not None])
+        for row in decoded:
+            if row.error is not None:
+                row.pixels = row.tokens = None
+        return decoded
+
+    def _without_tokens(self, sample: Sample) -> Decoded:
+        row = Decoded(sample.row, sample.key, metadata=sample.metadata, image_offset=sample.image_offset)
+        row.error = sample.error
+        if sample.image is not None:
+            row.image_size = len(sample.image)
+            row.sha256 = hashlib.sha256(sample.image).hexdigest()
+        if row.error is None and not self._holds_something(sample):
+            row.error = f"read: {self._nothing}"
+        if row.error is None and self.preprocess and sample.image is not None:
+            self._read_image(self.preprocess, sample.image, row)
+        try:
+            row.caption = _caption(sample)
+        except SampleError as error:
+            if self.tokenizer and row.error is None:  # the first stage that failed is the reason
+                row.error = str(error)
+        return row
+
+    def _holds_something(self, sample: Sample) -> bool:
+        image = self.preprocess is not None and sample.image is not None
+        caption = self.tokenizer is not None and _has_caption(sample)
+        return image or caption
+
+    @property
+    def _nothing(self) -> str:
+        if self.tokenizer is None:
+            return "no image"
+        return "no caption" if self.preprocess is None else "neither image nor caption"
+
+    @staticmethod
+    def _read_image(preprocess: Preprocess, image: bytes, row: Decoded) -> None:
+        try:
+            row.pixels, (row.width, row.height) = preprocess.with_size(image)
+        except ImageError as error:
+            row.error = f"decode: {error}"
+            if error.size:
+                row.width, row.height = error.size
+
+    @staticmethod
+    def _tokenise(tokenizer: Tokenizer, rows: list[Decoded]) -> None:
+        captions = [row.caption or "" for row in rows]
+        try:
+            encoded: list[TokenIds | str] = list(tokenizer.encode(captions))
+        except Exception:  # one of them is at fault: find it, and let the others pass
+            encoded = [_encode_alone(tokenizer, caption) for caption in captions]
+        for row, ids in zip(rows, encoded, strict=True):
+            if isinstance(ids, str):
+                row.error = f"tokenise: {ids}"
+            else:
+                row.caption_tokens = len(ids)
+                row.tokens = np.asarray(tokenizer.truncate(ids), dtype=np.int32)
+
+
+def _encode_alone(tokenizer: Tokenizer, caption: str) -> TokenIds | str:
+    """The caption's tokens, or why there are none."""
+    try:
+        return tokenizer.encode([caption])[0]
+    except UnicodeError:
+        return "caption is not Unicode text"
+    except Exception as error:
+        return f"caption cannot be tokenised ({type(error).__name__})"
+
+
+def _has_caption(sample: Sample) -> bool:
+    return sample.caption is not None or isinstance(sample.metadata.get("caption"), str)
+
+
+def _caption(sample: Sample) -> str | None:
+    """The text file's contents where there is one, else the json's `caption`."""
+    caption = sample.caption
+    if caption is None:
+        caption = sample.metadata.get("caption")
+        return _mended(caption) if isinstance(caption, str) else None
+    if isinstance(caption, str):
+        return _mended(caption)
+    try:
+        return caption.removeprefix(_BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start + (len(_BOM) if caption.startswith(_BOM) else 0)
+        detail = f"byte 0x{caption[at]:02x} at {at}"
+        raise SampleError("tokenise", f"caption is not UTF-8 ({detail})") from error
+
+
+def _mended(caption: str) -> str:
+    """Halves of surrogate pairs, which json may hold and no file of text can, become U+FFFD; the tokenizer's clean-up
+    makes the same of them."""
+    if caption.isascii():
+        return caption
+    return caption.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,67 @@
+"""Shards to decoded samples: the seam between reading and decoding, wherever they are done, and encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..inputs.shards import read_samples
+from ..records import Decoded, Sample, Shard
+from ..storage.ahead import ahead
+from .clock import Clock
+from .decode import Decoder
+from .together import Decoders
+
+CHUNK = 32  # samples that go from stage to stage together,
+CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
+AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the memory
+
+
+class Source(Protocol):
+    """What embedding a shard asks of whoever decodes it."""
+
+    def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[list[Decoded]]]:
+        """A shard's samples in order, a few at a time, decoded ahead of the consumer; the clock learns what reading and
+        decoding took. Raises as `read_samples` does. Leaving the context ends what is under way. Thread-safe."""
+        ...
+
+
+@dataclass(frozen=True)
+class DecodingThreads:
+    """Reads and decodes in this process: a thread that reads, one that decodes with the help of a pool's."""
+
+    decoder: Decoder | Decoders
+    pool: Executor  # threads
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[Decoded]], None, None]:
+        samples = clock.timed("read", chunks(read_samples(shard, self.storage_options)))
+        with (
+            ahead(samples, AHEAD, clock.between("read", "decode")) as read,
+            ahead(self._decode(read, clock), AHEAD, clock.between("decode", "encode")) as rows,
+        ):
+            yield rows
+
+    def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[list[Decoded]]:
+        for chunk in read:
+            with clock.stage("decode"):
+                rows = self.decoder.decode_batch(chunk, self.pool)
+            yield rows
+
+
+def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """In order, bounded by number and by bytes, so that large images take no more memory than small ones."""
+    chunk: list[Sample] = []
+    size = 0
+    for sample in samples:
+        chunk.append(sample)
+        size += len(sample.image or b"")
+        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,112 @@
+"""Decoding in processes of their own, on any machine of the cluster.
+
+One interpreter cannot feed a GPU: a tenth of what decoding takes holds its lock. Each process reads and decodes whole
+shards; pixels come back through Ray's object store, written there once, and on the same machine read where they lie.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from ..embedding.clock import Clock
+from ..embedding.decode import Decoder
+from ..embedding.shard_reader import DecodingThreads
+from ..embedding.together import Decoders
+from ..errors import InfrastructureError
+from ..records import Decoded, Shard, Times
+from ..storage.ahead import Waits, ahead
+
+_PATIENCE = 600.0  # seconds until a process has found room; machines may have to be started first
+ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its process waits
+
+
+class _Actor:
+    """Decodes one shard at a time."""
+
+    def __init__(self, decoder: Decoder | Decoders, threads: int, storage_options: Mapping[str, Any]) -> None:
+        self._source = DecodingThreads(decoder, ThreadPoolExecutor(threads), storage_options)
+
+    def started(self) -> None: ...
+
+    def decoded(self, shard: Shard) -> Iterator[list[Decoded] | Times]:
+        """Its chunks, and where the time went."""
+        clock = Clock()
+        with self._source.decoded(shard, clock) as chunks:
+            yield from chunks
+        yield clock.times()
+
+
+@dataclass(frozen=True)
+class DecodingActors:
+    """A `Source`: so many processes for one worker, which ends them with itself. A process that dies is replaced; the
+    shard that it had fails as storage fails, to be tried again."""
+
+    decoder: Decoder | Decoders
+    processes: int
+    cpus: float  # each
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    _free: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        for _ in range(self.processes):
+            self._free.put(self._start())
+
+    @contextmanager
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[Decoded]], None, None]:
+        waits = Waits(for_items=clock.between("decode", "encode").for_items)  # the process tells of its own
+        with ahead(self._stream(shard, clock), 1, waits) as rows:
+            yield rows
+
+    def _start(self) -> Any:
+        remote: Any = ray.remote(_Actor)
+        options = {"num_cpus": self.cpus, "max_restarts": 0, "max_task_retries": 0}
+        return remote.options(**options).remote(self.decoder, max(1, int(self.cpus)), self.storage_options)
+
+    def _stream(self, shard: Shard, clock: Clock) -> Iterator[list[Decoded]]:
+        actor = self._free.get()
+        how = {"num_returns": "streaming", "_generator_backpressure_num_objects": ON_THE_WAY}
+        started = actor.started.remote()
+        stream = actor.decoded.options(**how).remote(shard)
+        try:
+            if not ray.wait([started], timeout=_PATIENCE)[0]:
+                raise InfrastructureError(
+                    f"in {_PATIENCE:g} s no machine had {self.cpus:g} CPUs for a decode process: name fewer "
+                    "--decode-workers"
+                )
+            for reference in stream:
+                item = ray.get(reference)
+                del reference  # or the object store would keep the chunk until the next one is here
+                if isinstance(item, Times):
+                    clock.add(item, self.processes)
+                else:
+                    yield _kept(item)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else InfrastructureError(str(error)) from error
+        except RayActorError as error:
+            actor = self._start()
+            raise InfrastructureError(f"a decode process was lost: {' '.join(str(error).split())}") from error
+        finally:
+            with suppress(RayError):
+                ray.cancel(stream)  # nothing, where it has ended
+            self._free.put(actor)
+
+
+def _kept(rows: list[Decoded]) -> list[Decoded]:
+    """Pixels lie in the object store, and are given up once they are encoded; tokens wait for the end of a window and
+    would keep the pixels beside them there."""
+    for row in rows:
+        tokens: Any = row.tokens
+        if isinstance(tokens, tuple):  # of several models
+            tokens = tuple(each.copy() for each in tokens)
+        elif tokens is not None:
+            tokens = tokens.copy()
+        row.tokens = tokens
+    return rows

@@ -1,0 +1,89 @@
+"""The steps after embedding, spread over a cluster: one function over many items. Their only use of Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from ..errors import InfrastructureError
+from .cluster import connected
+from .worker_handle import own_error
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TRIES = 3  # of an item whose worker died
+
+
+def scatter(
+    function: Callable[[T], R], items: Iterable[T], address: str = "auto", cpus: float = 1.0
+) -> Iterator[tuple[T, R]]:
+    """`(item, function(item))` for every item, as they end; a few more are under way than there are cores.
+
+    `auto` without RAY_ADDRESS is threads of this process: starting Ray takes longer than most of these steps. Else the
+    function and the items must be picklable. The function may run again for an item whose worker died, and so must be
+    content with what it left behind: commit whole files by name. What it raises is raised here.
+    """
+    if address == "auto" and not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
+        yield from _here(function, items)
+        return
+    with connected(address):
+        yield from _on_ray(function, items, cpus)
+
+
+def _here(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    cores = os.cpu_count() or 1
+    under_way: dict[Future[R], T] = {}
+    with ThreadPoolExecutor(cores, thread_name_prefix="scatter") as pool:
+        try:
+            for item in items:
+                under_way[pool.submit(function, item)] = item
+                if len(under_way) > 2 * cores:
+                    yield from _done(under_way)
+            while under_way:
+                yield from _done(under_way)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
+    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+        yield under_way.pop(future), future.result()
+
+
+def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
+    shared = ray.put(function)
+
+    @ray.remote
+    def call(function: Callable[[T], R], item: T) -> R:
+        return function(item)
+
+    task: Any = call.options(num_cpus=cpus, max_retries=_TRIES)
+    most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / cpus))
+    under_way: dict[Any, T] = {}
+    try:
+        for item in items:
+            under_way[task.remote(shared, item)] = item
+            if len(under_way) > most:
+                yield from _collected(under_way)
+        while under_way:
+            yield from _collected(under_way)
+    finally:
+        for reference in under_way:
+            ray.cancel(reference)
+
+
+def _collected(under_way: dict[Any, T]) -> Iterator[tuple[T, R]]:
+    (reference, *_), _ = ray.wait(list(under_way))
+    item = under_way.pop(reference)
+    try:
+        yield item, ray.get(reference)
+    except RayTaskError as error:
+        raise own_error(error) from error
+    except RayError as error:
+        raise InfrastructureError(f"a worker failed: {' '.join(str(error).split())}") from error

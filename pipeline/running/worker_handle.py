@@ -1,0 +1,190 @@
+"""Workers in processes of their own on the cluster's machines, as the driver sees them."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from ..errors import ClipmillError, InfrastructureError, ShardError
+from ..records import Shard, ShardStats
+from .cluster import one_line
+from .placement import Placement
+
+if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
+    from .worker import WorkerFactory
+
+# what a program does wrong, and hardly ever what storage or a machine does to it
+_KINDS = (TypeError, AttributeError, NameError, AssertionError)
+_PACKAGE = __name__.partition(".")[0]
+
+
+class _Actor:
+    """Holds a worker; a few shards at a time, and progress beside them."""
+
+    def __init__(self, factory: WorkerFactory) -> None:
+        self._factory = factory
+        self._rows = [0, 0]
+
+    @ray.method(concurrency_group="control")
+    def progress(self) -> tuple[int, int]:
+        return self._rows[0], self._rows[1]
+
+    @ray.method(concurrency_group="start")
+    def start(self) -> str:
+        """The machine it is on. Apart from `__init__`, so that its errors reach the driver as they are."""
+        self._worker = self._factory()
+        return str(ray.get_runtime_context().get_node_id())
+
+    @ray.method(concurrency_group="work")
+    def embed(self, shard: Shard) -> ShardStats:
+        try:
+            return self._worker.embed(shard, self._add)
+        except Exception as error:
+            if message := bug(error):  # no second try would do better
+                raise ShardError(f"{shard.url}: {message}") from error
+            raise
+
+    def _add(self, embedded: int, failed: int) -> None:
+        self._rows[0] += embedded
+        self._rows[1] += failed
+
+
+class WorkerDied(InfrastructureError):
+    """A worker's process has ended, or its machine. `preempted`: Ray knows that the machine was taken away."""
+
+    def __init__(self, error: RayActorError) -> None:
+        super().__init__(one_line(error))
+        self.preempted = error.preempted
+
+
+class WorkerHandle:
+    """A worker as the driver sees it."""
+
+    def __init__(self, factory: Any, placement: Placement) -> None:
+        """factory: a reference to the WorkerFactory."""
+        # Ray takes the groups here only, and not among the options
+        make: Any = ray.remote  # its types do not know of groups
+        remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1})
+        self._actor = (
+            remote(_Actor)
+            .options(
+                num_cpus=placement.cpus,
+                num_gpus=placement.gpus,
+                max_restarts=0,  # retries are ours: Ray would restart for ever what cannot start
+                max_task_retries=0,
+            )
+            .remote(factory)
+        )
+        self.starting: Any = self._actor.start.remote()  # None once it has started
+        self.node = ""  # that it is on, known then
+        self.shards: dict[Any, Shard] = {}  # in handle, by the references of their results
+        self._rows = (0, 0)
+        self._request: Any = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.starting is None
+
+    def see_start(self) -> WorkerDied | None:
+        """Note whether it has started by now. Raises what the worker could not start for, and InfrastructureError
+        where none can be made."""
+        if self.is_ready or not ray.wait([self.starting], timeout=0)[0]:
+            return None
+        try:
+            self.node, self.starting = ray.get(self.starting), None
+        except RayTaskError as error:
+            raise own_error(error) from error
+        except RayActorError as error:
+            if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
+                raise InfrastructureError(f"a worker cannot be made: {one_line(error)}") from error
+            return WorkerDied(error)
+        return None
+
+    def give(self, shard: Shard) -> None:
+        self.shards[self._actor.embed.remote(shard)] = shard
+
+    def new_rows(self) -> tuple[int, int]:
+        """Embedded and failed ones since it last told; it is asked here, and not waited for."""
+        if not self.is_ready:
+            return 0, 0
+        if self._request is None:
+            self._request = self._actor.progress.remote()
+        if not ray.wait([self._request], timeout=0)[0]:
+            return 0, 0
+        request, self._request, before = self._request, None, self._rows
+        with suppress(RayError):
+            self._rows = ray.get(request)
+        return self._rows[0] - before[0], self._rows[1] - before[1]
+
+    def kill(self) -> list[Shard]:
+        """End its process; the shards that it had in handle."""
+        with suppress(Exception):
+            ray.kill(self._actor)
+        shards = list(self.shards.values())
+        self.shards.clear()
+        return shards
+
+
+def send(factory: WorkerFactory) -> Any:
+    """Put it where all workers find it."""
+    return ray.put(factory)
+
+
+def settled(
+    handles: Sequence[WorkerHandle], seconds: float
+) -> Iterator[tuple[WorkerHandle, Shard, ShardStats | Exception]]:
+    """What became of shards in hand; waits so long for the first of them to end. After WorkerDied, the handle still
+    holds all of its shards."""
+    out = {ref: handle for handle in handles for ref in handle.shards}
+    if not out:
+        starting = [handle.starting for handle in handles if not handle.is_ready]
+        if starting:
+            ray.wait(starting, timeout=seconds)
+        else:
+            time.sleep(seconds / 3)  # until a pause between two attempts is over
+        return
+    waiting = list(out)
+    done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+    if not done:
+        done, _ = ray.wait(waiting, timeout=seconds)
+    for ref in done:
+        handle = out[ref]
+        if ref not in handle.shards:  # its worker was replaced meanwhile
+            continue
+        try:
+            stats = ray.get(ref)
+        except RayTaskError as error:
+            yield handle, handle.shards.pop(ref), own_error(error)
+        except RayActorError as error:
+            yield handle, handle.shards[ref], WorkerDied(error)
+        else:
+            yield handle, handle.shards.pop(ref), stats
+
+
+def own_error(error: RayTaskError) -> Exception:
+    """What the worker raised. Ours are for people to read; others are failures of the infrastructure."""
+    cause = error.cause if isinstance(error.cause, Exception) else None
+    if isinstance(cause, ClipmillError):
+        return cause
+    if cause is None:
+        return InfrastructureError(str(error).strip().splitlines()[-1])
+    return InfrastructureError(f"{type(cause).__name__}: {one_line(cause)}")
+
+
+def bug(error: Exception) -> str | None:
+    """`AttributeError: … (a bug in clipmill.pipeline.dataset.part, line 12)` for a mistake in our own lines. None for
+    all other errors, and for one raised inside a library: that may pass by itself."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not isinstance(error, _KINDS) or not frames:
+        return None
+    frame, line = frames[-1]
+    module = str(frame.f_globals.get("__name__"))
+    if module.partition(".")[0] != _PACKAGE:
+        return None
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (a bug in {module}, line {line})"

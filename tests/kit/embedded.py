@@ -1,0 +1,44 @@
+"""Datasets embedded from real shards in this process, by hashing instead of a model: for tests that go back to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import Fingerprint, freeze
+from clipmill.pipeline.embedding.embed_shard import embed_shard
+from clipmill.pipeline.embedding.shard_reader import DecodingThreads
+from clipmill.pipeline.inputs.listing import list_shards
+from fakes import FakeEncoder, fake_decoder, fake_mill
+from made import card
+
+DIM = 8
+
+
+def embed_here(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    images: bool = True,
+    texts: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Every image and caption gets a vector that is another one for other pixels, or tokens."""
+    made_by = json.dumps(card("tiny", DIM, "0" * 64))
+    mill = fake_mill(
+        FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
+        source=DecodingThreads(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
+    )  # fmt: skip
+    embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
+    settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)
+    output = Output.at(str(out), storage_options).prepare()
+    shards = list_shards([str(each) for each in inputs], storage_options)
+    freeze(output, settings, shards)
+    for shard in shards:
+        embed_shard(shard, mill, output)
+    return Dataset.open(str(out), storage_options)

@@ -1,0 +1,60 @@
+"""The driver's workers without a cluster: a test says which machine leaves, hangs or dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running.worker_handle import WorkerDied
+from ray.exceptions import ActorDiedError
+
+
+@dataclass(eq=False)
+class FakeHandle:
+    """On a machine of its own: a, b, and so on, in the order in which they are made."""
+
+    node: str
+    shards: dict[Any, Shard] = field(default_factory=dict)
+    given: list[Shard] = field(default_factory=list)
+    is_ready: bool = True
+
+    def see_start(self) -> None:
+        return None
+
+    def give(self, shard: Shard) -> None:
+        self.shards[object()] = shard
+        self.given.append(shard)
+
+    def new_rows(self) -> tuple[int, int]:
+        return 0, 0
+
+    def kill(self) -> list[Shard]:
+        shards = list(self.shards.values())
+        self.shards.clear()
+        return shards
+
+
+@dataclass
+class FakeCluster:
+    leaving: dict[str, float] = field(default_factory=dict)  # machine -> seconds
+    stuck: set[str] = field(default_factory=set)  # machines whose shards do not end
+    dying: set[str] = field(default_factory=set)  # those whose workers die as soon as they have something to do
+    handles: dict[str, FakeHandle] = field(default_factory=dict)
+    has_room: bool = True  # for new workers
+
+    def handle(self, *_: object) -> FakeHandle:
+        made = FakeHandle("abcdefghijklmnopqrstuvwxyz"[len(self.handles)], is_ready=self.has_room)
+        self.handles[made.node] = made
+        return made
+
+    def settled(self, handles: Sequence[FakeHandle], _: float) -> Iterator[tuple[FakeHandle, Shard, Any]]:
+        """One shard of each worker ends at a time."""
+        for handle in [handle for handle in handles if handle.shards and handle.node not in self.stuck]:
+            ref = next(iter(handle.shards))
+            if handle.node in self.dying:
+                yield handle, handle.shards[ref], WorkerDied(ActorDiedError())
+            else:
+                shard = handle.shards.pop(ref)
+                yield handle, shard, ShardStats(shard.url)

@@ -1,0 +1,148 @@
+"""What a run did, what it cost, and how far a dataset is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import SHARDS, Fingerprint, freeze
+from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, status
+from clipmill.pipeline.dataset.totals import Totals
+from clipmill.pipeline.embedding.embed_shard import embed_shard
+from clipmill.pipeline.errors import OutputError
+from clipmill.pipeline.records import Shard, ShardStats
+from fakes import fake_mill, write_pairs
+
+PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")
+ONE = ShardStats("a", 10, 7, Counter({"decode: x": 2, "read: y": 1}), {"read": 1.0, "encode": 3.0, "total": 4.0}, 100)
+TWO = ShardStats("b", 5, 5, Counter(), {"read": 3.5, "decode": 1.0, "total": 4.0}, 50)
+
+
+@pytest.fixture
+def shards(tmp_path: Path, output: Output) -> list[Shard]:
+    """Three, planned in this order; all but the second embedded."""
+    made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]
+    freeze(output, PRINT, made)
+    for shard in (made[0], made[2]):
+        embed_shard(shard, fake_mill(), output)
+    return made
+
+
+def totals(*stats: ShardStats) -> Totals:
+    made = Totals()
+    for each in stats:
+        made.add(each)
+    return made
+
+
+def test_totals_add_up() -> None:
+    both = totals(ONE, TWO)
+    assert (both.shards, both.rows, both.embedded, both.failed, both.part_bytes) == (2, 15, 12, 3, 150)
+    assert both.failures == {"decode: x": 2, "read: y": 1}
+    # parts of 0.1 do not tell the worker's time, and little is lost by taking the shard's for it
+    assert both.seconds == {"read": 4.5, "encode": 3.0, "decode": 1.0, "total": 8.0, "worker": 8.0}
+
+
+def test_the_bottleneck_is_the_busiest_stage() -> None:
+    assert totals(ONE).bottleneck == "encode"
+    assert totals(ONE, TWO).bottleneck == "read"
+    assert totals().bottleneck is None
+
+
+def test_where_waiting_is_known_the_bottleneck_is_who_waited_least() -> None:
+    """Two shards in hand share the stages of their worker, which says less of who waits for whom."""
+    seconds = {"decode": 5.0, "encode": 4.0, "commit": 1.0, "total": 10.0, "worker": 6.0}
+    waits = {"starved": {"decode": 2.0, "encode": 0.5}, "blocked": {"decode": 2.5, "encode": 0.5}}
+    assert totals(ShardStats("c", 9, 9, Counter(), seconds, 9, **waits)).bottleneck == "encode"
+    late = ShardStats("d", 9, 9, Counter(), {**seconds, "commit": 9.5}, 9, **waits)
+    assert totals(late).bottleneck == "commit"
+    assert totals(ONE, TWO, late).watched == 10.0
+
+
+def test_utilisation_is_a_share_of_the_workers_time() -> None:
+    shares = {"read": 0.5625, "decode": 0.125, "encode": 0.375, "write": 0.0, "commit": 0.0}
+    assert totals(ONE, TWO).utilisation == shares
+    shared = ShardStats("c", 9, 9, Counter(), {"encode": 3.0, "total": 8.0, "worker": 4.0})
+    assert totals(shared).utilisation["encode"] == 0.75
+    assert totals().utilisation == {}
+
+
+def summary(**changes: Any) -> Summary:
+    values: dict[str, Any] = {
+        "out": "out", "planned": 2, "done_before": 0, "run": totals(ONE, TWO), "seconds": 9.0, "busy_seconds": 5.0,
+        "failed_shards": {}, "dataset": totals(ONE, TWO), "fingerprint": "f", "workers": 2,
+    }  # fmt: skip
+    return Summary(**values | changes)
+
+
+def test_a_dataset_is_complete_when_every_planned_shard_is_committed() -> None:
+    assert summary().complete
+    assert not summary(planned=3).complete
+    assert not summary(left=1).complete and not summary(failed_shards={"a": "of an older part"}).complete
+
+
+def test_speed_is_over_the_time_the_workers_were_ready() -> None:
+    assert summary().samples_per_second == 3.0
+    assert summary(busy_seconds=0.0).samples_per_second == 0.0
+
+
+def test_flop_utilisation_is_of_the_time_in_which_the_encoder_was_at_work() -> None:
+    known = ShardStats("c", 9, 9, seconds={"encode": 3.0, "total": 8.0}, flop=3e9, peak=2e9)
+    assert totals(known).flop_utilisation == 0.5
+    assert totals(known, ONE).flop_utilisation == 0.5  # of others the peak is not known
+    assert totals(ONE).flop_utilisation is None
+    assert totals(known).as_json()["flop_utilisation"] == 0.5
+
+
+def test_an_empty_shard_was_never_at_the_encoder() -> None:
+    empty = ShardStats("e", 0, 0, seconds={"read": 0.1, "total": 0.2}, peak=2e9)
+    assert totals(empty).flop_utilisation is None and totals(empty).shards == 1
+
+
+def test_what_a_run_costs_is_all_of_its_workers_time() -> None:
+    told = summary(price_per_hour=36.0)
+    assert told.cost == pytest.approx(36.0 * 2 * 9 / 3600)
+    assert told.as_json()["cost_per_million_pairs"] == pytest.approx(0.18 / 15 * 1e6)
+    assert summary().cost is None and summary().as_json()["cost_per_million_pairs"] is None
+    assert summary(run=Totals(), price_per_hour=36.0).cost_per_million is None
+
+
+def test_a_summary_is_plain_json() -> None:
+    told = summary(failed_shards={"c": "not a tar"}).as_json()
+    assert told["run"]["failures"] == {"decode: x": 2, "read: y": 1} and told["run"]["bottleneck"] == "read"
+    assert told["dataset"]["failed"] == 3 and told["failed_shards"] == {"c": "not a tar"}
+    assert (told["complete"], told["planned_shards"], told["workers"]) == (False, 2, 2)
+
+
+def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) -> None:
+    told = status(output)
+    assert told is not None
+    assert (told.planned, told.dataset.shards, told.left, told.dataset.rows) == (3, 2, 1, 8)
+    assert not told.complete and told.failed_shards == {}
+    assert told.fingerprint == PRINT.digest and told.model == "tiny (clipmill), fp32"
+    assert told.as_json()["shards_left"] == 1
+
+    assert told.cost_per_million is None
+    output.write(SUMMARY, b'{"price_per_hour": 3.6}')
+    output.write(QUARANTINE, b'{"x.tar": "not a tar"}')
+    output.write(SUCCESS, b"")
+    told = status(output)
+    assert told is not None and not told.complete and told.failed_shards == {"x.tar": "not a tar"}  # one is left
+    assert told.cost_per_million == pytest.approx(told.dataset.seconds["worker"] * 0.001 / 8 * 1e6)
+    embed_shard(shards[1], fake_mill(), output)
+    told = status(output)
+    assert told is not None and told.complete
+
+
+def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:
+    assert status(Output.at(str(tmp_path / "nothing"))) is None
+
+
+@pytest.mark.parametrize("name", [QUARANTINE, SUMMARY, SHARDS])
+def test_a_damaged_file_of_ours_is_named(output: Output, shards: list[Shard], name: str) -> None:
+    output.write(name, b"[junk")
+    with pytest.raises(OutputError, match=rf"{name}: damaged; delete it"):
+        status(output)
