@@ -28,3 +28,8 @@ class ImageError(ClipmillError):
     def __init__(self, reason: str, size: tuple[int, int] | None = None) -> None:
         super().__init__(reason)
         self.size = size
+
+
+def one_line(error: object) -> str:
+    """An error's text on one line, for a message of ours; the name of its type where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__

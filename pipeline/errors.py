@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..clipmodel.errors import ClipmillError, ModelError, UserError
+from ..clipmodel.errors import ClipmillError, ModelError, UserError, one_line
 
 __all__ = [
     "ClipmillError",
@@ -18,6 +18,7 @@ __all__ = [
     "StoppedError",
     "TooManyFailuresError",
     "UserError",
+    "one_line",
 ]
 
 

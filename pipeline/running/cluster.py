@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from ..errors import InfrastructureError
+from ..errors import InfrastructureError, one_line
 from .placement import Placement, divide
 
 _HOST_AND_PORT = re.compile(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)")
@@ -111,8 +111,3 @@ def check_address(address: str) -> None:
         socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
     except (OSError, OverflowError) as error:  # the latter for ports that there are not
         raise InfrastructureError(f"no Ray cluster answers at {address}: {error}") from error
-
-
-def one_line(error: Exception) -> str:
-    """An error's text as one line: Ray's run over many."""
-    return " ".join(str(error).split())

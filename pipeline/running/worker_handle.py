@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from ..errors import ClipmillError, InfrastructureError, ShardError
+from ..errors import ClipmillError, InfrastructureError, ShardError, one_line
 from ..records import Shard, ShardStats
-from .cluster import one_line
 from .placement import Placement
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
