@@ -6,10 +6,11 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeVar
 
 Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
 TokenIds = npt.NDArray[np.int32]  # [length], [SOS] and [EOS] included
@@ -45,9 +46,16 @@ class Sample:
     error: str | None = None  # `read: …` when the shard broke off inside this sample
 
 
+ModelPixels = TypeVar("ModelPixels", default=Pixels)
+ModelTokens = TypeVar("ModelTokens", default=TokenIds)
+
+
 @dataclass(slots=True)
-class Decoded:
-    """A sample ready to encode, or the reason why it is not. The image's encoded bytes are gone."""
+class Decoded(Generic[ModelPixels, ModelTokens]):
+    """A sample ready to encode, or the reason why it is not. The image's encoded bytes are gone.
+
+    Where models that preprocess in different ways share a pass, pixels and tokens are tuples, one of each for each way.
+    """
 
     row: int
     key: str
@@ -58,8 +66,8 @@ class Decoded:
     width: int | None = None  # pixels, as decoded
     height: int | None = None
     sha256: str | None = None  # of the image's encoded bytes
-    pixels: Pixels | None = None
-    tokens: TokenIds | None = None
+    pixels: ModelPixels | None = None
+    tokens: ModelTokens | None = None
     caption_tokens: int | None = None  # before truncation at the context length
     error: str | None = None
 

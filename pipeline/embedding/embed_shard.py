@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...clipmodel.flops import Flops
 from ..dataset.output import Output
 from ..dataset.part import PartLayout, PartWriter, verify
-from ..records import Decoded, Shard, ShardStats, Vector
+from ..records import Shard, ShardStats, Vector
 from ..storage.ahead import ahead
 from .clock import Clock, WorkerClock
 from .decode import reason_of
 from .encoder import Encoder
-from .shard_reader import Source
+from .shard_reader import DecodedRow, ShardReader
 
 _WINDOW = 4096  # rows a row group; captions of a window are sorted by length
 
@@ -26,11 +26,11 @@ OnRows = Callable[[int, int], None]  # newly embedded rows, newly failed ones
 
 
 @dataclass(frozen=True)
-class Mill:
+class ShardTools:
     """What a worker holds for all its shards."""
 
-    encoder: Encoder
-    source: Source
+    encoder: Encoder[Any, Any]  # of what its reader decodes
+    reader: ShardReader
     layout: PartLayout
     provenance: Mapping[str, str]  # goes into every part's footer
     images_a_batch: int = 32
@@ -43,49 +43,51 @@ class Mill:
 class Embedded(NamedTuple):
     """A window's rows with their embeddings, None where there is none."""
 
-    rows: list[Decoded]
+    rows: list[DecodedRow]
     images: list[Vector | None]
     texts: list[Vector | None]
 
 
-def embed_shard(shard: Shard, mill: Mill, output: Output, on_rows: OnRows = lambda *_: None) -> ShardStats:
+def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows = lambda *_: None) -> ShardStats:
     """Embed every sample of a shard and commit its part; what could not be embedded is a row with a reason.
 
     Raises ShardError for a shard that cannot be read at all, OSError for whatever the storage does. Nothing is
     visible of a shard that did not get to the end.
     """
-    clock, stats = Clock(mill.clock), ShardStats(shard.url, peak=mill.peak)
+    clock, stats = Clock(tools.clock), ShardStats(shard.url, peak=tools.peak)
     with clock.stage("worker"), ExitStack() as commit:
-        path = commit.enter_context(output.staged(shard.part_name, mill.replace))
-        with mill.source.decoded(shard, clock) as decoded, PartWriter(path, mill.layout) as part:
-            embedded = _embedded(decoded, mill, clock, on_rows)
+        path = commit.enter_context(output.staged(shard.part_name, tools.replace))
+        with tools.reader.decoded(shard, clock) as decoded, PartWriter(path, tools.layout) as part:
+            embedded = _embedded(decoded, tools, clock, on_rows)
             with ahead(embedded, 1, clock.between("encode", "write")) as windows:
                 for window in windows:
-                    _count(window, mill.flops, stats)
+                    _count(window, tools.flops, stats)
                     with clock.stage("write"):
-                        part.write(mill.layout.table(shard, *window))
+                        part.write(tools.layout.table(shard, *window))
             _note(clock, stats)
-            part.finish(_footer(shard, stats, mill.provenance))
+            part.finish(_footer(shard, stats, tools.provenance))
         with clock.stage("commit"):
-            stats.part_bytes = verify(path, mill.layout, stats.rows)
+            stats.part_bytes = verify(path, tools.layout, stats.rows)
             commit.close()
     _note(clock, stats)
     return stats
 
 
-def _embedded(decoded: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: OnRows) -> Iterator[Embedded]:
+def _embedded(
+    decoded: Iterable[list[DecodedRow]], tools: ShardTools, clock: Clock, on_rows: OnRows
+) -> Iterator[Embedded]:
     for window in _windows(decoded):
-        yield _encode(window, mill, clock, on_rows)
+        yield _encode(window, tools, clock, on_rows)
 
 
-def _windows(decoded: Iterable[list[Decoded]]) -> Generator[Iterator[list[Decoded]], None, None]:
+def _windows(decoded: Iterable[list[DecodedRow]]) -> Generator[Iterator[list[DecodedRow]], None, None]:
     """Runs of chunks, of `_WINDOW` rows or a few more. Each must be used up before the next is asked for."""
     iterator = iter(decoded)
     for first in iterator:
         yield _one_window(first, iterator)
 
 
-def _one_window(first: list[Decoded], rest: Iterator[list[Decoded]]) -> Iterator[list[Decoded]]:
+def _one_window(first: list[DecodedRow], rest: Iterator[list[DecodedRow]]) -> Iterator[list[DecodedRow]]:
     yield first
     rows = len(first)
     while rows < _WINDOW and (chunk := next(rest, None)) is not None:
@@ -93,15 +95,15 @@ def _one_window(first: list[Decoded], rest: Iterator[list[Decoded]]) -> Iterator
         rows += len(chunk)
 
 
-def _encode(window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: OnRows) -> Embedded:
+def _encode(window: Iterable[list[DecodedRow]], tools: ShardTools, clock: Clock, on_rows: OnRows) -> Embedded:
     """Images as they come, so that few are held; captions of the whole window at its end."""
-    rows: list[Decoded] = []
+    rows: list[DecodedRow] = []
     images: dict[int, Vector] = {}
-    waiting: list[Decoded] = []
+    waiting: list[DecodedRow] = []
 
-    def encode_images(batch: list[Decoded]) -> None:
+    def encode_images(batch: list[DecodedRow]) -> None:
         with clock.stage("encode"):
-            vectors, _ = mill.encoder.encode([row.pixels for row in batch if row.pixels is not None], [])
+            vectors, _ = tools.encoder.encode([row.pixels for row in batch if row.pixels is not None], [])
         for row, vector in zip(batch, vectors, strict=True):
             images[row.row] = vector
             row.pixels = None
@@ -109,23 +111,23 @@ def _encode(window: Iterable[list[Decoded]], mill: Mill, clock: Clock, on_rows: 
     for chunk in window:
         rows += chunk
         waiting += [row for row in chunk if row.pixels is not None]
-        while len(waiting) >= mill.images_a_batch:
-            encode_images(waiting[: mill.images_a_batch])
-            waiting = waiting[mill.images_a_batch :]
+        while len(waiting) >= tools.images_a_batch:
+            encode_images(waiting[: tools.images_a_batch])
+            waiting = waiting[tools.images_a_batch :]
         failed = sum(row.error is not None for row in chunk)
         on_rows(len(chunk) - failed, failed)
     if waiting:
         encode_images(waiting)
     captioned = [row for row in rows if row.tokens is not None]
     with clock.stage("encode"):
-        _, vectors = mill.encoder.encode([], [row.tokens for row in captioned if row.tokens is not None])
+        _, vectors = tools.encoder.encode([], [row.tokens for row in captioned if row.tokens is not None])
     texts = {row.row: vector for row, vector in zip(captioned, vectors, strict=True)}
     for row in rows:
         _refuse_what_is_not_finite(row, images, texts)
     return Embedded(rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows])
 
 
-def _refuse_what_is_not_finite(row: Decoded, *sides: dict[int, Vector]) -> None:
+def _refuse_what_is_not_finite(row: DecodedRow, *sides: dict[int, Vector]) -> None:
     """Weights that diverged, or too few bits for them, give NaN: no row to search or to filter by."""
     if not all(np.isfinite(side[row.row]).all() for side in sides if row.row in side):
         row.error = "encode: embedding is not finite"
@@ -140,7 +142,7 @@ def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
     stats.failures.update(failures)
     images = sum(image is not None for image in window.images)
     tokens = [row.caption_tokens or 0 for row, text in zip(window.rows, window.texts, strict=True) if text is not None]
-    stats.flop += sum(each.total(images, tokens) for each in flops)
+    stats.flop += sum(model.total(images, tokens) for model in flops)
 
 
 def _note(clock: Clock, stats: ShardStats) -> None:
@@ -161,4 +163,4 @@ def _footer(shard: Shard, stats: ShardStats, provenance: Mapping[str, str]) -> d
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {stage: round(each, 4) for stage, each in seconds.items()}
+    return {stage: round(value, 4) for stage, value in seconds.items()}

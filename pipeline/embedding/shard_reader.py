@@ -15,22 +15,24 @@ from .clock import Clock
 from .decode import Decoder
 from .together import Decoders
 
+DecodedRow = Decoded[Any, Any]  # of one model, or of several that share a pass
+
 CHUNK = 32  # samples that go from stage to stage together,
 CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
 AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the memory
 
 
-class Source(Protocol):
+class ShardReader(Protocol):
     """What embedding a shard asks of whoever decodes it."""
 
-    def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[list[Decoded]]]:
+    def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[list[DecodedRow]]]:
         """A shard's samples in order, a few at a time, decoded ahead of the consumer; the clock learns what reading and
         decoding took. Raises as `read_samples` does. Leaving the context ends what is under way. Thread-safe."""
         ...
 
 
 @dataclass(frozen=True)
-class DecodingThreads:
+class ThreadedReader:
     """Reads and decodes in this process: a thread that reads, one that decodes with the help of a pool's."""
 
     decoder: Decoder | Decoders
@@ -38,7 +40,7 @@ class DecodingThreads:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[Decoded]], None, None]:
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[DecodedRow]], None, None]:
         samples = clock.timed("read", chunks(read_samples(shard, self.storage_options)))
         with (
             ahead(samples, AHEAD, clock.between("read", "decode")) as read,
@@ -46,7 +48,7 @@ class DecodingThreads:
         ):
             yield rows
 
-    def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[list[Decoded]]:
+    def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[list[DecodedRow]]:
         for chunk in read:
             with clock.stage("decode"):
                 rows = self.decoder.decode_batch(chunk, self.pool)

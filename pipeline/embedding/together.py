@@ -1,56 +1,57 @@
 """Several models in one pass: each sample is read once, decoded once for each way of preprocessing, and gets the
-embeddings of all of them, end to end in one vector. `parquet.PartLayout` cuts it into columns again."""
+embeddings of all models, end to end in one vector. `PartLayout` cuts it into columns again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..records import Decoded, Sample, Vectors
+from ..records import Decoded, Pixels, Sample, TokenIds, Vectors
 from .decode import Decoder
 from .encoder import Encoder
+
+PixelsOfAll = tuple[Pixels, ...]  # one for each way of preprocessing
+TokensOfAll = tuple[TokenIds, ...]  # one for each tokenizer
 
 
 @dataclass(frozen=True)
 class Decoders:
-    """One row for each sample, whose pixels and tokens are tuples: one of each for each decoder."""
+    """One row for each sample, with pixels and tokens of each decoder."""
 
-    each: tuple[Decoder, ...]
+    decoders: tuple[Decoder, ...]
 
-    def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
+    def decode_batch(
+        self, samples: Sequence[Sample], pool: Executor | None = None
+    ) -> list[Decoded[PixelsOfAll, TokensOfAll]]:
         """A row that fails for one of them fails: what is in a dataset has all of its embeddings."""
-        results = [decoder.decode_batch(samples, pool) for decoder in self.each]
+        results = [decoder.decode_batch(samples, pool) for decoder in self.decoders]
         return [_merged(rows) for rows in zip(*results, strict=True)]
 
 
-def _merged(rows: Sequence[Decoded]) -> Decoded:
-    row = rows[0]
-    pixels = [each.pixels for each in rows if each.pixels is not None]
-    tokens = [each.tokens for each in rows if each.tokens is not None]
-    row.error = next((each.error for each in rows if each.error is not None), None)
-    opaque: Any = row  # nobody but `Together` looks into these
-    opaque.pixels = tuple(pixels) if row.error is None and pixels else None
-    opaque.tokens = tuple(tokens) if row.error is None and tokens else None
-    return row
+def _merged(rows: Sequence[Decoded]) -> Decoded[PixelsOfAll, TokensOfAll]:
+    error = next((row.error for row in rows if row.error is not None), None)
+    pixels = tuple(row.pixels for row in rows if row.pixels is not None) if error is None else ()
+    tokens = tuple(row.tokens for row in rows if row.tokens is not None) if error is None else ()
+    fields = {name: getattr(rows[0], name) for name in Decoded.__dataclass_fields__}
+    return Decoded(**{**fields, "pixels": pixels or None, "tokens": tokens or None, "error": error})
 
 
 @dataclass(frozen=True)
 class Together:
-    """Encoders, each with the number of the decoder whose output it takes."""
+    """An `Encoder` of several. Each takes the output of the decoder whose number stands beside it."""
 
-    each: tuple[tuple[Encoder, int], ...]
+    encoders: tuple[tuple[Encoder, int], ...]
 
     @property
     def dim(self) -> int:
-        return sum(encoder.dim for encoder, _ in self.each)
+        return sum(encoder.dim for encoder, _ in self.encoders)
 
-    def encode(self, images: Sequence[Any], texts: Sequence[Any]) -> tuple[Vectors, Vectors]:
-        """As `Encoder.encode`, over tuples; each model's part of a vector is of length one."""
+    def encode(self, images: Sequence[PixelsOfAll], texts: Sequence[TokensOfAll]) -> tuple[Vectors, Vectors]:
+        """As `Encoder.encode`; each model's part of a vector is of length one."""
         results = [
-            encoder.encode([image[k] for image in images], [text[k] for text in texts]) for encoder, k in self.each
+            encoder.encode([image[k] for image in images], [text[k] for text in texts]) for encoder, k in self.encoders
         ]
         return np.concatenate([r[0] for r in results], axis=1), np.concatenate([r[1] for r in results], axis=1)

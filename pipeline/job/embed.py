@@ -90,6 +90,11 @@ class EmbedJob:
         return named_models([self.model] if isinstance(self.model, str) else self.model)
 
     @property
+    def replaces_parts(self) -> bool:
+        """Whether parts that are committed already are made again."""
+        return self.retry_failed or self.refresh
+
+    @property
     def embeds(self) -> list[str]:
         return [side for side, wanted in (("images", self.images), ("texts", self.texts)) if wanted]
 

@@ -77,7 +77,7 @@ def _nodes() -> list[dict[str, float]]:
 
 
 @contextmanager
-def asked_for(workers: int | None, gpus_per_worker: float | None) -> Generator[None, None, None]:
+def requested(workers: int | None, gpus_per_worker: float | None) -> Generator[None, None, None]:
     """Ask the cluster's autoscaler, where it has one, for room for so many workers, until the context is left. It sees
     by itself only what waits for a place, and workers are made for places that are there."""
     if not workers:

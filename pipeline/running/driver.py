@@ -38,8 +38,8 @@ _SPARE = 2.0  # seconds before a machine leaves, when its worker lets go of what
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What a run is told besides its shards."""
+class RunOptions:
+    """How a run goes, besides its shards."""
 
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
@@ -48,14 +48,14 @@ class Orders:
 
 
 def run_shards(
-    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, orders: Orders | None = None
+    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, options: RunOptions | None = None
 ) -> Iterator[Event]:
     """Embed every shard, tell of each as it ends. A lost worker is replaced and its shards given out again.
 
     Raises what a worker could not start for, and InfrastructureError when workers keep dying, or no machine is left.
     """
-    orders = orders or Orders()
-    driver = _Driver(Backlog(shards, orders.limits), factory, placement, orders)
+    options = options or RunOptions()
+    driver = _Driver(Backlog(shards, options.limits), factory, placement, options)
     try:
         yield from driver.run()
     finally:
@@ -63,8 +63,8 @@ def run_shards(
 
 
 class _Driver:
-    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, orders: Orders) -> None:
-        self._backlog, self._placement, self._orders = backlog, placement, orders
+    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, options: RunOptions) -> None:
+        self._backlog, self._placement, self._options = backlog, placement, options
         self._factory = send(factory)
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
@@ -155,7 +155,7 @@ class _Driver:
         yield WorkerLost(str(error))
         for shard in self._replace(handle):
             if self._backlog.failed(shard, time.monotonic()):
-                attempts = self._orders.limits.attempts
+                attempts = self._options.limits.attempts
                 yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
 
     def _replace(self, handle: WorkerHandle) -> list[Shard]:
@@ -167,7 +167,7 @@ class _Driver:
         """Shards beyond the deadline: their worker hangs, and is replaced."""
         overdue = self._backlog.overdue(time.monotonic())
         for shard in overdue:  # all of them first: a worker may hang with several
-            reason = f"not done within the deadline of {self._orders.limits.deadline:g} s"
+            reason = f"not done within the deadline of {self._options.limits.deadline:g} s"
             attempt = self._backlog.attempt(shard)
             given_up = self._backlog.expire(shard, time.monotonic())
             yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
@@ -198,10 +198,10 @@ class _Driver:
         if now - self._grown < _GROW or self._stopping:
             return
         self._grown = now
-        workers = self._orders.workers()
+        workers = self._options.workers()
         if workers or any(handle.is_ready for handle in self._handles):
             self._manned = now
-        elif now - self._manned > self._orders.patience:
+        elif now - self._manned > self._options.patience:
             raise InfrastructureError(
                 "the cluster has no machine left for workers; run the same command again to go on"
             )
@@ -211,7 +211,7 @@ class _Driver:
             yield WorkersAdded(more)
 
     def _heed_stop(self) -> Iterator[Event]:
-        if not self._stopping and self._orders.stop():
+        if not self._stopping and self._options.stop():
             self._stopping = True
             yield Stopping(self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
 

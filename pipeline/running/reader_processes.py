@@ -18,36 +18,36 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..embedding.clock import Clock
 from ..embedding.decode import Decoder
-from ..embedding.shard_reader import DecodingThreads
+from ..embedding.shard_reader import DecodedRow, ThreadedReader
 from ..embedding.together import Decoders
-from ..errors import InfrastructureError
-from ..records import Decoded, Shard, Times
+from ..errors import InfrastructureError, one_line
+from ..records import Shard, Times
 from ..storage.ahead import Waits, ahead
 
 _PATIENCE = 600.0  # seconds until a process has found room; machines may have to be started first
-ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its process waits
+CHUNKS_ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its process waits
 
 
 class _Actor:
     """Decodes one shard at a time."""
 
     def __init__(self, decoder: Decoder | Decoders, threads: int, storage_options: Mapping[str, Any]) -> None:
-        self._source = DecodingThreads(decoder, ThreadPoolExecutor(threads), storage_options)
+        self._reader = ThreadedReader(decoder, ThreadPoolExecutor(threads), storage_options)
 
     def started(self) -> None: ...
 
-    def decoded(self, shard: Shard) -> Iterator[list[Decoded] | Times]:
+    def decoded(self, shard: Shard) -> Iterator[list[DecodedRow] | Times]:
         """Its chunks, and where the time went."""
         clock = Clock()
-        with self._source.decoded(shard, clock) as chunks:
+        with self._reader.decoded(shard, clock) as chunks:
             yield from chunks
         yield clock.times()
 
 
 @dataclass(frozen=True)
-class DecodingActors:
-    """A `Source`: so many processes for one worker, which ends them with itself. A process that dies is replaced; the
-    shard that it had fails as storage fails, to be tried again."""
+class ProcessReader:
+    """A `ShardReader` that owns some processes, which end with the worker. A process that dies is replaced; its shard
+    fails as it does when storage fails, and is tried again."""
 
     decoder: Decoder | Decoders
     processes: int
@@ -60,7 +60,7 @@ class DecodingActors:
             self._free.put(self._start())
 
     @contextmanager
-    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[Decoded]], None, None]:
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[DecodedRow]], None, None]:
         waits = Waits(for_items=clock.between("decode", "encode").for_items)  # the process tells of its own
         with ahead(self._stream(shard, clock), 1, waits) as rows:
             yield rows
@@ -70,11 +70,11 @@ class DecodingActors:
         options = {"num_cpus": self.cpus, "max_restarts": 0, "max_task_retries": 0}
         return remote.options(**options).remote(self.decoder, max(1, int(self.cpus)), self.storage_options)
 
-    def _stream(self, shard: Shard, clock: Clock) -> Iterator[list[Decoded]]:
+    def _stream(self, shard: Shard, clock: Clock) -> Iterator[list[DecodedRow]]:
         actor = self._free.get()
-        how = {"num_returns": "streaming", "_generator_backpressure_num_objects": ON_THE_WAY}
+        options = {"num_returns": "streaming", "_generator_backpressure_num_objects": CHUNKS_ON_THE_WAY}
         started = actor.started.remote()
-        stream = actor.decoded.options(**how).remote(shard)
+        stream = actor.decoded.options(**options).remote(shard)
         try:
             if not ray.wait([started], timeout=_PATIENCE)[0]:
                 raise InfrastructureError(
@@ -92,21 +92,19 @@ class DecodingActors:
             raise error.cause if isinstance(error.cause, Exception) else InfrastructureError(str(error)) from error
         except RayActorError as error:
             actor = self._start()
-            raise InfrastructureError(f"a decode process was lost: {' '.join(str(error).split())}") from error
+            raise InfrastructureError(f"a decode process was lost: {one_line(error)}") from error
         finally:
             with suppress(RayError):
                 ray.cancel(stream)  # nothing, where it has ended
             self._free.put(actor)
 
 
-def _kept(rows: list[Decoded]) -> list[Decoded]:
+def _kept(rows: list[DecodedRow]) -> list[DecodedRow]:
     """Pixels lie in the object store, and are given up once they are encoded; tokens wait for the end of a window and
-    would keep the pixels beside them there."""
+    would keep the pixels beside them there, so they are copied."""
     for row in rows:
-        tokens: Any = row.tokens
-        if isinstance(tokens, tuple):  # of several models
-            tokens = tuple(each.copy() for each in tokens)
-        elif tokens is not None:
-            tokens = tokens.copy()
-        row.tokens = tokens
+        if isinstance(row.tokens, tuple):  # of several models
+            row.tokens = tuple(tokens.copy() for tokens in row.tokens)
+        elif row.tokens is not None:
+            row.tokens = row.tokens.copy()
     return rows

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
 from ...clipmodel import weights
 from ...clipmodel.flops import Flops, peak
-from ..choices import Precision
 from ..dataset.output import Output
-from ..dataset.part import PartLayout
 from ..embedding.decode import Decoder
-from ..embedding.embed_shard import Mill, OnRows, embed_shard
-from ..embedding.encoder import ClipEncoder, Encoder, backend_for
-from ..embedding.model_files import ModelFiles
-from ..embedding.shard_reader import DecodingThreads, Source
+from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
+from ..embedding.encoder import ClipEncoder, backend_for
+from ..embedding.settings import DatasetSettings
+from ..embedding.shard_reader import ShardReader, ThreadedReader
 from ..embedding.together import Decoders, Together
+from ..job.embed import EmbedJob
 from ..records import Shard, ShardStats
+from .placement import Placement
 
 
 class Worker(Protocol):
@@ -33,78 +33,93 @@ WorkerFactory = Callable[[], Worker]
 
 
 @dataclass(frozen=True)
-class ClipWorkerSettings:
+class WorkerSettings:
     """Makes a worker where it is called; picklable, and small."""
 
-    models: tuple[ModelFiles, ...]
-    precision: Precision
-    batch_size: int | None  # images a forward pass; None for what the device has room for
-    layout: PartLayout
-    provenance: Mapping[str, str]
+    job: EmbedJob
+    dataset: DatasetSettings
     output: Output
-    threads: int
-    device: str
-    decoders: int = 0  # processes that decode for it; without, its own threads do
-    decoder_cpus: float = 0.0  # each
-    images: bool = True
-    texts: bool = True
-    fast_decode: bool = False
-    replace: bool = False  # parts that are there already
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    placement: Placement
 
     def __call__(self) -> ClipWorker:
         return ClipWorker(self)
 
+    @property
+    def device(self) -> str:
+        return "cuda" if self.placement.gpus > 0 else "cpu"
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.placement.cpus))
+
 
 class ClipWorker:
-    def __init__(self, settings: ClipWorkerSettings) -> None:
+    """Models and decoders in one process, for all the shards that it is given."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
-        self._output = settings.output
-        encoder, decoder, flops, images = _models(settings)
-        self._mill = Mill(
-            encoder=encoder,
-            source=_source(settings, decoder),
-            layout=settings.layout,
-            provenance=settings.provenance,
-            images_a_batch=images,
-            replace=settings.replace,
-            flops=flops,
-            peak=peak(settings.device, settings.precision) or 0.0,
+        self._output, job, dataset = settings.output, settings.job, settings.dataset
+        models = _Models.load(settings)
+        self._tools = ShardTools(
+            encoder=models.encoder,
+            reader=_reader(settings, models.decoder),
+            layout=dataset.layout,
+            provenance=dataset.provenance,
+            images_a_batch=models.images_a_batch,
+            replace=job.replaces_parts,
+            flops=models.flops,
+            peak=peak(settings.device, dataset.precision) or 0.0,
         )
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
-        return embed_shard(shard, self._mill, self._output, on_rows)
+        return embed_shard(shard, self._tools, self._output, on_rows)
 
 
-def _source(settings: ClipWorkerSettings, decoder: Decoder | Decoders) -> Source:
-    if not settings.decoders:
+def _reader(settings: WorkerSettings, decoder: Decoder | Decoders) -> ShardReader:
+    placement, storage_options = settings.placement, settings.job.storage_options
+    if not placement.decoders:
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-        return DecodingThreads(decoder, pool, settings.storage_options)
-    from .reader_processes import DecodingActors  # here, as a worker by itself needs no Ray
+        return ThreadedReader(decoder, pool, storage_options)
+    from .reader_processes import ProcessReader  # here, as a worker by itself needs no Ray
 
-    return DecodingActors(decoder, settings.decoders, settings.decoder_cpus, settings.storage_options)
+    return ProcessReader(decoder, placement.decoders, placement.decoder_cpus, storage_options)
 
 
-def _models(settings: ClipWorkerSettings) -> tuple[Encoder, Decoder | Decoders, tuple[Flops, ...], int]:
-    """The models' encoders, a decoder for each distinct preprocessing and tokenizer, what the models compute, and how
-    many images the encoders are to be given at a time."""
-    decoders: dict[tuple[object, ...], int] = {}
-    encoders, distinct, flops = [], [], []
-    for found in settings.models:
-        loaded = weights.read(found.here(settings.storage_options), device=settings.device)
-        text = loaded.card.config.text
-        how = (loaded.preprocess, text.vocab_size, text.context_length)
-        if how not in decoders:
-            decoders[how] = len(decoders)
-            preprocess = replace(loaded.preprocess, fast=settings.fast_decode) if settings.images else None
-            distinct.append(Decoder(preprocess, loaded.tokenizer if settings.texts else None))
-        backend = backend_for(loaded.card.config, settings.device)
-        encoder = ClipEncoder(
-            loaded.model, settings.device, settings.precision, settings.batch_size, compile_with=backend
-        )
-        encoders.append((encoder, decoders[how]))
-        flops.append(Flops.of(loaded.card.config))
-    images = max(encoder.batch_size for encoder, _ in encoders)
-    if len(encoders) == 1:
-        return encoders[0][0], distinct[0], tuple(flops), images
-    return Together(tuple(encoders)), Decoders(tuple(distinct)), tuple(flops), images
+@dataclass(frozen=True)
+class _Models:
+    """One model, or several that share a pass."""
+
+    encoder: ClipEncoder | Together
+    decoder: Decoder | Decoders  # several where the models preprocess or tokenise in different ways
+    flops: tuple[Flops, ...]  # of each model
+    images_a_batch: int  # that the encoders are to be given at a time
+
+    @classmethod
+    def load(cls, settings: WorkerSettings) -> _Models:
+        encoders: list[tuple[ClipEncoder, int]] = []
+        decoders: dict[tuple[object, ...], Decoder] = {}
+        flops: list[Flops] = []
+        for files in settings.dataset.models:
+            loaded = weights.read(files.here(settings.job.storage_options), device=settings.device)
+            config = loaded.card.config
+            way = (loaded.preprocess, config.text.vocab_size, config.text.context_length)
+            if way not in decoders:
+                decoders[way] = _decoder(loaded, settings.job)
+            encoders.append((_encoder(loaded, settings), list(decoders).index(way)))
+            flops.append(Flops.of(config))
+        images = max(encoder.batch_size for encoder, _ in encoders)
+        if len(encoders) == 1:
+            (encoder, _), (decoder,) = encoders[0], decoders.values()
+            return cls(encoder, decoder, tuple(flops), images)
+        return cls(Together(tuple(encoders)), Decoders(tuple(decoders.values())), tuple(flops), images)
+
+
+def _decoder(loaded: weights.Loaded, job: EmbedJob) -> Decoder:
+    preprocess = replace(loaded.preprocess, fast=job.fast_decode) if job.images else None
+    return Decoder(preprocess, loaded.tokenizer if job.texts else None)
+
+
+def _encoder(loaded: weights.Loaded, settings: WorkerSettings) -> ClipEncoder:
+    backend = backend_for(loaded.card.config, settings.device)
+    batch_size = settings.job.batch_size
+    return ClipEncoder(loaded.model, settings.device, settings.dataset.precision, batch_size, compile_with=backend)

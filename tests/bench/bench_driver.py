@@ -20,7 +20,7 @@ from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.cluster import connected
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone
-from clipmill.pipeline.running.notes import Notes
+from clipmill.pipeline.running.manifest_keeper import ManifestKeeper
 from clipmill.pipeline.running.placement import Placement
 
 SECONDS = dict.fromkeys(("read", "decode", "encode", "write", "commit", "worker", "total"), 1.5)
@@ -52,15 +52,15 @@ def measure(quick: bool) -> list[Row]:
         output = Output.at(folder)
         output.prepare()
         freeze(output, PRINT, shards)
-        notes, done, memory, began = Notes(output), 0, list[float](), time.monotonic()
+        keeper, done, memory, began = ManifestKeeper(output), 0, list[float](), time.monotonic()
         for event in run_shards(shards, FakeWorkers(Path(folder)), Placement(2, 1, 0.0)):
-            notes.see(event)
+            keeper.see(event)
             if isinstance(event, ShardDone):
                 done += 1
                 if done % (count // 10) == 0:
                     memory.append(me.memory_info().rss / 2**20)
         seconds = time.monotonic() - began
-        write_manifest(output, notes.manifest)
+        write_manifest(output, keeper.manifest)
         began = time.monotonic()
         committed = output.parts()
         planned = freeze(output, PRINT, shards, committed).shards

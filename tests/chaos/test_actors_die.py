@@ -8,7 +8,7 @@ from pathlib import Path
 import chaos_kit
 import pytest
 import ray
-from chaos_kit import STAGES, Death, DyingMills, check_exact, files
+from chaos_kit import STAGES, Death, DyingFactory, check_exact, files
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardFailed, WorkerLost
@@ -31,7 +31,7 @@ def test_a_worker_that_dies_is_made_up_for(by_value: None, stage: str, tmp_path:
     out, deaths = tmp_path / "out", tmp_path / "deaths"
     deaths.mkdir()
     output = Output.at(str(out)).prepare()
-    events = list(run_shards(shards, DyingMills(str(out), Death(stage, deaths)), Placement(2, 1, 0.0)))
+    events = list(run_shards(shards, DyingFactory(str(out), Death(stage, deaths)), Placement(2, 1, 0.0)))
     assert attempts(deaths)["death"] >= 1
     assert sum(isinstance(event, WorkerLost) for event in events) == 1
     assert not any(isinstance(event, ShardFailed) for event in events)

@@ -21,9 +21,9 @@ import json, sys
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.records import Shard
-from fakes import fake_mill
+from fakes import fake_tools
 from chaos_kit import peak_memory
-stats = embed_shard(Shard(sys.argv[1]), fake_mill(), Output.at(sys.argv[2]))
+stats = embed_shard(Shard(sys.argv[1]), fake_tools(), Output.at(sys.argv[2]))
 print(json.dumps([stats.rows, stats.embedded, peak_memory()]))
 """
 

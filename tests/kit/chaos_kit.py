@@ -26,7 +26,7 @@ from clipmill.pipeline.embedding import shard_reader as decoding
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard, ShardStats
-from fakes import FakeEncoder, attempt, fake_mill, jpeg
+from fakes import FakeEncoder, attempt, fake_tools, jpeg
 
 EXECUTABLE = Path(sys.executable).with_name("clipmill")
 TESTS = Path(__file__).resolve().parents[1]
@@ -186,18 +186,18 @@ class Death:
 
 
 @dataclass(frozen=True)
-class DyingMills:
+class DyingFactory:
     """A factory of workers that embed for real with a fake model, one of whom dies at a stage."""
 
     out: str
     death: Death
 
-    def __call__(self) -> DyingMill:
-        return DyingMill(self.out, Death(self.death.stage, self.death.folder, self.death.at))
+    def __call__(self) -> DyingWorker:
+        return DyingWorker(self.out, Death(self.death.stage, self.death.folder, self.death.at))
 
 
 @dataclass
-class DyingMill:
+class DyingWorker:
     out: str
     death: Death
 
@@ -213,26 +213,26 @@ class DyingMill:
         decoding.read_samples = reading
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
-        mill = fake_mill(FakeEncoder(on_call=lambda *_: self.death("encode")))
-        return embed_shard(shard, mill, DyingOutput(self.out, die=self.death), on_rows)
+        tools = fake_tools(FakeEncoder(on_call=lambda *_: self.death("encode")))
+        return embed_shard(shard, tools, DyingOutput(self.out, die=self.death), on_rows)
 
 
 @dataclass(frozen=True)
-class SlowMills:
+class SlowFactory:
     """A factory of workers that take their time, and write down where they are."""
 
     out: str
     folder: Path  # gets an empty file NODE.SHARD for every shard that was done
     pause: float  # seconds a call of the encoder
 
-    def __call__(self) -> SlowMills:
+    def __call__(self) -> SlowFactory:
         return self
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
         import ray
 
-        mill = fake_mill(FakeEncoder(on_call=lambda *_: time.sleep(self.pause)))
-        stats = embed_shard(shard, mill, Output.at(self.out), on_rows)
+        tools = fake_tools(FakeEncoder(on_call=lambda *_: time.sleep(self.pause)))
+        stats = embed_shard(shard, tools, Output.at(self.out), on_rows)
         (self.folder / f"{ray.get_runtime_context().get_node_id()}.{Path(shard.url).stem}").touch()
         return stats
 

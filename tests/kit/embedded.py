@@ -12,9 +12,9 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import DecodingThreads
+from clipmill.pipeline.embedding.shard_reader import ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
-from fakes import FakeEncoder, fake_decoder, fake_mill
+from fakes import FakeEncoder, fake_decoder, fake_tools
 from made import card
 
 DIM = 8
@@ -30,9 +30,9 @@ def embed_here(
 ) -> Dataset:
     """Every image and caption gets a vector that is another one for other pixels, or tokens."""
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
-    mill = fake_mill(
+    tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        source=DecodingThreads(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
+        source=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)
@@ -40,5 +40,5 @@ def embed_here(
     shards = list_shards([str(each) for each in inputs], storage_options)
     freeze(output, settings, shards)
     for shard in shards:
-        embed_shard(shard, mill, output)
+        embed_shard(shard, tools, output)
     return Dataset.open(str(out), storage_options)

@@ -31,9 +31,9 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.part import Column, PartLayout
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.decode import Decoder
-from clipmill.pipeline.embedding.embed_shard import Mill, embed_shard
+from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.embedding.encoder import ClipEncoder, Encoder, Vectors
-from clipmill.pipeline.embedding.shard_reader import DecodingThreads
+from clipmill.pipeline.embedding.shard_reader import ThreadedReader
 from clipmill.pipeline.errors import ModelError, ShardError, UserError
 from clipmill.pipeline.records import Decoded, Pixels, Sample, Shard, ShardStats, TokenIds, Vector
 from PIL import Image
@@ -73,28 +73,30 @@ def fake_decoder(images: bool = True, texts: bool = True) -> Decoder:
     return Decoder(preprocess, tokenizer)
 
 
-def fake_mill(encoder: Encoder | None = None, *, images: bool = True, texts: bool = True, **changes: Any) -> Mill:
-    """A mill that decodes for real, to 16 pixels and 12 tokens, and embeds by hashing."""
+def fake_tools(
+    encoder: Encoder | None = None, *, images: bool = True, texts: bool = True, **changes: Any
+) -> ShardTools:
+    """Tools that decode for real, to 16 pixels and 12 tokens, and embed by hashing."""
     encoder = encoder or FakeEncoder()
     settings: dict[str, Any] = {
         "encoder": encoder,
-        "source": DecodingThreads(fake_decoder(images, texts), ThreadPoolExecutor(2)),
+        "reader": ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2)),
         "layout": PartLayout(COLUMNS, encoder.dim, CONTEXT, "float32"),
         "provenance": {"made.by": "a test"},
         "images_a_batch": 4,
     }
-    return Mill(**settings | changes)
+    return ShardTools(**settings | changes)
 
 
-def clip_mill(loaded: Loaded, **changes: Any) -> Mill:
-    """A mill with a real model, as a worker holds it."""
+def clip_tools(loaded: Loaded, **changes: Any) -> ShardTools:
+    """Tools with a real model, as a worker holds it."""
     settings: dict[str, Any] = {
         "encoder": ClipEncoder(loaded.model),
-        "source": DecodingThreads(Decoder(loaded.preprocess, loaded.tokenizer), ThreadPoolExecutor(1)),
+        "reader": ThreadedReader(Decoder(loaded.preprocess, loaded.tokenizer), ThreadPoolExecutor(1)),
         "layout": PartLayout(COLUMNS, loaded.card.config.embed_dim, loaded.tokenizer.context_length),
         "provenance": {},
     }
-    return Mill(**settings | changes)
+    return ShardTools(**settings | changes)
 
 
 @torch.no_grad()
@@ -198,25 +200,25 @@ class WatchedDecoder(Decoder):
 
 
 @dataclass(frozen=True)
-class ActorMills:
+class ActorFactory:
     """A factory of workers that decode in one process of its own, and embed for real with a fake model."""
 
     output: Output
     decoder: Decoder
 
-    def __call__(self) -> ActorMill:
-        from clipmill.pipeline.running.reader_processes import DecodingActors
+    def __call__(self) -> ActorWorker:
+        from clipmill.pipeline.running.reader_processes import ProcessReader
 
-        return ActorMill(fake_mill(source=DecodingActors(self.decoder, 1, 0.25)), self.output)
+        return ActorWorker(fake_tools(reader=ProcessReader(self.decoder, 1, 0.25)), self.output)
 
 
 @dataclass
-class ActorMill:
-    mill: Mill
+class ActorWorker:
+    tools: ShardTools
     output: Output
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
-        return embed_shard(shard, self.mill, self.output, on_rows)
+        return embed_shard(shard, self.tools, self.output, on_rows)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -288,23 +290,23 @@ class FakeWorker:
 
 
 @dataclass(frozen=True)
-class FakeMills:
+class FakeFactory:
     """A factory of workers that embed for real with a fake model, and die once, well within a shard."""
 
     output: Output
     folder: Path  # where deaths are counted
 
-    def __call__(self) -> FakeMill:
-        return FakeMill(self)
+    def __call__(self) -> MortalWorker:
+        return MortalWorker(self)
 
 
 @dataclass
-class FakeMill:
-    made_by: FakeMills
+class MortalWorker:
+    made_by: FakeFactory
     images: int = 0
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
-        return embed_shard(shard, fake_mill(FakeEncoder(on_call=self._die_once)), self.made_by.output, on_rows)
+        return embed_shard(shard, fake_tools(FakeEncoder(on_call=self._die_once)), self.made_by.output, on_rows)
 
     def _die_once(self, images: int, _: int) -> None:
         self.images += images

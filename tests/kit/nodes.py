@@ -22,7 +22,7 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.cluster import place, room
-from clipmill.pipeline.running.driver import Orders, run_shards
+from clipmill.pipeline.running.driver import RunOptions, run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerMoved
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
@@ -70,9 +70,9 @@ def main(tars: Path, out: Path, done: Path, told: Path) -> None:
             Going("drained in haste", hasty.node_id, lambda: drain(cluster, hasty.node_id, 1)),
         ]
         placement = place(None, 0.0, len(shards))
-        orders = Orders(Limits(), workers=lambda: room(placement))
+        orders = RunOptions(Limits(), workers=lambda: room(placement))
         events: list[Event] = []
-        for event in run_shards(shards, chaos_kit.SlowMills(str(out), done, pause=0.3), placement, orders):
+        for event in run_shards(shards, chaos_kit.SlowFactory(str(out), done, pause=0.3), placement, orders):
             events.append(event)
             for going in ends:
                 if isinstance(event, ShardDone) and not going.is_over and any(done.glob(f"{going.node}.*")):

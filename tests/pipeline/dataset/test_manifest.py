@@ -12,7 +12,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard, ShardStats
-from fakes import fake_mill, write_pairs
+from fakes import fake_tools, write_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ def shards(tmp_path: Path, output: Output) -> list[Shard]:
     """Three, of which all but the second are embedded."""
     made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]
     for shard in (made[0], made[2]):
-        embed_shard(shard, fake_mill(), output)
+        embed_shard(shard, fake_tools(), output)
     return made
 
 

@@ -18,7 +18,7 @@ from clipmill.pipeline.embedding.decode import Decoder
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.encoder import ClipEncoder
 from clipmill.pipeline.inputs.shards import read_samples
-from fakes import COLUMNS, Drawn, clip_mill, parts
+from fakes import COLUMNS, Drawn, clip_tools, parts
 
 Rows = list[dict[str, Any]]
 
@@ -30,7 +30,7 @@ def out(drawn: Drawn, sharp: Loaded, tmp_path_factory: pytest.TempPathFactory) -
     output = Output.at(str(tmp_path_factory.mktemp("readers") / "out"))
     output.prepare()
     for shard in drawn.shards:
-        embed_shard(shard, clip_mill(sharp), output)
+        embed_shard(shard, clip_tools(sharp), output)
     output.write("_clipmill/manifest.parquet", b"not for readers")
     return Path(output.url)
 
@@ -149,7 +149,7 @@ def test_float32_embeddings_are_read_too(drawn: Drawn, sharp: Loaded, rows: Rows
     output = Output.at(str(tmp_path / "out"))
     output.prepare()
     shard = drawn.shards[0]
-    embed_shard(shard, clip_mill(sharp, layout=PartLayout(COLUMNS, 256, 77, "float32")), output)
+    embed_shard(shard, clip_tools(sharp, layout=PartLayout(COLUMNS, 256, 77, "float32")), output)
     part = f"{output.url}/{shard.part_name}"
     expected = [row for row in rows if row["shard"] == shard.url]
     [(stored, computed)] = query(f"""

@@ -14,7 +14,7 @@ from clipmill.pipeline.dataset.totals import Totals
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import OutputError
 from clipmill.pipeline.records import Shard, ShardStats
-from fakes import fake_mill, write_pairs
+from fakes import fake_tools, write_pairs
 
 PRINT = Fingerprint("tiny", "clipmill", "ab" * 32, "96 px", "fp32", "float32", "77 tokens", "uid", "images and texts")
 ONE = ShardStats("a", 10, 7, Counter({"decode: x": 2, "read: y": 1}), {"read": 1.0, "encode": 3.0, "total": 4.0}, 100)
@@ -27,7 +27,7 @@ def shards(tmp_path: Path, output: Output) -> list[Shard]:
     made = [write_pairs(tmp_path / f"{name}.tar", count) for name, count in (("c", 3), ("a", 4), ("b", 5))]
     freeze(output, PRINT, made)
     for shard in (made[0], made[2]):
-        embed_shard(shard, fake_mill(), output)
+        embed_shard(shard, fake_tools(), output)
     return made
 
 
@@ -132,7 +132,7 @@ def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) 
     told = status(output)
     assert told is not None and not told.complete and told.failed_shards == {"x.tar": "not a tar"}  # one is left
     assert told.cost_per_million == pytest.approx(told.dataset.seconds["worker"] * 0.001 / 8 * 1e6)
-    embed_shard(shards[1], fake_mill(), output)
+    embed_shard(shards[1], fake_tools(), output)
     told = status(output)
     assert told is not None and told.complete
 

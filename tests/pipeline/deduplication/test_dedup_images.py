@@ -19,7 +19,7 @@ from clipmill.pipeline.deduplication.dedup import dedup
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.job import DedupJob
-from fakes import Drawn, clip_mill, write_tar
+from fakes import Drawn, clip_tools, write_tar
 from made import card
 from PIL import Image
 
@@ -41,13 +41,13 @@ def images_of(tar: Path) -> dict[str, bytes]:
 def embed_with_tiny(inputs: list[Path], out: Path) -> Dataset:
     loaded = load("tiny")
     sha256, dim = loaded.card.weights_sha256, loaded.card.config.embed_dim
-    mill = clip_mill(loaded, provenance={"clipmill.model_card": json.dumps(card("tiny", dim, sha256))})
+    tools = clip_tools(loaded, provenance={"clipmill.model_card": json.dumps(card("tiny", dim, sha256))})
     columns, both = "uid, url, caption", "images and texts"
     settings = Fingerprint("tiny", "shipped", sha256, "none", "fp32", "float16", "none", columns, both)
     output, shards = Output.at(str(out)).prepare(), list_shards([str(each) for each in inputs])
     freeze(output, settings, shards)
     for shard in shards:
-        embed_shard(shard, mill, output)
+        embed_shard(shard, tools, output)
     return Dataset.open(str(out))
 
 

@@ -43,7 +43,7 @@ def test_no_simple_cut_costs_less(lengths: list[int], most: int, step: int) -> N
 
 
 def test_web_captions_are_hardly_padded() -> None:
-    lines = (Path(__file__).parents[3] / "data" / "captions_random.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (Path(__file__).parents[2] / "data" / "captions_random.jsonl").read_text(encoding="utf-8").splitlines()
     tokenizer = Tokenizer()
     lengths = sorted(min(len(ids), 77) for ids in tokenizer.encode([json.loads(line) for line in lines]))
     assert len(lengths) > 500

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from clipmill.clipmodel.preprocess import _FORMATS, MAX_PIXELS
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.embedding.embed_shard import Mill, embed_shard
+from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Shard
-from fakes import fake_mill, write_tar
+from fakes import fake_tools, write_tar
 from PIL import Image
 
 COUNT = int(os.environ.get("CLIPMILL_FUZZ", "500"))
@@ -152,12 +152,12 @@ def intact(number: int) -> bytes:
 # --- what has to be true ---------------------------------------------------------------------------------------------
 
 
-def embedded(shard: Shard, mill: Mill, folder: Path) -> Rows:
+def embedded(shard: Shard, tools: ShardTools, folder: Path) -> Rows:
     """The rows of its part, which account for all samples. ShardError leaves no part."""
     output = Output.at(str(folder / "out"))
     part = folder / "out" / shard.part_name
     try:
-        stats = embed_shard(shard, mill, output)
+        stats = embed_shard(shard, tools, output)
     except ShardError:
         assert not part.exists()
         raise
@@ -206,8 +206,8 @@ def readable(image: bytes) -> bool:
 
 
 @pytest.fixture(scope="module")
-def mill() -> Mill:
-    return fake_mill(images_a_batch=32)
+def tools() -> ShardTools:
+    return fake_tools(images_a_batch=32)
 
 
 @pytest.fixture
@@ -222,12 +222,12 @@ def damages(kinds: Sequence[Callable[..., bytes]], share: int) -> list[tuple[int
     return [(seed, random.Random(seed), kinds[seed // 2 % len(kinds)]) for seed in seeds]
 
 
-def test_tars_damaged_at_random(mill: Mill, folder: Path) -> None:
+def test_tars_damaged_at_random(tools: ShardTools, folder: Path) -> None:
     path = folder / "x.tar"
     whole: dict[int, Rows] = {}
     for number in range(6):
         path.write_bytes(intact(number))
-        whole[number] = embedded(Shard(str(path)), mill, folder)
+        whole[number] = embedded(Shard(str(path)), tools, folder)
         assert [row["error"] for row in whole[number]] == [None] * 6
     for seed, chance, damage in damages(IN_TARS, 0):
         number = chance.randrange(6)
@@ -235,7 +235,7 @@ def test_tars_damaged_at_random(mill: Mill, folder: Path) -> None:
         path.write_bytes(damaged)
         safe = unharmed(intact(number), damaged)
         try:
-            rows = embedded(Shard(str(path)), mill, folder)
+            rows = embedded(Shard(str(path)), tools, folder)
         except ShardError as error:
             assert not safe, f"seed {seed}, {damage.__name__}: {error}"
             continue
@@ -243,7 +243,7 @@ def test_tars_damaged_at_random(mill: Mill, folder: Path) -> None:
             assert i < len(rows) and rows[i] == whole[number][i], f"seed {seed}, {damage.__name__}, sample {i}"
 
 
-def test_images_damaged_at_random(mill: Mill, folder: Path) -> None:
+def test_images_damaged_at_random(tools: ShardTools, folder: Path) -> None:
     cases = damages(ANYWHERE, 1)
     for at in range(0, len(cases), TOGETHER):
         samples = []
@@ -251,7 +251,7 @@ def test_images_damaged_at_random(mill: Mill, folder: Path) -> None:
             extension, image = chance.choice(images())
             samples.append((seed, damage.__name__, extension, damage(image, chance)))
         shard = write_tar(folder / f"{at}.tar", [(f"{seed}.{end}", data) for seed, _, end, data in samples])
-        rows = embedded(shard, mill, folder)
+        rows = embedded(shard, tools, folder)
         for row, (seed, name, _, data) in zip(rows, samples, strict=True):
             assert row["key"] == str(seed)
             assert (row["error"] is None) == readable(data), f"seed {seed}, {name}: {row['error']}"

@@ -26,18 +26,18 @@ from clipmill.pipeline.dataset.totals import STAGES
 from clipmill.pipeline.embedding import embed_shard as module
 from clipmill.pipeline.embedding import shard_reader as decoding
 from clipmill.pipeline.embedding.decode import Decoder, reason_of
-from clipmill.pipeline.embedding.embed_shard import Mill, embed_shard
+from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Pixels, Shard, ShardStats, Vectors
-from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_mill, jpeg, unit_vector, write_pairs, write_tar
+from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_tools, jpeg, unit_vector, write_pairs, write_tar
 from fsspec.implementations.memory import MemoryFileSystem
 
 Rows = list[dict[str, Any]]
 
 
-def embedded(shard: Shard, mill: Mill, output: Output) -> tuple[ShardStats, Rows]:
-    stats = embed_shard(shard, mill, output)
+def embedded(shard: Shard, tools: ShardTools, output: Output) -> tuple[ShardStats, Rows]:
+    stats = embed_shard(shard, tools, output)
     with output.open(shard.part_name) as file:
         return stats, pq.read_table(file).to_pylist()
 
@@ -50,7 +50,7 @@ def assert_nothing_is_left(output: Output) -> None:
 
 def test_every_sample_is_one_row_in_the_shards_order(drawn: Drawn, output: Output) -> None:
     for shard in drawn.shards:
-        _, rows = embedded(shard, fake_mill(), output)
+        _, rows = embedded(shard, fake_tools(), output)
         samples = list(read_samples(shard))
         assert len(rows) == 40
         assert [(row["row"], row["key"]) for row in rows] == [(s.row, s.key) for s in samples]
@@ -60,7 +60,7 @@ def test_every_sample_is_one_row_in_the_shards_order(drawn: Drawn, output: Outpu
 
 def test_every_row_has_its_own_embeddings_and_facts(drawn: Drawn, output: Output) -> None:
     shard = drawn.shards[0]
-    _, rows = embedded(shard, fake_mill(), output)
+    _, rows = embedded(shard, fake_tools(), output)
     for sample, row in zip(read_samples(shard), rows, strict=True):
         alone = fake_decoder().decode(sample)
         assert (row["error"], row["caption"], row["sha256"]) == (alone.error, alone.caption, alone.sha256)
@@ -77,7 +77,7 @@ def test_every_row_has_its_own_embeddings_and_facts(drawn: Drawn, output: Output
 def test_damaged_samples_are_rows_with_reasons(drawn: Drawn, output: Output) -> None:
     found: Counter[str] = Counter()
     for shard in drawn.shards:
-        stats, rows = embedded(shard, fake_mill(), output)
+        stats, rows = embedded(shard, fake_tools(), output)
         failed = [row for row in rows if row["error"] is not None]
         for row in failed:
             assert row["image_embedding"] is row["text_embedding"] is row["similarity"] is None
@@ -100,7 +100,7 @@ def test_an_absurd_size_in_a_header_fails_its_row_only(tmp_path: Path, output: O
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2**32 - 1, 9, 8, 2, 0, 0, 0))
     absurd = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(99)))
     shard = write_tar(tmp_path / "x.tar", [("a.png", absurd), ("a.txt", b"a"), ("b.jpg", jpeg()), ("b.txt", b"b")])
-    _, rows = embedded(shard, fake_mill(), output)
+    _, rows = embedded(shard, fake_tools(), output)
     assert [row["error"] is None for row in rows] == [False, True]
     assert "image over the limit" in rows[0]["error"] and rows[0]["width"] is None
 
@@ -127,7 +127,7 @@ def test_what_is_not_wanted_is_not_embedded(
     tmp_path: Path, output: Output, images: bool, texts: bool, expected: dict[str, str]
 ) -> None:
     shard = write_tar(tmp_path / "x.tar", MIXED)
-    stats, rows = embedded(shard, fake_mill(images=images, texts=texts), output)
+    stats, rows = embedded(shard, fake_tools(images=images, texts=texts), output)
     got = {
         row["key"]: "i" * (row["image_embedding"] is not None) + "t" * (row["text_embedding"] is not None)
         for row in rows
@@ -140,7 +140,7 @@ def test_what_is_not_wanted_is_not_embedded(
 
 
 def test_a_shard_without_samples_is_a_part_without_rows(tmp_path: Path, output: Output) -> None:
-    stats, rows = embedded(write_tar(tmp_path / "x.tar", []), fake_mill(), output)
+    stats, rows = embedded(write_tar(tmp_path / "x.tar", []), fake_tools(), output)
     assert rows == [] and (stats.rows, stats.embedded) == (0, 0) and stats.part_bytes > 0
 
 
@@ -148,7 +148,7 @@ def test_a_shard_that_breaks_off_ends_with_a_failed_row(tmp_path: Path, output: 
     shard = write_pairs(tmp_path / "x.tar", 10)
     path = Path(shard.url)
     path.write_bytes(path.read_bytes()[:-12_000])
-    stats, rows = embedded(shard, fake_mill(), output)
+    stats, rows = embedded(shard, fake_tools(), output)
     assert 1 < stats.rows == len(rows) < 10 and stats.failed == 1
     assert rows[-1]["error"].startswith("read: truncated tar")
 
@@ -157,9 +157,9 @@ def test_a_shard_that_breaks_off_ends_with_a_failed_row(tmp_path: Path, output: 
 def test_what_is_no_tar_is_no_part(tmp_path: Path, output: Output, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(ShardError):
-        embed_shard(Shard(str(tmp_path / "x.tar")), fake_mill(), output)
+        embed_shard(Shard(str(tmp_path / "x.tar")), fake_tools(), output)
     with pytest.raises(ShardError):
-        embed_shard(Shard(str(tmp_path / "missing.tar")), fake_mill(), output)
+        embed_shard(Shard(str(tmp_path / "missing.tar")), fake_tools(), output)
     assert_nothing_is_left(output)
 
 
@@ -170,7 +170,7 @@ def test_an_encoder_that_fails_leaves_nothing(drawn: Drawn, output: Output, side
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        embed_shard(drawn.shards[0], fake_mill(FakeEncoder(on_call=give_out)), output)
+        embed_shard(drawn.shards[0], fake_tools(FakeEncoder(on_call=give_out)), output)
     assert_nothing_is_left(output)
 
 
@@ -182,7 +182,7 @@ def test_an_embedding_that_is_not_finite_is_a_failed_row(tmp_path: Path, output:
             seen[1:2, 3], read[2:3, 0] = value, value  # captions go by length: that of another row
             return seen, read
 
-    stats, rows = embedded(write_pairs(tmp_path / "a.tar", 7), fake_mill(Diverged()), output)
+    stats, rows = embedded(write_pairs(tmp_path / "a.tar", 7), fake_tools(Diverged()), output)
     failed = [row for row in rows if row["error"] is not None]
     assert (stats.rows, stats.embedded) == (7, 7 - len(failed)) and stats.failures.total() == len(failed) > 0
     for row in failed:
@@ -198,21 +198,21 @@ def test_a_storage_that_fails_in_the_middle_leaves_nothing(drawn: Drawn, output:
 
     monkeypatch.setattr(decoding, "read_samples", broken)
     with pytest.raises(ConnectionResetError):
-        embed_shard(drawn.shards[0], fake_mill(), output)
+        embed_shard(drawn.shards[0], fake_tools(), output)
     assert_nothing_is_left(output)
 
 
 def test_an_object_store_gets_the_same_part(drawn: Drawn, output: Output) -> None:
     MemoryFileSystem().store.clear()
     store = Output.at("memory://bucket/out")
-    _, here = embedded(drawn.shards[0], fake_mill(), output)
-    _, there = embedded(drawn.shards[0], fake_mill(), store)
+    _, here = embedded(drawn.shards[0], fake_tools(), output)
+    _, there = embedded(drawn.shards[0], fake_tools(), store)
     assert here == there and store.names() == {drawn.shards[0].part_name}
 
 
 def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output) -> None:
     shard = drawn.shards[0]
-    stats, _ = embedded(shard, fake_mill(), output)
+    stats, _ = embedded(shard, fake_tools(), output)
     with output.open(shard.part_name) as file:
         footer = pq.read_metadata(file).metadata
     assert footer[b"made.by"] == b"a test"
@@ -228,7 +228,7 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
 def test_what_the_models_computed_is_counted_by_what_was_embedded(tmp_path: Path, output: Output) -> None:
     shard = write_tar(tmp_path / "x.tar", MIXED)  # of its six samples two have an image embedded, two a caption
     one = Flops(image=1e6, token=10.0, pair_of_tokens=1.0, caption=0.0, context_length=CONTEXT)
-    stats, rows = embedded(shard, fake_mill(flops=(one, one), peak=1e12), output)
+    stats, rows = embedded(shard, fake_tools(flops=(one, one), peak=1e12), output)
     images = sum(row["image_embedding"] is not None for row in rows)
     tokens = [row["caption_tokens"] for row in rows if row["text_embedding"] is not None]
     assert (images, len(tokens)) == (2, 2)
@@ -246,7 +246,7 @@ def test_windows_are_row_groups_and_lose_nothing(
     texts: list[int] = []
     encoder = FakeEncoder(on_call=lambda _, count: texts.append(count) if count else None)
     shard = write_pairs(tmp_path / "x.tar", rows)
-    _, got = embedded(shard, fake_mill(encoder, images_a_batch=3), output)
+    _, got = embedded(shard, fake_tools(encoder, images_a_batch=3), output)
     assert [row["key"] for row in got] == [f"{i:05d}" for i in range(rows)]
     assert all(row["similarity"] is not None for row in got)
     assert texts == groups  # captions of a window are encoded together
@@ -258,13 +258,13 @@ def test_windows_are_row_groups_and_lose_nothing(
 def test_images_go_in_batches_of_the_asked_size(tmp_path: Path, output: Output, batch: int) -> None:
     sizes: list[int] = []
     encoder = FakeEncoder(on_call=lambda count, _: sizes.append(count) if count else None)
-    embed_shard(write_pairs(tmp_path / "x.tar", 36), fake_mill(encoder, images_a_batch=batch), output)
+    embed_shard(write_pairs(tmp_path / "x.tar", 36), fake_tools(encoder, images_a_batch=batch), output)
     assert sum(sizes) == 36 and set(sizes[:-1]) <= {batch} and sizes[-1] <= batch
 
 
 def test_progress_adds_up_to_the_counts(drawn: Drawn, output: Output) -> None:
     told: list[tuple[int, int]] = []
-    stats = embed_shard(drawn.shards[0], fake_mill(), output, lambda *rows: told.append(rows))
+    stats = embed_shard(drawn.shards[0], fake_tools(), output, lambda *rows: told.append(rows))
     assert len(told) > 1
     assert (sum(good for good, _ in told), sum(bad for _, bad in told)) == (stats.embedded, stats.failed)
 
@@ -293,9 +293,9 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, output: Output, monkey
             alive.append(sum(made() is not None for made in preprocess.made))
 
     decoder = Decoder(preprocess, Tokenizer(1000, CONTEXT))
-    source = decoding.DecodingThreads(decoder, ThreadPoolExecutor(2))
-    mill = fake_mill(FakeEncoder(on_call=look), images_a_batch=4, source=source)
-    embed_shard(write_pairs(tmp_path / "x.tar", 200), mill, output)
+    source = decoding.ThreadedReader(decoder, ThreadPoolExecutor(2))
+    tools = fake_tools(FakeEncoder(on_call=look), images_a_batch=4, reader=source)
+    embed_shard(write_pairs(tmp_path / "x.tar", 200), tools, output)
     assert len(preprocess.made) == 200
     # waiting between stages, in the decoder's hands twice over, and being encoded
     assert max(alive) <= 4 * (decoding.AHEAD + 2) + 2 * 4
@@ -304,7 +304,7 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, output: Output, monkey
 def test_an_images_byte_range_is_that_image(drawn: Drawn, output: Output) -> None:
     shard = drawn.shards[1]
     tar = Path(shard.url).read_bytes()
-    _, rows = embedded(shard, fake_mill(), output)
+    _, rows = embedded(shard, fake_tools(), output)
     for row in rows:
         begin = row["image_offset"]
         assert hashlib.sha256(tar[begin : begin + row["image_size"]]).hexdigest() == row["sha256"]
@@ -313,8 +313,8 @@ def test_an_images_byte_range_is_that_image(drawn: Drawn, output: Output) -> Non
 def test_a_compressed_shard_has_no_byte_ranges(drawn: Drawn, output: Output, tmp_path: Path) -> None:
     packed = tmp_path / "x.tar.gz"
     packed.write_bytes(gzip.compress(Path(drawn.shards[0].url).read_bytes(), 1))
-    _, plain = embedded(drawn.shards[0], fake_mill(), output)
-    _, rows = embedded(Shard(str(packed)), fake_mill(), output)
+    _, plain = embedded(drawn.shards[0], fake_tools(), output)
+    _, rows = embedded(Shard(str(packed)), fake_tools(), output)
     assert {row["image_offset"] for row in rows} == {None}
     same = {"image_offset": None, "shard": None}
     assert [row | same for row in rows] == [row | same for row in plain]

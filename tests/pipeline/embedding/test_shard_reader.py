@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from clipmill.pipeline.embedding import shard_reader as module
 from clipmill.pipeline.embedding.clock import Clock
-from clipmill.pipeline.embedding.shard_reader import DecodingThreads, chunks
+from clipmill.pipeline.embedding.shard_reader import ThreadedReader, chunks
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
@@ -20,8 +20,8 @@ from fakes import Drawn, fake_decoder, write_pairs
 
 
 @pytest.fixture
-def source() -> DecodingThreads:
-    return DecodingThreads(fake_decoder(), ThreadPoolExecutor(2))
+def source() -> ThreadedReader:
+    return ThreadedReader(fake_decoder(), ThreadPoolExecutor(2))
 
 
 def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows([100, 1, 99, 1, 1]) == [[0], [1, 2], [3, 4]]  # large images go in smaller company
 
 
-def test_every_sample_is_decoded_as_it_would_be_alone(source: DecodingThreads, drawn: Drawn) -> None:
+def test_every_sample_is_decoded_as_it_would_be_alone(source: ThreadedReader, drawn: Drawn) -> None:
     with source.decoded(drawn.shards[0], Clock()) as decoded:
         rows = [row for chunk in decoded for row in chunk]
     alone = [fake_decoder().decode(sample) for sample in read_samples(drawn.shards[0])]
@@ -50,7 +50,7 @@ def test_every_sample_is_decoded_as_it_would_be_alone(source: DecodingThreads, d
             np.testing.assert_array_equal(row.pixels, expected.pixels)
 
 
-def test_reading_and_decoding_are_timed(source: DecodingThreads, tmp_path: Path) -> None:
+def test_reading_and_decoding_are_timed(source: ThreadedReader, tmp_path: Path) -> None:
     clock = Clock()
     with source.decoded(write_pairs(tmp_path / "x.tar", 40), clock) as decoded:
         assert sum(map(len, decoded)) == 40
@@ -59,7 +59,7 @@ def test_reading_and_decoding_are_timed(source: DecodingThreads, tmp_path: Path)
     assert set(times.starved) == {"decode", "encode"} and set(times.blocked) >= {"read", "decode"}
 
 
-def test_what_cannot_be_read_is_told_to_the_consumer(source: DecodingThreads, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told_to_the_consumer(source: ThreadedReader, tmp_path: Path) -> None:
     with (
         pytest.raises(ShardError, match="no such file"),
         source.decoded(Shard(str(tmp_path / "missing.tar")), Clock()) as decoded,
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_told_to_the_consumer(source: DecodingThreads, tm
         list(decoded)
 
 
-def test_leaving_early_ends_reading(source: DecodingThreads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_early_ends_reading(source: ThreadedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = threading.Event()
 
     def endless(*_: Any) -> Iterator[Sample]:

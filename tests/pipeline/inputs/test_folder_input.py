@@ -17,7 +17,7 @@ from clipmill.pipeline.inputs.grouping import IMAGE_EXTENSIONS
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
-from fakes import fake_mill, jpeg, parts
+from fakes import fake_tools, jpeg, parts
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
@@ -268,7 +268,7 @@ def test_a_folder_becomes_a_part_of_its_name(tmp_path: Path) -> None:
     output = Output.at(str(tmp_path / "out"))
     output.prepare()
     [shard] = list_shards([str(tmp_path / "photos")])
-    stats = embed_shard(shard, fake_mill(), output)
+    stats = embed_shard(shard, fake_tools(), output)
     assert (stats.rows, stats.embedded) == (40, 39)
     assert [path.name.rpartition("-")[0] for path in Path(output.url).glob("*.parquet")] == ["photos"]
     rows = parts(output.url)

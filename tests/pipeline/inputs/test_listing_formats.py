@@ -9,7 +9,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.inputs.listing import list_shards, look_into
-from fakes import fake_mill, write_pairs
+from fakes import fake_tools, write_pairs
 from fsspec.implementations.memory import MemoryFileSystem
 from input_kit import refusal, write
 
@@ -99,7 +99,7 @@ def test_the_etag_of_a_folder_changes_with_what_is_read(tmp_path: Path) -> None:
 def test_a_folder_of_clipmills_own_is_refused(tmp_path: Path) -> None:
     output = Output.at(str(tmp_path / "out"))
     output.prepare()
-    embed_shard(write_pairs(tmp_path / "0.tar", 3), fake_mill(), output)
+    embed_shard(write_pairs(tmp_path / "0.tar", 3), fake_tools(), output)
     shards = list_shards([output.url])
     assert len(shards) == 1
     with pytest.raises(InputError, match="embeddings that clipmill wrote"):

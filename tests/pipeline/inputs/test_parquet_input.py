@@ -17,7 +17,7 @@ from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.storage import remote
-from fakes import fake_mill, jpeg
+from fakes import fake_tools, jpeg
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,7 +105,7 @@ def test_clipmills_own_parts_are_no_input(tmp_path: Path) -> None:
     shard = Shard(str(tmp_path / "x.parquet"))
     Path(shard.url).write_bytes(pack({"image": [jpeg(0), b"no", jpeg(2)], "caption": ["a", "b", "c"], "uid": "xyz"}
                                      | {"uid": ["x", "y", "z"]}))  # fmt: skip
-    stats = embed_shard(shard, fake_mill(), output)
+    stats = embed_shard(shard, fake_tools(), output)
     assert (stats.rows, stats.embedded) == (3, 2)
     part = pq.read_table(f"{output.url}/{shard.part_name}").to_pylist()
     assert [(row["key"], row["uid"], row["caption"]) for row in part] == [

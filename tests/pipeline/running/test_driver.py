@@ -14,7 +14,7 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkerLost, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
-from fakes import FakeMills, FakeWorkers, attempts, write_pairs
+from fakes import FakeFactory, FakeWorkers, attempts, write_pairs
 
 ONE = Placement(1, 1, 0.0)
 
@@ -167,7 +167,7 @@ def test_a_worker_that_dies_within_a_shard_leaves_nothing_but_whole_parts(cluste
     todo = [write_pairs(tmp_path / f"{i}.tar", 40) for i in range(3)]
     output = Output.at(str(tmp_path / "out"))
     output.prepare()
-    for event in run_shards(todo, FakeMills(output, tmp_path / "tries"), ONE):
+    for event in run_shards(todo, FakeFactory(output, tmp_path / "tries"), ONE):
         if isinstance(event, WorkerLost):
             assert output.parts() <= {shard.part_name for shard in todo}
             assert list((tmp_path / "out" / OWN / "staging").iterdir())  # what it was writing

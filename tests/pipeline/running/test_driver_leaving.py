@@ -9,7 +9,7 @@ import pytest
 from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
-from clipmill.pipeline.running.driver import Orders, run_shards
+from clipmill.pipeline.running.driver import RunOptions, run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerLost, WorkerMoved, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
 from fake_handles import FakeCluster
@@ -90,7 +90,7 @@ def test_when_no_machine_is_left_the_run_ends_and_says_how_to_go_on(
     machines: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_GROW", 0)
-    events = run_shards(SHARDS, object, TWO, Orders(patience=0.05))  # type: ignore[arg-type]
+    events = run_shards(SHARDS, object, TWO, RunOptions(patience=0.05))  # type: ignore[arg-type]
     assert isinstance(next(events), WorkersStarted)
     machines.leaving |= {"a": 1000.0, "b": 1000.0}
     machines.has_room = False

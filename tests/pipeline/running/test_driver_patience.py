@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Limits
-from clipmill.pipeline.running.driver import Orders, run_shards
+from clipmill.pipeline.running.driver import RunOptions, run_shards
 from clipmill.pipeline.running.events import (
     Event,
     ShardDone,
@@ -34,7 +34,7 @@ def done(events: list[Event]) -> list[str]:
 def test_a_shard_that_hangs_is_taken_away_at_the_deadline_and_its_neighbour_not_blamed(
     cluster: None, tmp_path: Path
 ) -> None:
-    orders = Orders(Limits(deadline=3.0, pause=0.1))
+    orders = RunOptions(Limits(deadline=3.0, pause=0.1))
     names = ("hung-0", "slow-0", "fine-0", "fine-1")
     events = list(run_shards(shards(*names), FakeWorkers(tmp_path), TWO, orders))
     assert done(events) == sorted(names)
@@ -44,7 +44,7 @@ def test_a_shard_that_hangs_is_taken_away_at_the_deadline_and_its_neighbour_not_
 
 
 def test_a_straggler_is_tried_by_a_second_worker_when_nothing_else_is_left(cluster: None, tmp_path: Path) -> None:
-    orders = Orders(Limits(late=3.0, least_late=2.0))
+    orders = RunOptions(Limits(late=3.0, least_late=2.0))
     events = list(run_shards(shards("hung-0", "fine-0", "fine-1"), FakeWorkers(tmp_path), TWO, orders))
     assert done(events) == ["fine-0", "fine-1", "hung-0"]
     assert [event.shard.url for event in events if isinstance(event, ShardLate)] == ["s3://bucket/hung-0.tar"]
@@ -54,7 +54,7 @@ def test_asked_to_stop_it_ends_what_is_in_hand_and_tells_what_is_left(cluster: N
     asked: list[bool] = []
     names = tuple(f"slow-{i}" for i in range(9))
     events: list[Event] = []
-    for event in run_shards(shards(*names), FakeWorkers(tmp_path), TWO, Orders(stop=lambda: bool(asked))):
+    for event in run_shards(shards(*names), FakeWorkers(tmp_path), TWO, RunOptions(stop=lambda: bool(asked))):
         events.append(event)
         if isinstance(event, ShardDone):
             asked.append(True)
@@ -67,7 +67,7 @@ def test_workers_are_added_when_the_cluster_has_grown(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmill.pipeline.running.driver._GROW", 0.5)
-    orders = Orders(workers=lambda: 2)
+    orders = RunOptions(workers=lambda: 2)
     names = tuple(f"slow-{i}" for i in range(8))
     events = list(run_shards(shards(*names), FakeWorkers(tmp_path), Placement(1, 1, 0.0), orders))
     assert [event for event in events if isinstance(event, WorkersAdded)] == [WorkersAdded(1)]

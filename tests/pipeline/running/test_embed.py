@@ -25,7 +25,7 @@ from clipmill.pipeline.errors import (
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, WorkersStarted
-from fakes import Drawn, Ran, clip_mill, files, parts, write_pairs
+from fakes import Drawn, Ran, clip_tools, files, parts, write_pairs
 
 # --- a run on a cluster ----------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ def test_values_are_those_of_a_shard_embedded_without_a_cluster(
 ) -> None:
     output = Output.at(str(tmp_path))
     for shard in drawn.shards:
-        embed_shard(shard, clip_mill(sharp), output)
+        embed_shard(shard, clip_tools(sharp), output)
     for there, alone in zip(parts(ran.out), parts(tmp_path), strict=True):
         for name in ("image_embedding", "text_embedding"):
             one, other = there.pop(name), alone.pop(name)

@@ -20,7 +20,7 @@ from clipmill.pipeline.errors import InfrastructureError, StoppedError
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running import embed as run_module
 from clipmill.pipeline.running.events import Planned, ShardDone, Stopping
-from clipmill.pipeline.running.notes import Notes
+from clipmill.pipeline.running.manifest_keeper import ManifestKeeper
 from clipmill.pipeline.searching.places import Places
 from fakes import Drawn, files, parts, write_pairs
 
@@ -161,12 +161,12 @@ def test_after_a_retry_that_was_killed_the_parts_tell_what_they_are(
     embed(some)
     write_pairs(Path(some.inputs[0]) / "00000.tar", 7)
 
-    def dies(self: Notes, event: Any) -> None:
+    def dies(self: ManifestKeeper, event: Any) -> None:
         if isinstance(event, ShardDone):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Notes, "see", dies)
+        patched.setattr(ManifestKeeper, "see", dies)
         with pytest.raises(KeyboardInterrupt):
             embed(replace(some, retry_failed=True))
     assert len(parts(some.out)) == 47

@@ -10,8 +10,8 @@ from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import cluster
 from clipmill.pipeline.running import embed as module
-from clipmill.pipeline.running.cluster import asked_for
-from clipmill.pipeline.running.driver import Orders
+from clipmill.pipeline.running.cluster import requested
+from clipmill.pipeline.running.driver import RunOptions
 from clipmill.pipeline.running.placement import Placement, divide
 
 JOB = EmbedJob(["a.tar"], "out", "tiny", workers=3, gpus_per_worker=1)
@@ -26,15 +26,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_the_autoscaler_is_asked_for_as_many_workers_and_let_go_at_the_end(asked: list[Any]) -> None:
-    with asked_for(3, 1.0):
+    with requested(3, 1.0):
         assert asked == [[{"GPU": 1.0}] * 3]
-    with pytest.raises(ZeroDivisionError), asked_for(2, None):
+    with pytest.raises(ZeroDivisionError), requested(2, None):
         _ = 1 / 0
     assert asked[1:] == [[], [{"CPU": 1.0}] * 2, []]
 
 
 def test_without_a_number_of_workers_nothing_is_asked_for(asked: list[Any]) -> None:
-    with asked_for(None, 1.0):
+    with requested(None, 1.0):
         pass
     assert asked == []
 
@@ -42,17 +42,17 @@ def test_without_a_number_of_workers_nothing_is_asked_for(asked: list[Any]) -> N
 def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[list[dict[str, float]]] = [[{"CPU": 0}], [{"CPU": 0}], [{"CPU": 0}, {"CPU": 8, "GPU": 1}]]
     monkeypatch.setattr(module, "place", lambda *asked: divide(looks.pop(0), *asked))
-    monkeypatch.setattr(module, "_LOOK", 0.01)
-    assert module._placed(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
+    monkeypatch.setattr(module, "_POLL", 0.01)
+    assert module._placement(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
 
 
-def orders_on(
+def options_on(
     looks: list[list[dict[str, float]]], job: EmbedJob, shards: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Placement, Orders]:
+) -> tuple[Placement, RunOptions]:
     """On a cluster that has these machines at first, and then those."""
     monkeypatch.setattr(module, "room", lambda placement: placement.room(looks.pop(0)))
     placement = divide(looks[0], job.workers, job.gpus_per_worker, shards)
-    return placement, module._orders(job, lambda: False, shards, placement)
+    return placement, module._options(job, lambda: False, shards, placement)
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,18 @@ def test_there_are_as_many_more_workers_of_the_same_size_as_there_is_more_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = replace(JOB, workers=workers, gpus_per_worker=None)
-    _, orders = orders_on([before, after], job, 99, monkeypatch)
+    _, orders = options_on([before, after], job, 99, monkeypatch)
     assert orders.workers() == expected
 
 
 def test_the_driver_is_as_patient_as_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     machines: list[dict[str, float]] = [{"CPU": 8, "GPU": 1}]
-    assert orders_on([machines], replace(JOB, wait_for_machines=300), 9, monkeypatch)[1].patience == 300
-    assert orders_on([machines], JOB, 9, monkeypatch)[1].patience == 60
+    assert options_on([machines], replace(JOB, wait_for_machines=300), 9, monkeypatch)[1].patience == 300
+    assert options_on([machines], JOB, 9, monkeypatch)[1].patience == 60
 
 
 @pytest.mark.parametrize("job", [JOB, replace(JOB, gpus_per_worker=None), replace(JOB, workers=None)])
 def test_one_that_does_not_come_in_time_is_told_with_what_to_do(job: EmbedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "place", lambda *asked: divide([{"CPU": 0}], *asked))
     with pytest.raises(UserError, match="--wait-for-machines SECONDS"):
-        module._placed(job, 9)
+        module._placement(job, 9)

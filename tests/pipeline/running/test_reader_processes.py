@@ -22,8 +22,8 @@ from clipmill.pipeline.running import reader_processes as module
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardRetried, WorkerLost
 from clipmill.pipeline.running.placement import Placement
-from clipmill.pipeline.running.reader_processes import ON_THE_WAY, DecodingActors
-from fakes import ActorMills, Drawn, WatchedDecoder, fake_decoder, fake_mill, write_pairs
+from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader
+from fakes import ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, write_pairs
 
 
 @pytest.fixture
@@ -32,24 +32,24 @@ def output(tmp_path: Path) -> Output:
 
 
 @pytest.fixture(scope="module")
-def source(cluster: None) -> DecodingActors:
-    return DecodingActors(fake_decoder(), 1, 0.25)
+def source(cluster: None) -> ProcessReader:
+    return ProcessReader(fake_decoder(), 1, 0.25)
 
 
-def decoded(source: DecodingActors, shard: Shard, clock: Clock | None = None) -> list[Decoded]:
+def decoded(source: ProcessReader, shard: Shard, clock: Clock | None = None) -> list[Decoded]:
     with source.decoded(shard, clock or Clock()) as chunks:
         return [row for chunk in chunks for row in chunk]
 
 
-def test_parts_are_the_same_as_from_threads(source: DecodingActors, drawn: Drawn, output: Output) -> None:
+def test_parts_are_the_same_as_from_threads(source: ProcessReader, drawn: Drawn, output: Output) -> None:
     for shard in drawn.shards:
-        embed_shard(shard, fake_mill(source=source), output)
+        embed_shard(shard, fake_tools(reader=source), output)
         there = pq.read_table(f"{output.url}/{shard.part_name}")
-        embed_shard(shard, fake_mill(replace=True), output)
+        embed_shard(shard, fake_tools(replace=True), output)
         assert pq.read_table(f"{output.url}/{shard.part_name}") == there and len(there) == 40
 
 
-def test_pixels_are_read_where_they_lie_and_tokens_are_not_kept_there(source: DecodingActors, tmp_path: Path) -> None:
+def test_pixels_are_read_where_they_lie_and_tokens_are_not_kept_there(source: ProcessReader, tmp_path: Path) -> None:
     rows = decoded(source, write_pairs(tmp_path / "x.tar", 3))
     assert all(row.pixels is not None and not row.pixels.flags.owndata for row in rows)
     assert all(row.tokens is not None and row.tokens.flags.owndata for row in rows)
@@ -58,7 +58,7 @@ def test_pixels_are_read_where_they_lie_and_tokens_are_not_kept_there(source: De
 def test_several_models_get_their_own_each(cluster: None, tmp_path: Path) -> None:
     both = Decoders((fake_decoder(), Decoder(Preprocess(8), fake_decoder().tokenizer)))
     shard = write_pairs(tmp_path / "x.tar", 3)
-    rows = decoded(DecodingActors(both, 1, 0.25), shard)
+    rows = decoded(ProcessReader(both, 1, 0.25), shard)
     pixels: list[Any] = [row.pixels for row in rows]
     assert [[each.shape for each in both] for both in pixels] == [[(16, 16, 3), (8, 8, 3)]] * 3
     alone = both.decode_batch(list(decoding.read_samples(shard)))
@@ -67,7 +67,7 @@ def test_several_models_get_their_own_each(cluster: None, tmp_path: Path) -> Non
             np.testing.assert_array_equal(mine, theirs)
 
 
-def test_where_the_time_went_comes_along(source: DecodingActors, tmp_path: Path) -> None:
+def test_where_the_time_went_comes_along(source: ProcessReader, tmp_path: Path) -> None:
     clock = Clock()
     decoded(source, write_pairs(tmp_path / "x.tar", 40), clock)
     times = clock.times()
@@ -75,7 +75,7 @@ def test_where_the_time_went_comes_along(source: DecodingActors, tmp_path: Path)
     assert {"read", "decode"} <= set(times.blocked) and {"decode", "encode"} <= set(times.starved)
 
 
-def test_what_cannot_be_read_is_told_as_by_threads(source: DecodingActors, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told_as_by_threads(source: ProcessReader, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no such file"):
         decoded(source, Shard(str(tmp_path / "missing.tar")))
     (tmp_path / "x.tar").write_bytes(b"junk" * 999)
@@ -88,8 +88,8 @@ def test_a_process_runs_ahead_of_its_consumer_by_a_few_chunks(cluster: None, tmp
     """However long the shard; and it is free again when the consumer leaves."""
     folder = tmp_path / "chunks"
     folder.mkdir()
-    source = DecodingActors(WatchedDecoder.at(folder), 1, 0.25)
-    most = decoding.AHEAD + 2 + ON_THE_WAY + 3  # in its handles, in the object store, here
+    source = ProcessReader(WatchedDecoder.at(folder), 1, 0.25)
+    most = decoding.AHEAD + 2 + CHUNKS_ON_THE_WAY + 3  # in its handles, in the object store, here
     with source.decoded(write_pairs(tmp_path / "x.tar", 40 * decoding.CHUNK), Clock()) as chunks:
         next(iter(chunks))
         before = -1
@@ -104,7 +104,7 @@ def test_a_process_runs_ahead_of_its_consumer_by_a_few_chunks(cluster: None, tmp
 def test_a_process_that_dies_fails_its_shard_and_is_replaced(cluster: None, tmp_path: Path) -> None:
     folder = tmp_path / "chunks"
     folder.mkdir()
-    source = DecodingActors(WatchedDecoder.at(folder, dies=3), 1, 0.25)
+    source = ProcessReader(WatchedDecoder.at(folder, dies=3), 1, 0.25)
     shard = write_pairs(tmp_path / "x.tar", 5 * decoding.CHUNK)
     with pytest.raises(InfrastructureError, match="a decode process was lost"):
         decoded(source, shard)
@@ -116,15 +116,15 @@ def test_a_process_that_finds_no_room_is_told_of(
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
     with pytest.raises(InfrastructureError, match="no machine had 99 CPUs for a decode process: name fewer"):
-        decoded(DecodingActors(fake_decoder(), 1, 99.0), write_pairs(tmp_path / "x.tar", 3))
+        decoded(ProcessReader(fake_decoder(), 1, 99.0), write_pairs(tmp_path / "x.tar", 3))
 
 
 def test_the_driver_gives_out_again_what_a_dying_process_had(cluster: None, tmp_path: Path, output: Output) -> None:
     folder = tmp_path / "chunks"
     folder.mkdir()
     todo = [write_pairs(tmp_path / f"{i}.tar", 3 * decoding.CHUNK) for i in range(3)]
-    mills = ActorMills(output, WatchedDecoder.at(folder, dies=5))
-    events = list(run_shards(todo, mills, Placement(1, 1, 0.0)))
+    factory = ActorFactory(output, WatchedDecoder.at(folder, dies=5))
+    events = list(run_shards(todo, factory, Placement(1, 1, 0.0)))
     assert [event for event in events if isinstance(event, WorkerLost)] == []
     assert len([event for event in events if isinstance(event, ShardRetried)]) == 1
     assert sorted(event.shard.url for event in events if isinstance(event, ShardDone)) == [s.url for s in todo]

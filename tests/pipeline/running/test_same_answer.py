@@ -21,7 +21,7 @@ from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running.placement import Placement
-from fakes import COLUMNS, Drawn, clip_mill, parts, write_tar
+from fakes import COLUMNS, Drawn, clip_tools, parts, write_tar
 from parquet_kit import STRUCT, pack
 
 SHARDS = 4
@@ -63,9 +63,9 @@ def embedded(folder: Path, out: Path, sharp: Loaded, batch: int) -> Rows:
     """Here, shard by shard."""
     card, tokenizer = sharp.card, sharp.tokenizer
     layout = PartLayout(COLUMNS, card.config.embed_dim, tokenizer.context_length, "float32")
-    mill = clip_mill(sharp, encoder=ClipEncoder(sharp.model, batch_size=batch), layout=layout, images_a_batch=batch)
+    tools = clip_tools(sharp, encoder=ClipEncoder(sharp.model, batch_size=batch), layout=layout, images_a_batch=batch)
     for shard in list_shards([str(folder)]):
-        embed_shard(shard, mill, Output.at(str(out)))
+        embed_shard(shard, tools, Output.at(str(out)))
     return by_key(out)
 
 

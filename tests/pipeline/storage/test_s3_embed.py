@@ -23,13 +23,13 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.output import OWN, Output
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import DecodingThreads
+from clipmill.pipeline.embedding.shard_reader import ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.storage.defaults import with_defaults
 from clipmill.pipeline.storage.retry import retry
 from committing import IMPATIENT, through
-from fakes import Drawn, clip_mill, fake_decoder, fake_mill, write_pairs
+from fakes import Drawn, clip_tools, fake_decoder, fake_tools, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
 
@@ -60,7 +60,7 @@ def expected(sharp: Loaded, drawn: Drawn, tmp_path_factory: pytest.TempPathFacto
     """From a local folder to another, without a cluster."""
     out = tmp_path_factory.mktemp("local")
     for shard in drawn.shards:
-        embed_shard(shard, clip_mill(sharp), Output.at(str(out)))
+        embed_shard(shard, clip_tools(sharp), Output.at(str(out)))
     return rows_of(sorted(out.glob("*.parquet")))
 
 
@@ -172,12 +172,12 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
     for i in range(SHARDS):
         shard = write_pairs(tmp_path / f"{i:02d}.tar", 5)
         bucket.storage.put_file(shard.url, bucket.url(f"in/{i:02d}.tar"))
-        embed_shard(shard, fake_mill(), local)
+        embed_shard(shard, fake_tools(), local)
     shards = retry(lambda: list_shards([bucket.url("in")], options))
     there = there.prepare()
-    source = DecodingThreads(fake_decoder(True, True), ThreadPoolExecutor(2), options)
+    source = ThreadedReader(fake_decoder(True, True), ThreadPoolExecutor(2), options)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda shard: embed_shard(shard, fake_mill(source=source), there), shards))
+        list(pool.map(lambda shard: embed_shard(shard, fake_tools(source=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
     assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("*.parquet")))
     assert len(parts) == SHARDS and net.count("PUT", status=412) > 1

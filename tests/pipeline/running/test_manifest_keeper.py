@@ -11,7 +11,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, OutputError
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.events import Rows, ShardDone
-from clipmill.pipeline.running.notes import Notes
+from clipmill.pipeline.running.manifest_keeper import ManifestKeeper
 
 
 def done(number: int, rows: int = 4) -> ShardDone:
@@ -21,19 +21,19 @@ def done(number: int, rows: int = 4) -> ShardDone:
 
 
 def test_every_part_is_noted_in_the_order_of_their_ends(output: Output) -> None:
-    notes = Notes(output)
+    keeper = ManifestKeeper(output)
     events = [done(number) for number in range(2500)]
     for event in events:
-        notes.see(event)
-    assert list(notes.manifest) == [event.stats for event in events]
+        keeper.see(event)
+    assert list(keeper.manifest) == [event.stats for event in events]
     assert len(read_manifest(output)) == 0  # the time has not come
 
 
 def test_parts_are_put_into_the_manifest_while_the_run_goes_on(output: Output) -> None:
     write_manifest(output, Manifest.of([done(1, rows=3).stats, done(2, rows=3).stats]))
-    notes = Notes(output, every=0.0)
-    notes.see(done(2))
-    notes.see(done(5))
+    keeper = ManifestKeeper(output, seconds=0.0)
+    keeper.see(done(2))
+    keeper.see(done(5))
     assert [(stats.url[-6:], stats.rows) for stats in read_manifest(output)] == [
         ("01.tar", 3),
         ("02.tar", 4),
@@ -42,7 +42,7 @@ def test_parts_are_put_into_the_manifest_while_the_run_goes_on(output: Output) -
 
 
 def test_without_news_nothing_is_written(output: Output) -> None:
-    Notes(output, every=0.0).see(Rows(4, 0))
+    ManifestKeeper(output, seconds=0.0).see(Rows(4, 0))
     assert len(read_manifest(output)) == 0
 
 
@@ -50,25 +50,25 @@ def test_without_news_nothing_is_written(output: Output) -> None:
 def test_a_store_that_fails_for_a_while_ends_no_run(
     output: Output, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    notes = Notes(output, every=0.0)
+    keeper = ManifestKeeper(output, seconds=0.0)
 
     def fails(*_: object) -> None:
         raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(Output, "write", fails)
-        notes.see(done(1))
-    notes.see(done(2))
+        keeper.see(done(1))
+    keeper.see(done(2))
     assert len(read_manifest(output)) == 2
 
 
 def test_a_part_takes_little_memory(output: Output) -> None:
     """Python's objects take two thousand bytes a part and more."""
-    notes = Notes(output)
+    keeper = ManifestKeeper(output)
     tracemalloc.start()
     try:
         for number in range(10_240):
-            notes.see(done(number))
+            keeper.see(done(number))
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Takes down what became of each part, in little memory, and puts it into the manifest while the run goes on."""
+"""Keeps what became of each part, in little memory, and writes it into the manifest while the run goes on."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ..records import ShardStats
 from .events import Event, ShardDone
 
 _RECENT = 1024  # parts that are Python's objects; the others are packed, in a thirtieth of the memory
-_EVERY = 300.0  # seconds between two manifests: after a killed run only the footers of younger parts need be read
+_SECONDS = 300.0  # seconds between two manifests: after a killed run only the footers of younger parts need be read
 
 
-class Notes:
+class ManifestKeeper:
     """Of the parts that one run commits."""
 
-    def __init__(self, output: Output, every: float = _EVERY) -> None:
-        self._output, self._every = output, every
+    def __init__(self, output: Output, seconds: float = _SECONDS) -> None:
+        self._output, self._seconds = output, seconds
         self._recent: list[ShardStats] = []
         self._packed: list[bytes] = []
-        self._kept = time.monotonic()
-        self._is_news = False
+        self._written = time.monotonic()
+        self._has_news = False
 
     def see(self, event: Event) -> None:
         if isinstance(event, ShardDone):
             self._recent.append(event.stats)
-            self._is_news = True
+            self._has_news = True
             if len(self._recent) >= _RECENT:
                 self._packed.append(Manifest.of(self._recent).packed())
                 self._recent = []
-        if self._is_news and time.monotonic() - self._kept >= self._every:
-            self._keep()
+        if self._has_news and time.monotonic() - self._written >= self._seconds:
+            self._write()
 
     @property
     def manifest(self) -> Manifest:
@@ -43,8 +43,8 @@ class Notes:
             packed += Manifest.unpacked(content)
         return packed + Manifest.of(self._recent)
 
-    def _keep(self) -> None:
-        with suppress(ClipmillError, OSError):  # the end will tell, or the footers do
-            every = read_manifest(self._output) + self.manifest
-            write_manifest(self._output, every.only(dict.fromkeys(every.urls)))
-        self._kept, self._is_news = time.monotonic(), False
+    def _write(self) -> None:
+        with suppress(ClipmillError, OSError):  # the end of the run writes it, or the footers tell
+            rows = read_manifest(self._output) + self.manifest
+            write_manifest(self._output, rows.only(dict.fromkeys(rows.urls)))
+        self._written, self._has_news = time.monotonic(), False

@@ -1,0 +1,76 @@
+"""The end of a run: the manifest, the summary and, when nothing is missing, the mark of success."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ..dataset.manifest import MANIFEST, Manifest, ledger, write_manifest
+from ..dataset.output import Output
+from ..dataset.plan import Fingerprint, Plan, settle
+from ..dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, quarantined
+from ..errors import InfrastructureError, StoppedError
+from ..records import Shard
+from .tally import Tally
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run sets out to do."""
+
+    began: float  # by the monotonic clock
+    output: Output
+    fingerprint: Fingerprint
+    plan: Plan
+    todo: list[Shard]
+    done_before: int  # shards of the plan that were committed when the run began
+
+
+def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
+    """Account for every shard of the plan. committed: what this run's workers wrote.
+
+    Raises StoppedError where the run was stopped with shards left, TooManyFailuresError where more failed than the job
+    allows, and InfrastructureError where parts that workers wrote are not in the output.
+    """
+    output, written = run.output, set(committed.urls)
+    planned = settle(output, run.plan, written)
+    manifest = ledger(output, planned, committed)
+    in_output = set(manifest.urls)
+    if lost := [url for url in committed.urls if url not in in_output]:
+        raise InfrastructureError(
+            f"{output.url}: {len(lost):,} parts that workers wrote are not in it (that of {lost[0]}, for one): name an "
+            "output on storage that all machines share"
+        )
+    summary = Summary(
+        out=output.url,
+        planned=len(planned),
+        done_before=run.done_before,
+        run=tally.totals,
+        seconds=time.monotonic() - run.began,
+        busy_seconds=tally.busy_seconds,
+        failed_shards=tally.failed,
+        dataset=manifest.totals,
+        fingerprint=run.fingerprint.digest,
+        workers=tally.workers,
+        price_per_hour=tally.price_per_hour,
+        left=len(run.todo) - len(written) - len(tally.failed),
+    )
+    if written or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
+        _write(output, manifest, summary, in_output)
+    if tally.stopped and summary.left:
+        raise StoppedError(
+            f"stopped with {summary.left:,} of {len(run.todo):,} shards left; run the same command to go on"
+        )
+    tally.judge(summary)
+    return summary
+
+
+def _write(output: Output, manifest: Manifest, summary: Summary, committed: Collection[str]) -> None:
+    write_manifest(output, manifest)
+    output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
+    earlier = {url: reason for url, reason in quarantined(output).items() if url not in committed}
+    output.write(QUARANTINE, json.dumps(earlier | summary.failed_shards, indent=2).encode())
+    if summary.complete:
+        output.write(SUCCESS, b"")
