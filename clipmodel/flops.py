@@ -1,7 +1,8 @@
-"""What a model's arithmetic amounts to, and what a device could do: their ratio is the model FLOP utilisation.
+"""The floating-point operations of a model, and the peak of a device: their ratio is the model FLOP utilisation.
 
-Counted as the architectures are defined, two operations a multiply and add, matrix products and convolutions alone
-(Chowdhery et al. 2022, appendix B), so that figures compare with others': an implementation may get away with less.
+Counted from the definition of the architectures: matrix products and convolutions only, two operations for a multiply
+and add (Chowdhery et al. 2022, appendix B). Figures therefore compare with other publications; an implementation may
+need fewer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch
 
 from .config import CLIPConfig, VisionConfig
 
-# FLOP a second of dense bfloat16 or float16 products, as the makers' data sheets have it; the first name that is in the
-# device's own counts.
+# FLOP per second of dense bfloat16 or float16 products, from the makers' data sheets. The first name contained in the
+# device's own name counts.
 GPU_PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -39,7 +40,7 @@ GPU_PEAKS = {
     "MI300X": 1307e12,
     "MI250X": 383e12,
 }
-_PROBE = 1024  # rows and columns of the product that measures a CPU
+_PROBE = 1024  # rows and columns of the matrices whose product measures a CPU
 _PROBES = 5
 
 
@@ -48,9 +49,9 @@ class Flops:
     """Floating-point operations of one model's forward passes."""
 
     image: float
-    token: float  # of a caption, each
-    pair_of_tokens: float  # for the attention between them
-    caption: float  # whatever its length
+    token: float  # for each token of a caption
+    pair_of_tokens: float  # for the attention between two tokens of a caption
+    caption: float  # for each caption, whatever its length
     context_length: int
 
     @classmethod
@@ -66,14 +67,14 @@ class Flops:
         )
 
     def total(self, images: int, lengths: Sequence[int]) -> float:
-        """lengths: tokens of each caption, [SOS] and [EOS] included; what is cut off does not count."""
+        """lengths: tokens of each caption, [SOS] and [EOS] included; tokens past the context length do not count."""
         tokens = np.minimum(np.asarray(lengths, dtype=np.float64), self.context_length)
         texts = self.token * tokens.sum() + self.pair_of_tokens * (tokens**2).sum() + self.caption * len(tokens)
         return self.image * images + float(texts)
 
 
 def _layer(width: int, hidden: int) -> float:
-    """Of a residual attention block, a token: query, key, value and output, and the perceptron."""
+    """A residual attention block, per token: query, key, value and output projections, and the perceptron."""
     return 2 * (4 * width * width + 2 * width * hidden)
 
 
@@ -99,18 +100,18 @@ def _resnet(vision: VisionConfig) -> float:
         total += before**2 * first + side**2 * (last + _conv(inputs, outputs, 1))
         total += (blocks - 1) * side**2 * (_conv(outputs, planes, 1) + _conv(planes, planes, 3) + last)
         inputs = outputs
-    places = side**2 + 1  # the attention pool: keys and values of each, one query
-    return total + 2 * (2 * places + 1) * inputs**2 + 4 * places * inputs
+    positions = side**2 + 1  # the attention pool: a key and a value for each, one query
+    return total + 2 * (2 * positions + 1) * inputs**2 + 4 * positions * inputs
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> float:
-    """A place of the output."""
+    """A convolution, per position of its output."""
     return 2 * inputs * outputs * kernel**2
 
 
 def peak(device: str, precision: str) -> float | None:
-    """FLOP a second that the device could do at most: of a GPU what its data sheet says, of a CPU what the threads that
-    torch has now do in a large product. None where it is not known."""
+    """The most FLOP per second that the device can do: for a GPU from its data sheet, for a CPU as measured now with
+    torch's current threads in a large product. None where it is not known."""
     if device.startswith("cuda"):
         if precision == "fp32":
             return None

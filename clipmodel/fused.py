@@ -1,8 +1,8 @@
 """Layers that only encode: a linear layer or convolution with its weights laid out for one device and precision, and
-what comes after it done in the same pass. `inference.py` puts them into a copy of a model.
+what follows it computed in the same pass. `inference.py` puts them into a copy of a model.
 
 Those that call `torch.ops.mkl` and `torch.ops.mkldnn` use what torch's own compiler uses on CPUs: Intel's libraries
-with weights packed in advance. They are asked for only where this build of torch has them.
+with weights packed in advance. They are called only where this build of torch has them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def has_mkldnn(dtype: torch.dtype) -> bool:
 
 
 class ScaledLinear(nn.Module):
-    """scale * W x + bias. W is shared with whoever owns it: the matrix product scales for nothing."""
+    """scale * W x + bias. W is shared with its owner: scaling inside the matrix product costs nothing."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class ScaledLinear(nn.Module):
 
 
 class PackedLinear(ScaledLinear):
-    """The same in float32, its weights packed for inputs of exactly `rows` rows; others take the way above.
+    """The same in float32, packed for inputs of exactly `rows` rows; other inputs use the unpacked weights.
 
-    Packing is a twentieth of the product at a few thousand rows and a fifth at a few hundred, so once is enough.
+    Packing costs a twentieth of the product at a few thousand rows and a fifth at a few hundred, so it is done once.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, scale: float, rows: int) -> None:
@@ -57,7 +57,7 @@ class PackedLinear(ScaledLinear):
 
 
 class HalfLinear(nn.Module):
-    """The same with weights in `dtype`, half precision: of inputs in `dtype`, or cast to it."""
+    """The same with weights in `dtype`, a half precision; inputs are cast to it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, scale: float, dtype: torch.dtype) -> None:
         super().__init__()
@@ -120,10 +120,10 @@ class Convolution(nn.Module):
         return y.relu_() if self.relu or added is not None else y
 
     def _packed(self, x: Tensor, added: Tensor | None) -> Tensor:
-        how = (self.weight, self.bias, self.padding, self.stride, [1, 1], 1)  # not dilated, in one group
+        options = (self.weight, self.bias, self.padding, self.stride, [1, 1], 1)  # not dilated, in one group
         y: Tensor
         if added is None:
-            y = torch.ops.mkldnn._convolution_pointwise(x, *how, "relu" if self.relu else "none", [], "")
+            y = torch.ops.mkldnn._convolution_pointwise(x, *options, "relu" if self.relu else "none", [], "")
         else:
-            y = torch.ops.mkldnn._convolution_pointwise_.binary(added, x, *how, "add", 1.0, "relu", [], "")
+            y = torch.ops.mkldnn._convolution_pointwise_.binary(added, x, *options, "add", 1.0, "relu", [], "")
         return y

@@ -1,4 +1,4 @@
-"""The architecture behind a state dict, told from the shapes of its tensors."""
+"""The architecture of a state dict, inferred from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _HEAD_WIDTH = 64  # of every public model but those of the table
 
 @dataclass(frozen=True)
 class Heads:
-    """Numbers of attention heads, where a checkpoint states them: they leave no trace in the shapes."""
+    """Numbers of attention heads where a checkpoint states them; shapes do not show them."""
 
     image: int
     text: int
 
 
 def infer(tensors: Mapping[str, Tensor], heads: Heads | None = None) -> CLIPConfig:
-    """Tensors under the reference's names -> configuration. The activation and the preprocessing cannot be told
-    from tensors and are left at their defaults. ModelError when this is no CLIP model."""
+    """Tensors under the reference's names -> configuration. Activation and preprocessing cannot be inferred
+    from tensors and keep their defaults. ModelError when this is no CLIP model."""
     vision = _vision(tensors, heads.image if heads else None)
     width = _shape(tensors, "ln_final.weight", 1)[0]
     text = TextConfig(
@@ -69,7 +69,9 @@ def _with_head_width(config: VisionConfig) -> VisionConfig:
                 config = replace(config, mlp_ratio=row.vision.mlp_ratio)
             return replace(config, head_width=row.vision.head_width)
     if config.output_width % _HEAD_WIDTH:
-        raise ModelError(f"the image encoder's number of heads cannot be told from its width, {config.output_width}")
+        raise ModelError(
+            f"the image encoder's attention heads cannot be inferred from its width, {config.output_width}"
+        )
     return replace(config, head_width=_HEAD_WIDTH)
 
 
@@ -78,7 +80,7 @@ def _text_heads(config: TextConfig) -> int:
         if replace(row.text, heads=0) == config:
             return row.text.heads
     if config.width % _HEAD_WIDTH:
-        raise ModelError(f"the text encoder's number of heads cannot be told from its width, {config.width}")
+        raise ModelError(f"the text encoder's attention heads cannot be inferred from its width, {config.width}")
     return config.width // _HEAD_WIDTH
 
 
@@ -92,31 +94,31 @@ def _shape(tensors: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...
 
 
 def _grid(tensors: Mapping[str, Tensor], key: str) -> int:
-    """Side of the square whose places, and one more, the positional embedding has."""
-    places = _shape(tensors, key, 2)[0] - 1
-    side = math.isqrt(max(places, 0))
-    if side < 1 or side * side != places:
-        raise ModelError(f"tensor {key} has {places + 1} places, not a square and one")
+    """Side of the square grid of patches; the positional embedding has a row for each patch and one for the class."""
+    positions = _shape(tensors, key, 2)[0] - 1
+    side = math.isqrt(max(positions, 0))
+    if side < 1 or side * side != positions:
+        raise ModelError(f"tensor {key} has {positions + 1} positions, which is not a square number plus one")
     return side
 
 
 def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    found = {key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)}
-    if not found:
+    names = {key[len(prefix) :].split(".")[0] for key in tensors if key.startswith(prefix)}
+    if not names:
         raise ModelError(f"tensors {prefix}* are missing")
-    return len(found)
+    return len(names)
 
 
 def same_architecture(one: CLIPConfig, other: CLIPConfig) -> bool:
-    """Whether the same tensors fit both; activation and preprocessing, which no tensor shows, may differ."""
-    ours, theirs = (replace(config.vision, mlp_ratio=0.0) for config in (one, other))
-    return (one.embed_dim, ours, one.text) == (other.embed_dim, theirs, other.text) and (
+    """Whether the same tensors fit both; activation and preprocessing may differ."""
+    first, second = (replace(config.vision, mlp_ratio=0.0) for config in (one, other))
+    return (one.embed_dim, first, one.text) == (other.embed_dim, second, other.text) and (
         one.vision.mlp_width == other.vision.mlp_width
     )
 
 
 def looks_like(config: CLIPConfig) -> str:
-    """In words: the first variant of this architecture, or its main sizes."""
+    """A description for messages: the first variant of this architecture, or its main sizes."""
     for name, row in VARIANTS.items():
         if same_architecture(config, row):
             return name
@@ -126,7 +128,7 @@ def looks_like(config: CLIPConfig) -> str:
 
 
 def mismatches(tensors: Mapping[str, Tensor], config: CLIPConfig) -> Iterator[str]:
-    """In words: every way in which the tensors are not the state dict of `config`'s model."""
+    """Every difference between the tensors and the state dict of `config`'s model, each as words for a message."""
     with torch.device("meta"):
         expected = CLIP(config).state_dict()
     for key, like in expected.items():

@@ -1,10 +1,10 @@
-"""A copy of a model that only encodes, and does it as fast as a device can: what changes nothing about the answer but
-its last bits is done once, to the weights, instead of to every batch.
+"""A copy of a model that only encodes, as fast as the device can. Work that changes only the last bits of the answer is
+done once, on the weights, instead of on every batch.
 
 - Batch norms are folded into the convolutions before them.
 - QuickGELU, x * sigmoid(1.702 x), is SiLU(1.702 x) / 1.702: one pass in place, both factors in the linear layers.
-- Patches go through a matrix product: a convolution whose stride is its kernel is nothing else.
-- In half precision weights are cast once. The residual stream, the norms, the last block (which is read at one place
+- Patches go through a matrix product: a convolution whose stride equals its kernel is one.
+- In half precision weights are cast once. The residual stream, the norms, the last block (which is read at one position
   only, so costs next to nothing) and the projections stay in float32.
 - On CPUs the weights are packed as the matrix library wants them (`fused.py`).
 - On GPUs the blocks may be compiled, each tower's once for all of them (`compile_blocks`).
@@ -99,7 +99,7 @@ def _prepare(transformer: Transformer, layers: _Layers) -> None:
 
 
 class _Block(nn.Module):
-    """A ResidualAttentionBlock, read everywhere; it overwrites its input."""
+    """A ResidualAttentionBlock, read at all positions; it overwrites its input."""
 
     def __init__(self, block: nn.Module, layers: _Layers) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ class _Block(nn.Module):
         self.attn = _Attention(block.attn, layers)
         self.mlp = _perceptron(block.mlp, layers)
 
-    def forward(self, x: Tensor, causal: bool, places: None = None) -> Tensor:
+    def forward(self, x: Tensor, causal: bool, positions: None = None) -> Tensor:
         x += self.attn(self.ln_1(x), causal)
         x += self.mlp(self.ln_2(x))
         return x
 
 
 class _Attention(SelfAttention):
-    """Self-attention everywhere, its projections made by `_Layers`."""
+    """Self-attention at all positions, with projections made by `_Layers`."""
 
     def __init__(self, attention: SelfAttention, layers: _Layers) -> None:
         nn.Module.__init__(self)

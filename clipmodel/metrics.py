@@ -12,8 +12,8 @@ def recall_at_k(similarity: Floats, k: int) -> float:
     """Share of queries whose own candidate is among the k most similar.
 
     similarity: [n, n], query i's right answer is candidate i. A candidate that ties with the right one counts
-    as ahead of it, and so does one where either is not a number: neither a constant matrix nor a diverged
-    model's scores as perfect.
+    as ahead of it, and so does one where either score is NaN: a constant matrix or a diverged model must not score
+    as perfect.
     """
     right = np.diagonal(similarity)[:, None]
     ahead = (~(similarity < right)).sum(axis=1) - 1

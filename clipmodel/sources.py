@@ -1,4 +1,4 @@
-"""The named releases of weights: where each is published, and what its tensors do not say.
+"""The named releases of weights: where each is published, and the settings that its tensors do not show.
 
 OpenAI's files are content-addressed: the folder of each URL is the sha256 of the file. The other releases are
 Hugging Face repositories; their activation, mean and std follow the releases' own published configurations.

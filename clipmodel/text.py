@@ -10,7 +10,7 @@ from .transformer import Transformer
 
 
 class TextTransformer(nn.Module):
-    """Token ids -> text features. [EOS] has the highest id of the vocabulary, so its place is an argmax."""
+    """Token ids -> text features. [EOS] has the highest id of the vocabulary, so its position is an argmax."""
 
     def __init__(self, config: TextConfig, embed_dim: int, activation: Activation) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class TrainBatch:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine, which would be at zero one step after the last."""
+    """Linear warm-up, then half a cosine that reaches zero one step after the last."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -84,7 +84,7 @@ class Trainer:
 
     def _attention(self) -> AbstractContextManager[None]:
         """On CPUs torch's fused attention takes several times as long backwards as plain products do, at the lengths
-        of captions; measured, not documented."""
+        of captions (measured, torch does not document it)."""
         return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
 
     def state_dict(self) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, causal: bool, places: Tensor | None = None) -> Tensor:
-        """[n, length, width] -> the same, or, for int places [n], [n, width]: what stands at one place of each row."""
-        return self._everywhere(x, causal) if places is None else self._at(x, causal, places)
+    def forward(self, x: Tensor, causal: bool, positions: Tensor | None = None) -> Tensor:
+        """[n, length, width] -> the same; with int positions [n], only the output at that position: [n, width]."""
+        return self._at_all(x, causal) if positions is None else self._at_one(x, causal, positions)
 
-    def _everywhere(self, x: Tensor, causal: bool) -> Tensor:
+    def _at_all(self, x: Tensor, causal: bool) -> Tensor:
         n, length, width = x.shape
         qkv = self.project(x).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # 3 x [n, heads, length, head_width]
@@ -52,25 +52,26 @@ class SelfAttention(nn.Module):
         """Queries, keys and values of all heads: [n, length, width] -> [n, length, 3 * width]."""
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
-    def _at(self, x: Tensor, causal: bool, places: Tensor) -> Tensor:
+    def _at_one(self, x: Tensor, causal: bool, positions: Tensor) -> Tensor:
         to_query, to_key, to_value = zip(self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
-        query = F.linear(taken(x, places), *to_query)
-        hidden = places[:, None] < torch.arange(x.shape[1], device=x.device) if causal else None
+        query = F.linear(rows_at(x, positions), *to_query)
+        hidden = positions[:, None] < torch.arange(x.shape[1], device=x.device) if causal else None
         return self.out_proj(attend_once(query, x, to_key, to_value, self.heads, hidden))
 
 
-def taken(x: Tensor, places: Tensor) -> Tensor:
-    """One position of each row: [n, length, width] and int [n] -> [n, width]."""
-    return x[torch.arange(len(x), device=x.device), places]
+def rows_at(x: Tensor, positions: Tensor) -> Tensor:
+    """The vector at one position of each row: [n, length, width] and int [n] -> [n, width]."""
+    return x[torch.arange(len(x), device=x.device), positions]
 
 
 def attend_once(
     query: Tensor, x: Tensor, to_key: Affine, to_value: Affine, heads: int, hidden: Tensor | None = None
 ) -> Tensor:
-    """Attention of one query a row, [n, width], over x [n, length, width], without making x's keys and values.
+    """Attention of one query per row, [n, width], over x [n, length, width], without computing x's keys and values.
 
     Both are linear in x: q . (K x) = (q K) . x, and V may be applied to the weighted mean of x instead of to each of
-    its rows. In float32, or better where x is: a score rounded to half precision would move its weight by percents.
+    its rows. Computed in float32, or in float64 where x is: a score rounded to half precision changes its weight by
+    percents.
 
     hidden: bool [n, length], True where the query must not look.
     """
@@ -91,7 +92,7 @@ def attend_once(
 
 
 class Perceptron(nn.Module):
-    """Two linear layers around the activation; `gelu` is its name in the reference, whichever it is."""
+    """Two linear layers around the activation, which the reference calls `gelu` whichever it is."""
 
     def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()
@@ -113,17 +114,17 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = Perceptron(width, mlp_width, activation)
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, causal: bool, places: Tensor | None = None) -> Tensor:
-        """[n, length, width] -> the same, or what stands at the places [n], for a fraction of the cost: [n, width]."""
-        attended = self.attn(self.ln_1(x), causal, places)
-        x = (x if places is None else taken(x, places)) + attended
+    def forward(self, x: Tensor, causal: bool, positions: Tensor | None = None) -> Tensor:
+        """[n, length, width] -> the same; with int positions [n], only the output there, at less cost: [n, width]."""
+        attended = self.attn(self.ln_1(x), causal, positions)
+        x = (x if positions is None else rows_at(x, positions)) + attended
         return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks, read at one place of each row: of the last block only that place is computed.
+    """A stack of blocks, read at one position of each row: the last block computes only that position.
 
-    With `checkpointing`, activations are recomputed in backward.
+    With `checkpointing`, activations are recomputed in the backward pass.
     """
 
     def __init__(
@@ -136,14 +137,14 @@ class Transformer(nn.Module):
             ResidualAttentionBlock(width, heads, mlp_width, activation) for _ in range(layers)
         )
 
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """[n, length, width] and the places to read, int [n] -> [n, width]."""
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """[n, length, width] and the positions to read, int [n] -> [n, width]."""
         *blocks, last = self.resblocks
         for block in blocks:
             x = self._run(block, x)
-        return self._run(last, x, places)
+        return self._run(last, x, positions)
 
-    def _run(self, block: nn.Module, x: Tensor, places: Tensor | None = None) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, positions: Tensor | None = None) -> Tensor:
         if self.checkpointing and self.training:
-            return checkpoint(block, x, self.causal, places, use_reentrant=False)
-        return block(x, self.causal, places)
+            return checkpoint(block, x, self.causal, positions, use_reentrant=False)
+        return block(x, self.causal, positions)

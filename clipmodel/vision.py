@@ -121,6 +121,6 @@ class VisionTransformer(nn.Module):
         x = self.conv1(x).flatten(2).transpose(1, 2)  # [n, patches, width]
         first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)
-        first_place = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        x = self.transformer(self.ln_pre(x), first_place)
+        first_position = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        x = self.transformer(self.ln_pre(x), first_position)
         return self.ln_post(x) @ self.proj  # [n, embed_dim]

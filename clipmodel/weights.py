@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a dataset records about the model that made it."""
+    """A dataset's record of the model that made it."""
 
     variant: str
     weights: str
@@ -73,60 +73,60 @@ def load(
     """A model, its tokenizer, its preprocessing and its card, of a spec as in `parse_spec`.
 
     Weights are read as float32 and cast to `dtype` afterwards. ModelError, one line that says what to do, for
-    everything that can be wrong.
+    every fault of the spec or the files.
     """
-    found = spec if isinstance(spec, Resolved) else resolve(spec, progress=progress)
-    return read(found, device=device, dtype=dtype)
+    resolved = spec if isinstance(spec, Resolved) else resolve(spec, progress=progress)
+    return read(resolved, device=device, dtype=dtype)
 
 
-def read(found: Resolved, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Loaded:
-    """The second step of `load`; makes no request."""
-    if not found.files:
-        assert found.variant is not None
-        model = random_weights(variant(found.variant), found.seed)
-        name, sha256 = found.variant, sha256_of_tensors(model.state_dict())
+def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Loaded:
+    """The second step of `load`; never uses the network."""
+    if not resolved.files:
+        assert resolved.variant is not None
+        model = random_weights(variant(resolved.variant), resolved.seed)
+        name, sha256 = resolved.variant, sha256_of_tensors(model.state_dict())
     else:
-        contents = read_checkpoint(found.files)
+        contents = read_checkpoint(resolved.files)
         try:
-            name, config = _identify(found, contents)
+            name, config = _identify(resolved, contents)
         except ModelError as error:
-            raise ModelError(f"{found.files[0]}: {error}") from error
+            raise ModelError(f"{resolved.files[0]}: {error}") from error
         model = _build(config, contents.tensors)
-        sha256 = found.sha256 or sha256_of(found.files)
+        sha256 = resolved.sha256 or sha256_of(resolved.files)
     config = model.config
     return Loaded(
         model.to(device=device, dtype=dtype).eval().requires_grad_(False),
         Tokenizer(config.text.vocab_size, config.text.context_length),
         Preprocess(config.vision.image_size, config.preprocess),
-        ModelCard(name, found.weights, sha256, config),
+        ModelCard(name, resolved.weights, sha256, config),
     )
 
 
-def _identify(found: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
+def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
     """The variant's name and configuration. What the file or the release says goes before what the name implies."""
-    asked = variant(found.variant) if found.variant else None
-    if asked and (wrong := next(mismatches(contents.tensors, asked), None)):
-        raise ModelError(f"does not fit {found.variant}: {wrong}{_hint(contents.tensors)}")
+    requested = variant(resolved.variant) if resolved.variant else None
+    if requested and (wrong := next(mismatches(contents.tensors, requested), None)):
+        raise ModelError(f"does not fit {resolved.variant}: {wrong}{_hint(contents.tensors)}")
     if contents.config:
         config = contents.config
         heads = Heads(config.vision.heads, config.text.heads)
-        if not same_architecture(config, found_config := infer(contents.tensors, heads)):
-            raise ModelError(f"its header describes {looks_like(config)}, its tensors {looks_like(found_config)}")
-    elif asked:
-        config = asked
-        if contents.heads not in (None, Heads(asked.vision.heads, asked.text.heads)):
-            raise ModelError(f"does not fit {found.variant}: its config.json has other numbers of attention heads")
+        if not same_architecture(config, inferred := infer(contents.tensors, heads)):
+            raise ModelError(f"its header describes {looks_like(config)}, its tensors {looks_like(inferred)}")
+    elif requested:
+        config = requested
+        if contents.heads not in (None, Heads(requested.vision.heads, requested.text.heads)):
+            raise ModelError(f"does not fit {resolved.variant}: its config.json has other numbers of attention heads")
     else:
         config = _inferred(contents)
     if not contents.config:
-        said = found.release or contents
-        if activation := said.activation:
+        source = resolved.release or contents
+        if activation := source.activation:
             config = replace(config, activation=activation)
-        if preprocess := said.preprocess:
+        if preprocess := source.preprocess:
             config = replace(config, preprocess=preprocess)
-    if (contents.config or not asked) and (wrong := next(mismatches(contents.tensors, config), None)):
+    if (contents.config or not requested) and (wrong := next(mismatches(contents.tensors, config), None)):
         raise ModelError(wrong)
-    return contents.variant or _name(config, found.variant), config
+    return contents.variant or _name(config, resolved.variant), config
 
 
 def _inferred(contents: Contents) -> CLIPConfig:
@@ -148,19 +148,19 @@ def _hint(tensors: Mapping[str, Tensor]) -> str:
         return ""
 
 
-def _name(config: CLIPConfig, asked: str | None) -> str:
-    """The variant that `config` is: the one asked for if it is, else its namesake of another activation, else any."""
+def _name(config: CLIPConfig, requested: str | None) -> str:
+    """The variant that `config` is: the one requested if it is, else its namesake of another activation, else any."""
     rows = [
         name for name, row in VARIANTS.items() if same_architecture(config, row) and row.activation == config.activation
     ]
-    if asked in rows:
-        return asked
-    namesakes = [name for name in rows if asked and name.startswith(asked)]
-    return (namesakes or rows or [asked or "custom"])[0]
+    if requested in rows:
+        return requested
+    namesakes = [name for name in rows if requested and name.startswith(requested)]
+    return (namesakes or rows or [requested or "custom"])[0]
 
 
 def _build(config: CLIPConfig, tensors: Mapping[str, Tensor]) -> CLIP:
-    with torch.device("meta"):  # the tensors take their places: no second copy, nothing initialised in vain
+    with torch.device("meta"):  # the tensors are assigned below: no second copy, nothing initialised in vain
         model = CLIP(config)
     state = {
         key: tensor.to(torch.float32).contiguous() if tensor.is_floating_point() else tensor

@@ -40,11 +40,12 @@ def class_vectors(
     batch_size: int = 256,
     on_prompts: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """The same of prompts in full: for each of so many classes one or more, read once and never held all together.
-    on_prompts: told how many are done so far. The result is on the CPU."""
+    """As `classifier`, from complete prompts: one or more for each of `classes` classes, read once and never held all
+    together.
+    on_prompts: called with the number of prompts done so far. The result is on the CPU."""
     device = model.logit_scale.device
     sums = torch.zeros(classes, model.config.embed_dim, device=device)
-    waiting = ((place, prompt) for place, own in enumerate(prompts) for prompt in own)
+    waiting = ((index, prompt) for index, own in enumerate(prompts) for prompt in own)
     done = 0
     while window := list(islice(waiting, _WINDOW)):
         rows = [tokenizer.truncate(ids) for ids in tokenizer.encode([prompt for _, prompt in window])]
@@ -71,21 +72,21 @@ def probabilities(image: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor
 def top_classes(
     image: Tensor, classes: Tensor, logit_scale: Tensor, k: int, block: int = _BLOCK
 ) -> tuple[Tensor, Tensor]:
-    """The k most probable classes of each image: places int64 [n, k] and probabilities float32 [n, k], best first and
-    of equals the first. As `probabilities` gives them, but with no more than `block` classes' logits at a time.
+    """The k most probable classes of each image: indices int64 [n, k], probabilities float32 [n, k], best first, ties
+    by index. As `probabilities` gives them, but with no more than `block` classes' logits at a time.
 
     image [n, dim] and classes [c, dim], float32 and L2-normalised, with k <= c.
     """
     scaled = logit_scale.float().exp() * image
     total = torch.full((len(image),), -torch.inf)  # log of the sum of exponentials
     best = torch.empty(len(image), 0)
-    places = torch.empty(len(image), 0, dtype=torch.int64)
+    indices = torch.empty(len(image), 0, dtype=torch.int64)
     for start in range(0, len(classes), block):
         logits = scaled @ classes[start : start + block].T
         total = torch.logaddexp(total, logits.logsumexp(dim=1))
-        found, where = logits.topk(min(k, logits.shape[1]), dim=1)
-        best, places = torch.cat([best, found], dim=1), torch.cat([places, where + start], dim=1)
-        places, order = places.sort(dim=1)
+        values, columns = logits.topk(min(k, logits.shape[1]), dim=1)
+        best, indices = torch.cat([best, values], dim=1), torch.cat([indices, columns + start], dim=1)
+        indices, order = indices.sort(dim=1)
         best, order = best.gather(1, order).sort(dim=1, descending=True, stable=True)
-        best, places = best[:, :k], places.gather(1, order)[:, :k]
-    return places, (best - total[:, None]).exp()
+        best, indices = best[:, :k], indices.gather(1, order)[:, :k]
+    return indices, (best - total[:, None]).exp()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clipmill.clipmodel.transformer import ResidualAttentionBlock, Transformer, taken
+from clipmill.clipmodel.transformer import ResidualAttentionBlock, Transformer, rows_at
 from random_models import randomize
 from torch import Tensor
 
@@ -28,7 +28,7 @@ def test_a_block_read_at_one_place_says_what_the_whole_block_says_there(
     block: ResidualAttentionBlock, x: Tensor, causal: bool
 ) -> None:
     places = torch.tensor([0, 8, 3, 3, 1])
-    whole = taken(block(x, causal), places)
+    whole = rows_at(block(x, causal), places)
     assert whole.std() > 0.5
     torch.testing.assert_close(block(x, causal, places), whole, atol=1e-5, rtol=0)
 
@@ -37,7 +37,7 @@ def test_a_block_read_at_one_place_says_what_the_whole_block_says_there(
 def test_gradients_are_the_whole_blocks(block: ResidualAttentionBlock, x: Tensor, causal: bool) -> None:
     places = torch.tensor([4, 8, 0, 2, 7])
     gradients = []
-    for output in (taken(block(x, causal), places), block(x, causal, places)):
+    for output in (rows_at(block(x, causal), places), block(x, causal, places)):
         block.zero_grad()
         output.square().sum().backward()
         gradients.append({name: parameter.grad for name, parameter in block.named_parameters()})
