@@ -40,8 +40,8 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
     in_output = set(manifest.urls)
     if lost := [url for url in committed.urls if url not in in_output]:
         raise InfrastructureError(
-            f"{output.url}: {len(lost):,} parts that workers wrote are not in it (that of {lost[0]}, for one): name an "
-            "output on storage that all machines share"
+            f"{output.url}: {len(lost):,} parts that workers wrote are missing here, the part of {lost[0]} for one: "
+            "name an output on storage that all machines share"
         )
     summary = Summary(
         out=output.url,

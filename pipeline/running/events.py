@@ -1,16 +1,18 @@
-"""What a run tells of while it goes on."""
+"""What happens in a run, as records that observers see. `name` is the event's name in logs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..records import Shard, ShardStats
 
 
 @dataclass(frozen=True)
 class Planned:
-    """Told once, before the workers start."""
+    """Once, before the workers start."""
 
+    name: ClassVar[str] = "planned"
     shards: int
     done: int
     model: str
@@ -21,8 +23,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class WorkersStarted:
-    """Told once, when the first can work."""
+    """Once, when the first of them can work."""
 
+    name: ClassVar[str] = "workers started"
     workers: int
 
 
@@ -30,19 +33,22 @@ class WorkersStarted:
 class WorkersAdded:
     """The cluster has grown."""
 
+    name: ClassVar[str] = "workers added"
     workers: int
 
 
 @dataclass(frozen=True)
 class FewerWorkers:
-    """The cluster has no room for all that were asked for. Told before they start."""
+    """The cluster has no room for all workers of the job; before they start."""
 
-    asked: int
+    name: ClassVar[str] = "fewer workers"
+    asked: int  # workers of the job
     workers: int
 
 
 @dataclass(frozen=True)
 class WorkerLost:
+    name: ClassVar[str] = "worker lost"
     reason: str
 
 
@@ -50,20 +56,23 @@ class WorkerLost:
 class WorkerMoved:
     """Its machine is about to leave the cluster, so another one takes its place elsewhere."""
 
-    unfinished: int  # shards that it had in hand, which others begin again
+    name: ClassVar[str] = "worker moved"
+    unfinished: int  # shards that it was working on, which others begin again
 
 
 @dataclass(frozen=True)
 class Rows:
     """Progress since the last event of this kind; rows of a shard that is tried again are counted again."""
 
+    name: ClassVar[str] = "progress"
     embedded: int
     failed: int
-    in_flight: int = 0  # shards in workers' hands
+    in_flight: int = 0  # shards that workers are working on
 
 
 @dataclass(frozen=True)
 class ShardDone:
+    name: ClassVar[str] = "shard done"
     shard: Shard
     stats: ShardStats
     attempt: int = 1
@@ -71,6 +80,7 @@ class ShardDone:
 
 @dataclass(frozen=True)
 class ShardFailed:
+    name: ClassVar[str] = "shard failed"
     shard: Shard
     reason: str
     attempt: int = 1
@@ -80,6 +90,7 @@ class ShardFailed:
 class ShardRetried:
     """An attempt failed and another one will follow."""
 
+    name: ClassVar[str] = "shard tried again"
     shard: Shard
     reason: str
     attempt: int = 1
@@ -89,14 +100,16 @@ class ShardRetried:
 class ShardLate:
     """Takes far longer than the others did, at the end of a run: a second worker tries it too."""
 
+    name: ClassVar[str] = "shard late"
     shard: Shard
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """No more shards are given out; those in hand may end."""
+    """No more shards are given out; those that workers are working on may end."""
 
-    left: int
+    name: ClassVar[str] = "stopping"
+    left: int  # shards
     in_hand: int = 0
 
 

@@ -1,4 +1,4 @@
-"""What a run tells of, in words and as JSON: for people's logs and for machines'."""
+"""Events of a run as lines of text and of JSON: for people's logs and for machines'."""
 
 from __future__ import annotations
 
@@ -8,21 +8,6 @@ from typing import Any
 
 from ..redaction import redacted_text
 from .events import Event, Rows, ShardDone, ShardFailed, ShardLate, ShardRetried
-
-_SAYS = {
-    "Planned": "planned",
-    "WorkersStarted": "workers started",
-    "WorkersAdded": "workers added",
-    "FewerWorkers": "fewer workers",
-    "WorkerLost": "worker lost",
-    "WorkerMoved": "worker moved",
-    "ShardDone": "shard done",
-    "ShardFailed": "shard failed",
-    "ShardRetried": "shard tried again",
-    "ShardLate": "shard late",
-    "Rows": "progress",
-    "Stopping": "stopping",
-}
 
 
 def fields_of(event: Event) -> dict[str, Any]:
@@ -48,21 +33,17 @@ def fields_of(event: Event) -> dict[str, Any]:
 
 def as_json(event: Event, time: str) -> str:
     """One line of JSON. time: ISO 8601."""
-    return json.dumps({"time": time, "event": name_of(event), **fields_of(event)}, ensure_ascii=False)
+    return json.dumps({"time": time, "event": event.name, **fields_of(event)}, ensure_ascii=False)
 
 
 def as_text(event: Event, time: str) -> str:
     """`TIME shard done shard=… attempt=1 rows=…`."""
-    said = " ".join(f"{key}={_quoted(value)}" for key, value in fields_of(event).items())
-    return f"{time} {name_of(event)} {said}".rstrip()
-
-
-def name_of(event: Event) -> str:
-    return _SAYS[type(event).__name__]
+    fields = " ".join(f"{key}={_quoted(value)}" for key, value in fields_of(event).items())
+    return f"{time} {event.name} {fields}".rstrip()
 
 
 def is_progress(event: Event) -> bool:
-    """What comes twice a second, and is nothing for a log."""
+    """Whether the event comes twice a second: too often for a log."""
     return isinstance(event, Rows)
 
 

@@ -53,7 +53,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "run_shards", run_shards)
     monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-    monkeypatch.setattr(module, "asked_for", lambda *_: nullcontext())
+    monkeypatch.setattr(module, "requested", lambda *_: nullcontext())
     monkeypatch.setattr(module, "place", lambda *_: Placement(1, 1, 0.0))
     monkeypatch.setattr(module, "room", lambda _: 1)
     monkeypatch.setattr(module, "gpus", lambda: 0.0)
