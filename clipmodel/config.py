@@ -13,6 +13,7 @@ from .errors import ModelError
 
 Activation = Literal["quick_gelu", "gelu"]
 Resize = Literal["shortest", "squash"]
+Steps = Literal["torchvision", "transformers"]
 Precision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -61,11 +62,19 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How an image becomes the encoder's input; always bicubic, always RGB."""
+    """The steps from an image to the encoder's input; always bicubic, always RGB."""
 
-    mean: tuple[float, float, float] = OPENAI_MEAN
+    mean: tuple[float, float, float] = OPENAI_MEAN  # of pixels from 0 to 1
     std: tuple[float, float, float] = OPENAI_STD
-    resize: Resize = "shortest"  # shorter side then centre crop, or both sides at once
+    resize: Resize = "shortest"  # the shorter side becomes `resize_to`, or both sides do
+    resize_to: int | None = None  # pixels, before the crop to the encoder's size; None: the encoder's size
+    steps: Steps = "torchvision"  # the library whose order of steps and rounding are followed, see `resizing.py`
+
+    def describe(self, image_size: int) -> str:
+        """All settings in one line, for a dataset's fingerprint; a setting at its default adds nothing."""
+        size = f"{self.resize_to} px cut to {image_size}" if self.resize_to else f"{image_size} px"
+        steps = "" if self.steps == "torchvision" else f", steps of {self.steps}"
+        return f"{size}, {self.resize}, bicubic, mean {list(self.mean)}, std {list(self.std)}{steps}"
 
 
 @dataclass(frozen=True)

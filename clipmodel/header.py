@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import get_args
 
-from .config import CLIPConfig, PreprocessConfig, TextConfig, VisionConfig
-from .errors import ModelError
+from .config import Activation, CLIPConfig, PreprocessConfig, Resize, Steps, TextConfig, VisionConfig
+from .errors import ModelError, one_line
 
 HEADER = "clipmill"  # the key
 
@@ -17,7 +18,7 @@ def write_header(config: CLIPConfig, variant: str | None, metadata: Mapping[str,
 
 
 def read_header(header: str) -> tuple[CLIPConfig, str | None]:
-    """(configuration, variant's name) out of our own metadata."""
+    """(configuration, variant's name) from our own metadata. ModelError where it is not understood."""
     try:
         values = json.loads(header)
         config = values["config"]
@@ -32,8 +33,9 @@ def read_header(header: str) -> tuple[CLIPConfig, str | None]:
         restored = CLIPConfig(**{**config, **nested})
         _check_sizes(restored)
         return restored, values.get("variant")
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ModelError(f"its clipmill header is not understood ({error}); made by a newer clipmill?") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = one_line(error)[:200]
+        raise ModelError(f"its clipmill header is not understood ({reason}); made by a newer clipmill?") from error
 
 
 def _check_sizes(config: CLIPConfig) -> None:
@@ -43,5 +45,8 @@ def _check_sizes(config: CLIPConfig) -> None:
     sizes += (text.width, text.heads, text.layers, text.vocab_size, text.context_length)
     if not all(isinstance(size, int) and size > 0 for size in sizes) or text.width % text.heads:
         raise ValueError("impossible sizes")
-    if config.activation not in ("quick_gelu", "gelu") or config.preprocess.resize not in ("shortest", "squash"):
+    preprocess = config.preprocess
+    if config.activation not in get_args(Activation) or preprocess.resize not in get_args(Resize):
         raise ValueError("unknown activation or resize")
+    if preprocess.steps not in get_args(Steps) or not isinstance(preprocess.resize_to or 1, int):
+        raise ValueError("unknown steps of preprocessing")

@@ -8,7 +8,6 @@ orientation is ignored and the first frame is the image, as there.
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -24,15 +23,14 @@ from PIL import Image
 
 from .config import PreprocessConfig
 from .errors import ImageError
+from .resizing import scale_down, square
 
 Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
 
 MAX_PIXELS = 178_956_970  # an image larger than this is taken for a decompression bomb; Pillow's own threshold
-MAX_RESIZED = 1 << 24  # pixels; a resized image larger than this is never made whole, see `_middle`
 
 # MPO opens as the JPEG that it begins with. Formats that run programs (EPS) or hold no pixels are left out.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-_BICUBIC = Image.Resampling.BICUBIC
 _TRUNCATED = re.compile("truncated|EOF|end of file|requires a buffer of|Expected to read", re.IGNORECASE)
 _SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -52,7 +50,6 @@ class Preprocess:
     def with_size(self, image: bytes | Image.Image) -> tuple[Pixels, tuple[int, int]]:
         """The pixels, and the image's own (width, height)."""
         _silence_pillow()
-        squash = self.config.resize == "squash"
         source = image if isinstance(image, Image.Image) else _open(image)
         size = source.size
         if min(size) < 1:
@@ -60,13 +57,10 @@ class Preprocess:
         if size[0] * size[1] > MAX_PIXELS:
             raise ImageError(f"image over the limit of {MAX_PIXELS} pixels ({size[0]}x{size[1]})", size)
         with _image_errors(source.format or "image", image if isinstance(image, bytes) else b"", size):
-            box = _scale_down(source, self.size) if self.fast and source is not image else None
+            box = scale_down(source, self.size, self.config) if self.fast and source is not image else None
             source.load()
-            if box:
-                square = source.resize((self.size, self.size), _BICUBIC, box if squash else _middle_of(box, self.size))
-            else:
-                square = _squash(source, self.size) if squash else _shortest(source, self.size)
-            return np.array(square.convert("RGB")), size  # a copy that torch may write to
+            # a copy that torch may write to
+            return np.array(square(source, self.size, self.config, box)), size
 
 
 def normalise(pixels: torch.Tensor, config: PreprocessConfig, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -171,72 +165,3 @@ def _silence_pillow() -> None:
     """
     if _SILENCE not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-# --- resizing --------------------------------------------------------------------------------------------------------
-
-
-def _squash(image: Image.Image, size: int) -> Image.Image:
-    if size * image.height > MAX_PIXELS:  # Pillow resizes rows first, into size x height
-        raise ImageError("image too tall to squash", image.size)
-    return image.resize((size, size), _BICUBIC)
-
-
-def _shortest(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side becomes `size`, the longer is cut around the middle."""
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    resized = int(size * long / short)
-    start = round((resized - size) / 2.0)  # ties to even, as there
-    if short == size:
-        whole = image
-    elif size * resized > MAX_RESIZED:
-        return _middle(image, size, resized, start)
-    else:
-        whole = image.resize((resized, size) if width > height else (size, resized), _BICUBIC)
-    left, top = (start, 0) if width > height else (0, start)
-    return whole.crop((left, top, left + size, top + size))
-
-
-def _middle(image: Image.Image, size: int, resized: int, start: int) -> Image.Image:
-    """`_shortest` for an image so long that its longer side becomes `resized`: only the middle square is computed.
-
-    Close, not equal: Pillow takes a box in 32-bit floats (cropping to whole pixels first keeps them small), and which
-    of its two passes goes first, clipping what overshoots, depends on the sizes. That is why photographs do not come
-    here, though it would save a fifth of their resizing.
-    """
-    scale = max(image.size) / resized
-    begin, end = start * scale, (start + size) * scale
-    support = 2 * max(scale, 1.0)
-    first = max(int(begin - support) - 1, 0)
-    last = min(int(end + support) + 2, max(image.size))
-    if image.width > image.height:
-        band = image.crop((first, 0, last, image.height))
-        return band.resize((size, size), _BICUBIC, box=(begin - first, 0, end - first, image.height))
-    band = image.crop((0, first, image.width, last))
-    return band.resize((size, size), _BICUBIC, box=(0, begin - first, image.width, end - first))
-
-
-# --- fast ------------------------------------------------------------------------------------------------------------
-
-
-def _scale_down(source: Image.Image, size: int) -> tuple[float, float, float, float] | None:
-    """Have a JPEG decoded at a half, quarter or eighth of its size, its shorter side at least twice `size`: fewer terms
-    of its cosine transform are computed, and fewer pixels resized.
-
-    Where its pixels will be in the decoded image, whose last row and column may reach beyond them; None for an image
-    that is decoded whole.
-    """
-    before, enough = source.size, 2 * size / min(source.size)
-    drafted = source.draft(None, (math.ceil(source.width * enough), math.ceil(source.height * enough)))
-    return drafted[1] if drafted and source.size != before else None
-
-
-def _middle_of(box: tuple[float, float, float, float], size: int) -> tuple[float, float, float, float]:
-    """The square that `_shortest` keeps."""
-    _, _, width, height = box
-    short, long = min(width, height), max(width, height)
-    resized = int(size * long / short)
-    begin = round((resized - size) / 2.0) * long / resized
-    end = begin + size * long / resized
-    return (begin, 0, end, height) if width > height else (0, begin, width, end)

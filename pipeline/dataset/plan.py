@@ -102,8 +102,7 @@ def _changes(now: Sequence[str], before: Sequence[str]) -> str:
 
 
 def _preprocessing(card: ModelCard) -> str:
-    size, how = card.config.vision.image_size, card.config.preprocess
-    return f"{size} px, {how.resize}, bicubic, mean {list(how.mean)}, std {list(how.std)}"
+    return card.config.preprocess.describe(card.config.vision.image_size)
 
 
 def _text(card: ModelCard) -> str:

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from clipmill.clipmodel import preprocess as module
+from clipmill.clipmodel import resizing
 from clipmill.clipmodel.config import PreprocessConfig
 from clipmill.clipmodel.errors import ImageError
 from clipmill.clipmodel.preprocess import MAX_PIXELS, Preprocess, normalise
@@ -144,7 +144,7 @@ def test_of_a_smooth_image_too_long_to_resize_whole_the_middle_is_within_two(
     image = Image.fromarray(grey.astype(np.uint16)) if mode == "I;16" else image.convert("L" if mode != "F" else "F")
     image = image.convert(mode) if mode in ("RGB", "RGBA") else image
     expected = reference(image, SIZE).astype(int)
-    monkeypatch.setattr(module, "MAX_RESIZED", 0)
+    monkeypatch.setattr(resizing, "MAX_RESIZED", 0)
     assert np.abs(Preprocess(SIZE)(image) - expected).max() <= 2
 
 
