@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,21 @@ class Shard:
         return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}.parquet"
 
 
+Missing = Literal["no file", "not understood", "empty"]  # why a sample lacks a side
+Note = Literal["key came back", "another image", "another caption"]  # what a run tells of samples that it embeds
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKeys:
+    """Names that the user gives for a sample's sides, in order of preference; the documented ones where empty.
+
+    A name is an extension in tars and folders, a column in Parquet, a field of json; dots lead into what is nested.
+    """
+
+    image: tuple[str, ...] = ()
+    caption: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An image-text pair as it stands in the shard, still encoded."""
@@ -43,7 +58,11 @@ class Sample:
     caption: bytes | str | None = None  # the .txt member's bytes, or the text of the json's `caption`
     metadata: dict[str, Any] = field(default_factory=dict)  # the sample's json
     image_offset: int | None = None  # of the image's first byte in the shard file
-    error: str | None = None  # `read: …` when the shard broke off inside this sample
+    error: str | None = None  # `read: …` when the sample cannot be read
+    # Why a side is missing, None where it is there. What is there but empty is kept, and counts as missing.
+    no_image: Missing | None = None
+    no_caption: Missing | None = None
+    notes: tuple[Note, ...] = ()
 
 
 ModelPixels = TypeVar("ModelPixels", default=Pixels)

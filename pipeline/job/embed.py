@@ -1,4 +1,4 @@
-"""What the main job is asked to do."""
+"""The main job: what to embed, with which models, into which output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing_extensions import Doc
 
 from ..choices import EmbeddingType, Precision
 from ..errors import UserError
+from ..records import SampleKeys
 from .common import Address, StorageOptions
 from .flags import Flag
 from .named_models import NamedModel, named_models
@@ -48,6 +49,22 @@ class EmbedJob:
     embedding_type: Annotated[EmbeddingType, Doc("Of the stored embeddings. Similarity is float32 always.")] = "float16"
     images: Annotated[bool, Doc("Embed the images.")] = True
     texts: Annotated[bool, Doc("Embed the captions.")] = True
+    image_keys: Annotated[
+        Sequence[str],
+        Doc(
+            "Where the image is, instead of under the usual names: an extension, a column or a field of the json "
+            "(image.bytes looks inside). Repeatable, in order of preference."
+        ),
+        Flag(("--image-key",), metavar="NAME"),
+    ] = ()
+    caption_keys: Annotated[
+        Sequence[str],
+        Doc("Where the caption is, in the same way. Repeatable, in order of preference."),
+        Flag(("--caption-key",), metavar="NAME"),
+    ] = ()
+    allow_half_pairs: Annotated[
+        bool, Doc("Embed also where none of the first samples has both an image and a caption.")
+    ] = False
     fast_decode: Annotated[
         bool,
         Doc(
@@ -71,7 +88,9 @@ class EmbedJob:
         Flag(default="auto: none without GPUs"),
     ] = None
     price_per_hour: Annotated[
-        float | None, Doc("What a worker costs an hour; what a million pairs cost is told then."), Flag(default="none")
+        float | None,
+        Doc("What a worker costs an hour; the run's end then says what a million pairs cost."),
+        Flag(default="none"),
     ] = None
     max_failed_samples: Annotated[float, Doc("Share of samples that may fail.")] = 0.5
     max_failed_shards: Annotated[int, Doc("Shards that may fail.")] = 0
@@ -87,7 +106,12 @@ class EmbedJob:
 
     @property
     def models(self) -> tuple[NamedModel, ...]:
+        """UserError for names that are wrong, or aliases that are missing."""
         return named_models([self.model] if isinstance(self.model, str) else self.model)
+
+    @property
+    def sample_keys(self) -> SampleKeys:
+        return SampleKeys(tuple(self.image_keys), tuple(self.caption_keys))
 
     @property
     def replaces_parts(self) -> bool:
@@ -103,7 +127,6 @@ class EmbedJob:
         for name, value in (("--batch-size", self.batch_size), ("--workers", self.workers)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: must be at least 1")
-        _ = self.models  # which says what is wrong with them
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
         if self.decode_workers is not None and self.decode_workers < 0:
@@ -120,3 +143,5 @@ class EmbedJob:
             raise UserError(f"--wait-for-machines {self.wait_for_machines:g}: must not be negative")
         if not (self.images or self.texts):
             raise UserError("--no-images and --no-texts together leave nothing to embed")
+        if not self.models:
+            raise UserError("--model: name at least one")
