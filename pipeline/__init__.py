@@ -1,7 +1,7 @@
 """What happens to one shard, and how many shards are spread over a cluster.
 
 The functions behind the commands are here by name, with their jobs and results: `from clipmill.pipeline import embed,
-EmbedJob`. They are imported when asked for, since Ray and torch take seconds.
+EmbedJob`. They are imported at first use, since Ray and torch take seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The error tree: what the user asked for is wrong, a sample or shard is bad, or the infrastructure failed."""
+"""The error tree: the request is wrong, a sample or shard is bad, or the infrastructure failed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TooManyFailuresError(ClipmillError):
 
 
 class StoppedError(ClipmillError):
-    """The run was asked to stop, and did so cleanly."""
+    """The run's caller stopped it, and it ended cleanly."""
 
     exit_code = 130
 

@@ -29,9 +29,9 @@ def shows_secret(variable: str) -> bool:
 def redacted(value: Any) -> Any:
     """A copy without secrets: values whose name gives them away, passwords and signatures within URLs."""
     if isinstance(value, Mapping):
-        return {key: HIDDEN if is_secret(str(key)) and each else redacted(each) for key, each in value.items()}
+        return {key: HIDDEN if is_secret(str(key)) and entry else redacted(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [redacted(each) for each in value]
+        return [redacted(entry) for entry in value]
     return redacted_text(value) if isinstance(value, str) else value
 
 

@@ -62,9 +62,9 @@ def _cheapest(lengths: Sequence[int], bounds: Sequence[int], budget: int) -> lis
         longest = lengths[bounds[j] - 1]
         most = max(budget // longest, 1)
         rows = [bounds[j] - start for start in bounds[:j]]
-        found = [costs[i] + n * longest + -(-n // most) * budget * _START for i, n in enumerate(rows)]
-        costs.append(min(found))
-        best.append(found.index(costs[j]))
+        totals = [costs[i] + n * longest + -(-n // most) * budget * _START for i, n in enumerate(rows)]
+        costs.append(min(totals))
+        best.append(totals.index(costs[j]))
     cut, j = [], len(best) - 1
     while j:
         cut.append((bounds[best[j]], bounds[j]))
@@ -73,11 +73,11 @@ def _cheapest(lengths: Sequence[int], bounds: Sequence[int], budget: int) -> lis
 
 
 def by_length(texts: Sequence[TokenIds]) -> list[list[int]]:
-    """The places of each distinct caption, shortest first."""
-    places: dict[bytes, list[int]] = {}
-    for place, ids in enumerate(texts):
-        places.setdefault(ids.tobytes(), []).append(place)
-    return sorted(places.values(), key=lambda where: len(texts[where[0]]))
+    """The positions of each distinct caption, shortest caption first."""
+    positions: dict[bytes, list[int]] = {}
+    for position, ids in enumerate(texts):
+        positions.setdefault(ids.tobytes(), []).append(position)
+    return sorted(positions.values(), key=lambda same: len(texts[same[0]]))
 
 
 def pad(rows: Sequence[TokenIds], length: int = 0) -> Tensor:

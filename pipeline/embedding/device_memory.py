@@ -14,10 +14,10 @@ def images_that_fit(peak: Callable[[int], int], free: int, most: int = 512) -> i
     """peak: bytes that a pass over so many images takes, of `free` ones. A power of two up to `most`, from which on no
     GPU of today is faster for more."""
     small, large = peak(_SMALL), peak(_LARGE)
-    each = max((large - small) / (_LARGE - _SMALL), 1.0)
-    fixed = max(small - _SMALL * each, 0.0)
+    image = max((large - small) / (_LARGE - _SMALL), 1.0)
+    fixed = max(small - _SMALL * image, 0.0)
     images = 1
-    while images < most and fixed + 2 * images * each <= _SHARE * free:
+    while images < most and fixed + 2 * images * image <= _SHARE * free:
         images *= 2
     return images
 

@@ -81,7 +81,7 @@ def _embedded(
 
 
 def _windows(decoded: Iterable[list[DecodedRow]]) -> Generator[Iterator[list[DecodedRow]], None, None]:
-    """Runs of chunks, of `_WINDOW` rows or a few more. Each must be used up before the next is asked for."""
+    """Runs of chunks, of `_WINDOW` rows or a few more. A run must be used up before the next begins."""
     iterator = iter(decoded)
     for first in iterator:
         yield _one_window(first, iterator)

@@ -19,6 +19,7 @@ from ...clipmodel.inference import compile_blocks, for_inference
 from ...clipmodel.model import CLIP
 from ...clipmodel.preprocess import normalise
 from ..choices import Precision
+from ..errors import one_line
 from ..records import Pixels, TokenIds, Vectors
 from .batches import Passes, by_length, pad
 from .cuda_feed import CudaFeed
@@ -108,17 +109,17 @@ class ClipEncoder:
         except Exception as error:  # whatever a backend raises
             if _is_exhaustion(error):
                 raise
-            _LOG.warning("torch.compile with %s failed, so the model runs without: %s", backend, _in_short(error))
+            _LOG.warning("torch.compile with %s failed, so the model runs without: %s", backend, one_line(error)[:200])
             return False
         return True
 
     def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
-        places = by_length(texts)
+        positions = by_length(texts)
         with self._lock, torch.inference_mode():
-            late_images, late_texts = self._launched(images, [texts[where[0]] for where in places])
+            late_images, late_texts = self._launched(images, [texts[same[0]] for same in positions])
         distinct, vectors = self._gathered(late_texts), np.empty((len(texts), self.dim), dtype=np.float32)
-        for where, vector in zip(places, distinct, strict=True):
-            vectors[where] = vector
+        for same, vector in zip(positions, distinct, strict=True):
+            vectors[same] = vector
         return self._gathered(late_images), vectors
 
     def _launched(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[list[Late], list[Late]]:
@@ -161,10 +162,6 @@ def backend_for(config: CLIPConfig, device: torch.device | str) -> str | None:
 def _is_exhaustion(error: Exception) -> bool:
     """Whether memory ran out, a GPU's or the host's; torch has a type for the one and words for the other."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
-
-
-def _in_short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from ...clipmodel import weights
 from ...clipmodel.download import Progress, cache_folder
 from ...clipmodel.weights import Resolved
-from ..errors import ClipmillError, ModelError
+from ..errors import ClipmillError, ModelError, one_line
 from ..storage.retry import retry
 from ..storage.urls import canonical_url, open_storage
 
@@ -30,15 +30,18 @@ class ModelFiles:
         if all(path.is_file() for path in self.resolved.files):
             return self.resolved
         try:
-            found = find_model(self.spec, storage_options).resolved
+            resolved = find_model(self.spec, storage_options).resolved
         except ModelError as error:
             raise ModelError(
-                f"{error}: a worker's machine cannot have them; put the weights where all machines see them, such as "
+                f"{error}: a worker's machine cannot read them; put the weights where all machines see them, such as "
                 "NAME=s3://bucket/weights.safetensors"
             ) from error
-        if found.sha256 != self.resolved.sha256:
-            raise ModelError(f"{self.spec}: a worker's machine finds other weights than the driver's")
-        return found
+        if resolved.sha256 != self.resolved.sha256:
+            raise ModelError(
+                f"{self.spec}: a worker's machine finds other weights than the driver; name weights that are the same on "
+                "all machines"
+            )
+        return resolved
 
 
 def find_model(
@@ -58,8 +61,8 @@ def _copied(url: str, storage_options: Mapping[str, Any] | None) -> Path:
     try:
         storage, where = open_storage(url, storage_options), canonical_url(url)
         info = retry(lambda: storage.info(where))
-        said = "\0".join(str(info.get(key)) for key in ("name", "size", "ETag", "etag", "mtime", "LastModified"))
-        folder = cache_folder() / "urls" / hashlib.sha256(said.encode()).hexdigest()[:16]
+        version = "\0".join(str(info.get(key)) for key in ("name", "size", "ETag", "etag", "mtime", "LastModified"))
+        folder = cache_folder() / "urls" / hashlib.sha256(version.encode()).hexdigest()[:16]
         target = folder / where.rpartition("/")[2]
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
@@ -70,6 +73,7 @@ def _copied(url: str, storage_options: Mapping[str, Any] | None) -> Path:
     except ClipmillError:
         raise
     except Exception as error:  # storage clients raise what they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"{url}: cannot be had: {reason}; check its spelling and your access rights") from error
+        raise ModelError(
+            f"{url}: cannot be read: {one_line(error)}; check its spelling and your access rights"
+        ) from error
     return target

@@ -64,9 +64,9 @@ class Encoder:
             raise UserError(f"the batch has no column {name!r}; its columns: {', '.join(batch)}")
         return batch[name]
 
-    def _placed(self, rows: range, places: list[int], vectors: Vectors) -> Vectors:
+    def _placed(self, rows: range, positions: list[int], vectors: Vectors) -> Vectors:
         placed = np.zeros((len(rows), self._encoder.dim), dtype=np.float32)
-        placed[places] = vectors
+        placed[positions] = vectors
         return placed
 
 

@@ -10,7 +10,7 @@ class Flag:
     """Beside a field's `Doc`, which is its help: `Annotated[int | None, Doc("How many."), Flag(default="auto")]`.
 
     names: `--out` and `-o`; else the field's own name, with dashes. default: what the help says for None. metavar: the
-    value's name in the help. argument: given by its place, without a name.
+    value's name in the help. argument: given by its position, without a name.
     """
 
     names: tuple[str, ...] = ()

@@ -19,9 +19,9 @@ class NamedModel:
 
 
 def named_models(specs: Sequence[str]) -> tuple[NamedModel, ...]:
-    """`[ALIAS=]NAME[=WEIGHTS]` each. UserError where several models do not all have an alias of their own."""
+    """From `[ALIAS=]NAME[=WEIGHTS]`. UserError where several models do not all have an alias of their own."""
     named = tuple(_named(spec) for spec in specs)
-    aliases = [each.alias for each in named]
+    aliases = [model.alias for model in named]
     if not named:
         raise UserError("--model: name at least one")
     if len(named) > 1 and not all(aliases):

@@ -1,1 +1,1 @@
-"""Shards over workers until every one is done or given up, and what a run tells of meanwhile."""
+"""Ray: the cluster, its workers, the driver that gives shards to them, and `embed`, which does all of it."""

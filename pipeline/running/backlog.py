@@ -22,7 +22,7 @@ class Limits:
 
 
 @dataclass
-class _Out:
+class _InWork:
     """A shard in somebody's hands."""
 
     shard: Shard
@@ -31,14 +31,13 @@ class _Out:
 
 
 class Backlog:
-    """The shards of a run, from waiting to done or given up. Every method that needs it is told the time, in seconds
-    of any monotonic clock."""
+    """The shards of a run, from waiting to done or given up. `now` is the time in seconds of any monotonic clock."""
 
     def __init__(self, shards: Iterable[Shard], limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._waiting = deque(shards)
         self._paused: list[tuple[float, Shard]] = []  # until when
-        self._out: dict[str, _Out] = {}
+        self._in_work: dict[str, _InWork] = {}
         self._failures: dict[str, int] = {}
         self._closed = False
         self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
@@ -46,7 +45,7 @@ class Backlog:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits and nothing is out."""
-        return not (self._waiting or self._paused or self._out)
+        return not (self._waiting or self._paused or self._in_work)
 
     @property
     def waiting(self) -> int:
@@ -70,12 +69,12 @@ class Backlog:
 
     def take(self, now: float) -> Shard:
         shard = self._waiting.popleft()
-        self._out[shard.url] = _Out(shard, now)
+        self._in_work[shard.url] = _InWork(shard, now)
         return shard
 
     def done(self, shard: Shard, now: float) -> bool:
         """False where another copy of it was done, or given up, before."""
-        out = self._out.pop(shard.url, None)
+        out = self._in_work.pop(shard.url, None)
         if out is None:
             return False
         self._seconds.append(now - out.since)
@@ -84,7 +83,7 @@ class Backlog:
     def failed(self, shard: Shard, now: float, final: bool = False) -> bool:
         """Count a failed attempt; whether it was the last one. A failed copy of a shard that somebody else has, or
         had, does not count."""
-        out = self._out.get(shard.url)
+        out = self._in_work.get(shard.url)
         if out is None:
             return False
         out.copies -= 1
@@ -95,7 +94,7 @@ class Backlog:
         return self._count(shard, now, final=False)
 
     def _count(self, shard: Shard, now: float, final: bool) -> bool:
-        del self._out[shard.url]
+        del self._in_work[shard.url]
         failures = self._failures[shard.url] = self._failures.get(shard.url, 0) + 1
         if final or failures >= self._limits.attempts:
             return True
@@ -105,12 +104,12 @@ class Backlog:
 
     def give_back(self, shard: Shard) -> None:
         """Taken from a worker through no fault of the shard's; it waits first in line. Nothing for one that failed."""
-        out = self._out.get(shard.url)
+        out = self._in_work.get(shard.url)
         if out is None:
             return
         out.copies -= 1
         if out.copies == 0:
-            del self._out[shard.url]
+            del self._in_work[shard.url]
             if not self._closed:
                 self._waiting.appendleft(shard)
 
@@ -119,7 +118,7 @@ class Backlog:
         if self._waiting or self._paused or not self._seconds:
             return None
         usual = max(self._limits.late * median(self._seconds), self._limits.least_late)
-        late = [out for out in self._out.values() if out.copies == 1 and now - out.since > usual]
+        late = [out for out in self._in_work.values() if out.copies == 1 and now - out.since > usual]
         if not late:
             return None
         oldest = min(late, key=lambda out: out.since)
@@ -130,7 +129,7 @@ class Backlog:
         """Shards out for longer than the deadline allows."""
         if self._limits.deadline is None:
             return []
-        return [out.shard for out in self._out.values() if now - out.since > self._limits.deadline]
+        return [out.shard for out in self._in_work.values() if now - out.since > self._limits.deadline]
 
     def close(self) -> int:
         """Give out no more; how many that leaves undone, besides those that are out."""

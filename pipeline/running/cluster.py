@@ -78,13 +78,13 @@ def _nodes() -> list[dict[str, float]]:
 
 @contextmanager
 def requested(workers: int | None, gpus_per_worker: float | None) -> Generator[None, None, None]:
-    """Ask the cluster's autoscaler, where it has one, for room for so many workers, until the context is left. It sees
-    by itself only what waits for a place, and workers are made for places that are there."""
+    """Ask the cluster's autoscaler, where it has one, for room for so many workers until the context is left. It does
+    not see the need by itself: workers are made only where there is room."""
     if not workers:
         yield
         return
-    each = {"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1.0}
-    request_resources(bundles=[each] * workers)
+    worker = {"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1.0}
+    request_resources(bundles=[worker] * workers)
     try:
         yield
     finally:

@@ -42,15 +42,15 @@ class RunOptions:
     """How a run goes, besides its shards."""
 
     limits: Limits = field(default_factory=Limits)
-    stop: Callable[[], bool] = lambda: False  # asked often: give out no more, end what is in hand
-    workers: Callable[[], int] = lambda: 0  # asked now and then: how many there can be, as machines join and leave
+    stop: Callable[[], bool] = lambda: False  # once it is True, no more shards are given out; called often
+    workers: Callable[[], int] = lambda: 0  # how many there can be, as machines join and leave; called now and then
     patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
 
 
 def run_shards(
     shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, options: RunOptions | None = None
 ) -> Iterator[Event]:
-    """Embed every shard, tell of each as it ends. A lost worker is replaced and its shards given out again.
+    """Embed every shard, with an event as each ends. A lost worker is replaced and its shards are given out again.
 
     Raises what a worker could not start for, and InfrastructureError when workers keep dying, or no machine is left.
     """
@@ -216,11 +216,11 @@ class _Driver:
             yield Stopping(self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
 
     def _progress(self) -> Iterator[Event]:
-        """Ask each worker, without waiting for any."""
+        """Rows since the last look, of all workers; waits for none."""
         if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
             return
         self._told = time.monotonic()
-        told = [handle.new_rows() for handle in self._handles]
-        embedded, failed = sum(rows[0] for rows in told), sum(rows[1] for rows in told)
+        rows = [handle.new_rows() for handle in self._handles]
+        embedded, failed = sum(new[0] for new in rows), sum(new[1] for new in rows)
         if embedded or failed:
             yield Rows(embedded, failed, sum(len(handle.shards) for handle in self._handles))

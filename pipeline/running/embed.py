@@ -127,7 +127,7 @@ class _Models:
         from ..embedding.model_files import find_model
 
         files = {model.alias: find_model(model.spec, job.storage_options, on_download) for model in job.models}
-        return cls(files, {alias: weights.read(found.resolved).card for alias, found in files.items()})
+        return cls(files, {alias: weights.read(file.resolved).card for alias, file in files.items()})
 
     @property
     def names(self) -> str:

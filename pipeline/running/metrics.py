@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, through Ray: each of Ray's machines serves what its processes count.
+"""A run's counters for Prometheus, through Ray: each of Ray's machines serves what its processes count.
 
 The names here, with `ray_` before them, are those that infra/grafana shows.
 """

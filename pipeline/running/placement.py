@@ -35,8 +35,8 @@ class Placement:
         """Workers of this size that so many machines hold; no worker spans two. Processes that decode for a worker with
         a GPU are wherever there are CPUs."""
         cpus = self.cpus + (0.0 if self.gpus else self.decoders * self.decoder_cpus)
-        asked = {name: size for name, size in (("CPU", cpus), ("GPU", self.gpus)) if size}
-        return sum(min(int(node.get(name, 0.0) / size + 1e-9) for name, size in asked.items()) for node in nodes)
+        needed = {name: size for name, size in (("CPU", cpus), ("GPU", self.gpus)) if size}
+        return sum(min(int(node.get(name, 0.0) / size + 1e-9) for name, size in needed.items()) for node in nodes)
 
 
 def divide(
@@ -46,10 +46,10 @@ def divide(
     shards: int,
     decode_workers: int | None = 0,
 ) -> Placement:
-    """One worker a GPU where there are any; else eight of one core and more each, and beyond that one for four cores.
+    """One worker a GPU where there are any; else up to eight workers, and beyond that one for four cores.
 
-    decode_workers: in all. None gives workers with a GPU what CPUs there are, and others none. UserError when more is
-    asked for than the cluster could ever give.
+    decode_workers: of all workers together. None gives workers with a GPU all CPUs, and others none. UserError for more
+    than the cluster could ever give.
     """
     placement = _workers(nodes, workers, gpus_per_worker, shards)
     if decode_workers == 0 or (decode_workers is None and not placement.gpus):
@@ -57,43 +57,46 @@ def divide(
     return _with_decoders(placement, nodes, shards, decode_workers)
 
 
-def _with_decoders(placement: Placement, nodes: Sequence[Node], shards: int, asked: int | None) -> Placement:
+def _with_decoders(placement: Placement, nodes: Sequence[Node], shards: int, requested: int | None) -> Placement:
     """A worker's share of its machine's CPUs, divided between itself and processes that decode for it. Machines without
     a GPU, where others have some, decode too."""
     share = _cpus_each(nodes, placement.workers, placement.gpus)
     own = min(2, max(1, share // 2)) if placement.gpus else max(1, share - share // 2)
-    wanted = -(-asked // placement.workers) if asked else -(-(share - own) // _DECODER_CPUS)
+    wanted = -(-requested // placement.workers) if requested else -(-(share - own) // _DECODER_CPUS)
     cpus = min(_DECODER_CPUS, max(1, (share - own) // max(1, wanted)))
     elsewhere = [int(node.get("CPU", 0.0)) // cpus for node in nodes if placement.gpus and not node.get("GPU")]
     room = (share - own) // cpus + sum(elsewhere) // placement.workers
-    if asked and wanted > room:
+    if requested and wanted > room:
         raise UserError(
-            f"--decode-workers {asked}: there are CPUs for {room * placement.workers} beside {placement.workers} "
-            "workers; name fewer of either"
+            f"--decode-workers {requested}: the cluster has CPUs for {room * placement.workers} beside "
+            f"{placement.workers} workers; name fewer of either"
         )
     in_turn = max(1, -(-shards // placement.workers) - 1)  # one decodes a shard at a time
-    decoders = wanted if asked else min(room, _MOST_DECODERS, in_turn)
+    decoders = wanted if requested else min(room, _MOST_DECODERS, in_turn)
     return replace(placement, cpus=own, decoders=decoders, decoder_cpus=cpus) if decoders else placement
 
 
 def _workers(nodes: Sequence[Node], workers: int | None, gpus_per_worker: float | None, shards: int) -> Placement:
     cpus, gpus = (sum(node.get(what, 0.0) for node in nodes) for what in ("CPU", "GPU"))
     if not cpus and not gpus:
-        raise UserError(f"this cluster has no machine for workers now; where it grows, {_GROWS}")
+        raise UserError(f"the cluster has no machine for workers now; where it grows, {_GROWS}")
     if gpus_per_worker and not gpus:
         raise UserError(
-            f"--gpus-per-worker {gpus_per_worker:g}: this cluster has no GPU now; leave the option out, or where it "
+            f"--gpus-per-worker {gpus_per_worker:g}: the cluster has no GPU now; leave the option out, or where it "
             f"grows, {_GROWS}"
         )
     if gpus and gpus_per_worker != 0:
-        each = gpus_per_worker or 1.0
-        if each > max(node.get("GPU", 0.0) for node in nodes) or (each > 1 and each != int(each)):
-            raise UserError(f"--gpus-per-worker {each:g}: no machine of this cluster has them; shares must be up to 1")
-        most = Placement(0, 1.0, each).room(nodes)
+        share = gpus_per_worker or 1.0
+        if share > max(node.get("GPU", 0.0) for node in nodes) or (share > 1 and share != int(share)):
+            raise UserError(
+                f"--gpus-per-worker {share:g}: no machine of the cluster has so many; name a whole number, "
+                "or a share up to 1"
+            )
+        most = Placement(0, 1.0, share).room(nodes)
         if not most:
-            raise UserError(f"this cluster's machines with GPUs have no CPU for workers; where it grows, {_GROWS}")
+            raise UserError(f"the cluster's machines with GPUs have no CPU for workers; where it grows, {_GROWS}")
         count = min(workers or most, most, max(shards, 1))
-        return Placement(count, max(1.0, _cpus_each(nodes, count, each) / 2), each)
+        return Placement(count, max(1.0, _cpus_each(nodes, count, share) / 2), share)
     cores = max(1, int(cpus))
     most = workers or max(min(cores, _OF_ONE_CORE), cores // _CORES)
     count = max(1, min(most, max(shards, 1), cores))

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a piece of work is; told again and again as it goes on."""
+    """How far a piece of work is, again and again as it goes on."""
 
     name: str  # what is being done: `labelling`
     unit: str  # what is counted: `parts`
@@ -30,7 +30,7 @@ def counted(
     on_stage: OnStage,
     weigh: Callable[[T], int] = lambda _: 1,
 ) -> Iterator[T]:
-    """The same items, each told of once whoever takes them is done with it. weigh: units an item."""
+    """The same items; an item counts once whoever takes it is done with it. weigh: units an item."""
     done = 0
     on_stage(Stage(name, unit, done, total))
     for item in items:

@@ -22,7 +22,7 @@ class Tally:
         self.totals = Totals()
         self.workers = 0
         self.over: TooManyFailuresError | None = None  # why the run was broken off
-        self.stopped = False  # whether the run was asked to
+        self.stopped = False  # whether the run's caller stopped it
         self._ready: float | None = None
         self._ended: float | None = None
         self._rows = self._failed_rows = 0

@@ -109,7 +109,7 @@ class WorkerHandle:
         self.shards[self._actor.embed.remote(shard)] = shard
 
     def new_rows(self) -> tuple[int, int]:
-        """Embedded and failed ones since it last told; it is asked here, and not waited for."""
+        """Embedded and failed rows since the last answer; the worker is asked again, and not waited for."""
         if not self.is_ready:
             return 0, 0
         if self._request is None:

@@ -45,11 +45,11 @@ def evaluate(
     decoded = (decoder.decode(sample) for sample in samples)
     rows = list(islice((row for row in decoded if row.pixels is not None and row.tokens is not None), most))
     if len(rows) < 2:
-        raise InputError("the evaluation shards hold fewer than two whole pairs")
+        raise InputError("the evaluation shards hold fewer than two pairs with both image and caption")
     encoder = ClipEncoder(model, model.logit_scale.device)
     images, _ = encoder.encode([row.pixels for row in rows if row.pixels is not None], [])
-    distinct = list({row.caption: place for place, row in reversed(list(enumerate(rows)))}.values())
-    _, texts = encoder.encode([], [tokens for place in distinct if (tokens := rows[place].tokens) is not None])
+    distinct = list({row.caption: index for index, row in reversed(list(enumerate(rows)))}.values())
+    _, texts = encoder.encode([], [tokens for index in distinct if (tokens := rows[index].tokens) is not None])
     recalls = recall(images[distinct], texts)
     if label is None:
         return Evaluation(len(distinct), recalls)
@@ -70,12 +70,12 @@ def _zero_shot(
     model: CLIP, tokenizer: Tokenizer, rows: Sequence[Decoded], images: Vectors, label: str
 ) -> tuple[float, int, int]:
     """Top-1, over how many images, among how many classes."""
-    found = [(place, row.metadata.get(label)) for place, row in enumerate(rows)]
-    labelled = [(place, name) for place, name in found if isinstance(name, str)]
+    names_or_none = [(index, row.metadata.get(label)) for index, row in enumerate(rows)]
+    labelled = [(index, name) for index, name in names_or_none if isinstance(name, str)]
     if not labelled:
         raise InputError(f"no sample of the evaluation shards has a text under {label!r} in its json")
     names = sorted({name for _, name in labelled})
     vectors = classifier(model, tokenizer, names, TEMPLATES["drawing"]).cpu().numpy()
-    places = np.array([place for place, _ in labelled])
+    indices = np.array([index for index, _ in labelled])
     truth = np.array([names.index(name) for _, name in labelled])
-    return metrics.top1(images[places] @ vectors.T, truth), len(labelled), len(names)
+    return metrics.top1(images[indices] @ vectors.T, truth), len(labelled), len(names)

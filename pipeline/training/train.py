@@ -55,7 +55,7 @@ class Training:
             raise OutputError(f"{folder}: no such folder to write the weights to")
         try:
             tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:  # told now, and not after hours
+        except OSError as error:  # refused now, and not after hours
             raise OutputError(f"{folder}: cannot be written to: {error.strerror}") from error
         return cls(
             variant(job.model),
@@ -130,15 +130,18 @@ def run_training(job: Training, on_progress: OnProgress = lambda _: None) -> Pat
     if len(job.shards) < world:
         raise InputError(f"{len(job.shards)} shards are too few for {world} processes: give more, smaller ones")
     with ahead(_batches(job, begin, rank, world), 4) as batches:
-        for batch, place in batches:
+        for batch, position in batches:
             loss = trainer.step(batch)
             on_progress(TrainProgress(trainer.step_number, steps, loss, trainer.step_number * job.batch_size * world))
             if trainer.step_number % job.checkpoint_every == 0 and trainer.step_number < steps:
-                _save_checkpoint(trainer, checkpoint, place, rank, world)
+                _save_checkpoint(trainer, checkpoint, position, rank, world)
             if trainer.step_number >= steps:
                 break
     if trainer.step_number < steps:
-        raise InputError(f"the shards hold too few whole pairs for a batch of {job.batch_size}: lower --batch-size")
+        raise InputError(
+            f"the shards hold too few pairs with both image and caption for a batch of {job.batch_size}: "
+            "lower --batch-size"
+        )
     if rank == 0:
         weights.save(trainer.clip.eval(), job.out, variant=job.name)
         checkpoint.unlink(missing_ok=True)
@@ -154,45 +157,45 @@ def _rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """How far into its samples a rank is: their epoch, and how many of it are used up, damaged ones included."""
 
     epoch: int = 0
     samples: int = 0
 
 
-def _save_checkpoint(trainer: Trainer, path: Path, place: _Place, rank: int, world: int) -> None:
-    places = [torch.tensor(place, device=trainer.device)] * world
+def _save_checkpoint(trainer: Trainer, path: Path, position: _Position, rank: int, world: int) -> None:
+    positions = [torch.tensor(position, device=trainer.device)] * world
     if world > 1:
-        places = [torch.empty_like(places[0]) for _ in range(world)]
-        torch.distributed.all_gather(places, torch.tensor(place, device=trainer.device))
+        positions = [torch.empty_like(positions[0]) for _ in range(world)]
+        torch.distributed.all_gather(positions, torch.tensor(position, device=trainer.device))
     if rank == 0:
         partial = path.with_name(path.name + ".part")
-        torch.save({**trainer.state_dict(), "places": [each.tolist() for each in places]}, partial)
+        torch.save({**trainer.state_dict(), "places": [one.tolist() for one in positions]}, partial)
         partial.replace(path)
 
 
-def _resume(trainer: Trainer, path: Path, rank: int, world: int) -> _Place:
+def _resume(trainer: Trainer, path: Path, rank: int, world: int) -> _Position:
     """Where to go on. OutputError for a file that no run like this one can have left."""
     if not path.exists():
-        return _Place()
+        return _Position()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        step, places, tensors = state["step"], state["places"], state["model"]
+        step, positions, tensors = state["step"], state["places"], state["model"]
     except Exception as error:  # whatever torch makes of a broken or foreign file
         raise OutputError(f"{path}: not a checkpoint, or a broken one; delete it to start over") from error
     if other := next(mismatches(tensors, trainer.clip.config), None):
         raise OutputError(f"{path}: a checkpoint of another model ({other}); delete it to start over")
     if step >= trainer.config.steps:
         raise OutputError(f"{path}: is at step {step:,} already; ask for more steps, or delete it to start over")
-    if len(places) != world:
-        raise OutputError(f"{path}: from a run of {len(places)} processes, not {world}; delete it to start over")
+    if len(positions) != world:
+        raise OutputError(f"{path}: from a run of {len(positions)} processes, not {world}; delete it to start over")
     trainer.load_state_dict(state)
-    return _Place(*places[rank])
+    return _Position(*positions[rank])
 
 
-def _batches(job: Training, begin: _Place, rank: int, world: int) -> Iterator[tuple[TrainBatch, _Place]]:
-    """Whole batches from `begin` on, epoch after epoch, in an order that the seed fixes; with each, the place after
+def _batches(job: Training, begin: _Position, rank: int, world: int) -> Iterator[tuple[TrainBatch, _Position]]:
+    """Whole batches from `begin` on, epoch after epoch, in an order that the seed fixes; with each, the position after
     it. Samples before `begin` are read but not decoded."""
     decoder = Decoder(Preprocess(job.config.vision.image_size, job.config.preprocess), _tokenizer(job.config))
     epoch, used = begin
@@ -209,7 +212,7 @@ def _batches(job: Training, begin: _Place, rank: int, world: int) -> Iterator[tu
                 read += len(chunk)
                 while len(held) >= job.batch_size:
                     batch, held = held[: job.batch_size], held[job.batch_size :]
-                    yield collate([row for _, row in batch]), _Place(epoch, batch[-1][0])
+                    yield collate([row for _, row in batch]), _Position(epoch, batch[-1][0])
                     made += 1
             if not made and not used:
                 return

@@ -76,7 +76,7 @@ def test_gpus_without_cpus_are_refused(nodes: list[dict[str, float]]) -> None:
 
 def test_gpus_that_are_not_there_are_refused(nodes: list[dict[str, float]]) -> None:
     nodes.append({"CPU": 8})
-    with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: this cluster has no GPU"):
+    with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: the cluster has no GPU"):
         place(None, 0.5, 9)
 
 

@@ -55,7 +55,7 @@ def test_so_many_as_are_asked_for(
 
 @pytest.mark.parametrize(("machines", "asked"), [([(2, 0)], 1), ([(2, 1)], 2), ([(16, 1)], 15)])
 def test_more_than_there_are_cpus_for_is_refused(machines: list[tuple[int, int]], asked: int) -> None:
-    with pytest.raises(UserError, match=f"--decode-workers {asked}: there are CPUs for "):
+    with pytest.raises(UserError, match=f"--decode-workers {asked}: the cluster has CPUs for "):
         divide(nodes(*machines), None, None, 99, asked)
 
 

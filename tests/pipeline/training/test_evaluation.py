@@ -117,7 +117,7 @@ def test_a_label_that_no_sample_has_is_one_clear_line(coloured: Shard) -> None:
 
 def test_fewer_than_two_pairs_are_no_evaluation(tmp_path: Path) -> None:
     alone = write_tar(tmp_path / "0.tar", [("0.jpg", jpeg()), ("0.txt", b"a"), ("1.jpg", jpeg()), ("2.txt", b"b")])
-    with pytest.raises(InputError, match="fewer than two whole pairs"):
+    with pytest.raises(InputError, match="fewer than two pairs with both image and caption"):
         evaluate(KnowsColours(), [alone], None)
 
 

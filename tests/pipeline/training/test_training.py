@@ -173,7 +173,9 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(content: bytes | str, draw
 
 def test_too_few_pairs_for_a_batch_are_an_input_error(tmp_path: Path) -> None:
     shard = write_pairs(tmp_path / "0.tar", 7)
-    with pytest.raises(InputError, match="too few whole pairs for a batch of 8: lower --batch-size"):
+    with pytest.raises(
+        InputError, match="too few pairs with both image and caption for a batch of 8: lower --batch-size"
+    ):
         run_training(Training(SMALLEST, "smallest", [shard], tmp_path / "a.safetensors", batch_size=8, trainer=BRIEF))
     assert not (tmp_path / "a.safetensors").exists()
 
@@ -183,13 +185,13 @@ def test_damaged_pairs_do_not_count(tmp_path: Path) -> None:
     members = [(f"{n}.{kind}", content) for n in range(8) for kind, content in (("jpg", jpeg(n)), ("txt", b"a"))]
     members[0] = ("0.jpg", b"no image")
     shard = write_tar(tmp_path / "0.tar", members)
-    with pytest.raises(InputError, match="too few whole pairs"):
+    with pytest.raises(InputError, match="too few pairs with both image and caption"):
         run_training(Training(SMALLEST, "smallest", [shard], tmp_path / "a.safetensors", batch_size=8, trainer=BRIEF))
 
 
 def test_images_without_captions_are_no_pairs(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "0.tar", [(f"{n}.jpg", jpeg(n)) for n in range(8)])
-    with pytest.raises(InputError, match="too few whole pairs"):
+    with pytest.raises(InputError, match="too few pairs with both image and caption"):
         run_training(Training(SMALLEST, "smallest", [shard], tmp_path / "a.safetensors", batch_size=2, trainer=BRIEF))
 
 
