@@ -1,6 +1,6 @@
 """Key conversions: every published layout of a CLIP state dict -> the reference's names.
 
-`canonical` is the way in. What it does not know it leaves alone, so that the check against the model names it.
+`canonical` is the entry point. It leaves unknown tensors alone, so that the check against the model names them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from .errors import ModelError
+from .foreign import check_is_clip
+from .state_dict import without_prefixes
 
-# sizes and masks that some files carry beside the weights
-_NOT_WEIGHTS = re.compile(r"(.*\.)?(input_resolution|context_length|vocab_size|attn_mask|position_ids)$")
-_WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
+# sizes and masks that some files have beside the weights, and the bias of a sigmoid loss, which no embedding needs
+_NOT_WEIGHTS = re.compile(r"(.*\.)?(input_resolution|context_length|vocab_size|attn_mask|position_ids)$|logit_bias$")
+_LONG_CLIP_KEPT = 20  # positions that Long-CLIP takes from the original table, the others from its second one
 
 _HF_NAMES = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
@@ -44,8 +46,12 @@ _HF_PARTS = {
 
 
 def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict under the reference's names and layouts, sizes and masks dropped; dtypes are kept."""
-    named = {_unwrapped(key): value for key, value in tensors.items()}
+    """The state dict under the reference's names and layouts, without prefixes, sizes and masks; dtypes are kept.
+
+    ModelError for another kind of weights.
+    """
+    named = without_prefixes(tensors)
+    check_is_clip(named)
     if is_hugging_face(named):
         named = _from_hugging_face(named)
     elif "text.token_embedding.weight" in named:
@@ -53,17 +59,14 @@ def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named = {key: value for key, value in named.items() if not _NOT_WEIGHTS.match(key)}
     if "logit_scale" in named:  # some releases store it as one element of one dimension
         named["logit_scale"] = named["logit_scale"].reshape(())
+    if "positional_embedding_res" in named and "positional_embedding" in named:  # Long-CLIP, arXiv 2403.15378
+        stretched, original = named.pop("positional_embedding_res"), named["positional_embedding"]
+        named["positional_embedding"] = torch.cat([original[:_LONG_CLIP_KEPT], stretched[_LONG_CLIP_KEPT:]])
     return named
 
 
 def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
     return "text_model.embeddings.token_embedding.weight" in tensors
-
-
-def _unwrapped(key: str) -> str:
-    for wrapper in _WRAPPERS:
-        key = key.removeprefix(wrapper)
-    return key
 
 
 def _from_custom_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

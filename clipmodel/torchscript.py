@@ -1,7 +1,7 @@
 """Tensors out of a TorchScript archive, the form in which OpenAI publishes its weights, without running it.
 
 `torch.load(weights_only=True)` refuses these archives, and `torch.jit.load` is deprecated and compiles the
-archive's program, whose classes may run code of theirs while they are restored. The archive is a zip of one
+archive's program, whose classes may run their own code while they are restored. The archive is a zip of one
 pickle, which names the tensors, and one record of raw bytes per storage. Here the pickle is read with every
 name in it replaced: modules become plain dictionaries, and anything else is refused.
 """
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+_MOST_MODULES = 100_000  # ViT-bigG has 1,500
 _STORAGES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -90,17 +91,23 @@ def read_torchscript(path: Path) -> tuple[dict[str, Tensor], Literal["quick_gelu
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        root = next(name for name in names if name.endswith("/data.pkl")).split("/")[0]
-        tensors: dict[str, Tensor] = {}
-        _collect(_Unpickler(archive, root).load(), "", tensors)
+        root = next((name for name in names if name.endswith("/data.pkl")), "").split("/")[0]
+        tensors = _tensors(_Unpickler(archive, root).load())
         code = (archive.read(name) for name in names if name.startswith(f"{root}/code/") and name.endswith(".py"))
         gelu = any(b"torch.gelu(" in text for text in code)
     return tensors, "gelu" if gelu else "quick_gelu"
 
 
-def _collect(module: _Module, prefix: str, into: dict[str, Tensor]) -> None:
-    for name, value in module.attributes.items():
-        if isinstance(value, Tensor):
-            into[prefix + name] = value
-        elif isinstance(value, _Module):
-            _collect(value, f"{prefix}{name}.", into)
+def _tensors(root: _Module) -> dict[str, Tensor]:
+    """All tensors under their modules' names. Bounded, as modules that contain one another have names without end."""
+    tensors: dict[str, Tensor] = {}
+    waiting = [("", root)]
+    for prefix, module in waiting:
+        for name, value in module.attributes.items():
+            if isinstance(value, Tensor):
+                tensors[prefix + name] = value
+            elif isinstance(value, _Module):
+                waiting.append((f"{prefix}{name}.", value))
+        if len(waiting) > _MOST_MODULES:
+            raise ValueError(f"more than {_MOST_MODULES} modules")
+    return tensors

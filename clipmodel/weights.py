@@ -26,7 +26,7 @@ from .infer import Heads, infer, looks_like, mismatches, same_architecture
 from .model import CLIP
 from .preprocess import Preprocess
 from .resolve import ModelSpec, Resolved, parse_spec, resolve
-from .tokenizer import Tokenizer
+from .tokenizer import FULL_VOCABULARY, Tokenizer
 
 __all__ = [
     "Loaded",
@@ -88,6 +88,7 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
     else:
         contents = read_checkpoint(resolved.files)
         try:
+            contents = _without_added_tokens(contents, variant(resolved.variant) if resolved.variant else None)
             name, config = _identify(resolved, contents)
         except ModelError as error:
             raise ModelError(f"{resolved.files[0]}: {error}") from error
@@ -105,8 +106,10 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
 def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
     """The variant's name and configuration. What the file or the release says goes before what the name implies."""
     requested = variant(resolved.variant) if resolved.variant else None
-    if requested and (wrong := next(mismatches(contents.tensors, requested), None)):
-        raise ModelError(f"does not fit {resolved.variant}: {wrong}{_hint(contents.tensors)}")
+    if requested:
+        requested = _with_context_of(requested, contents.tensors)
+        if wrong := next(mismatches(contents.tensors, requested), None):
+            raise ModelError(f"does not fit {resolved.variant}: {wrong}{_hint(contents.tensors)}")
     if contents.config:
         config = contents.config
         heads = Heads(config.vision.heads, config.text.heads)
@@ -114,12 +117,12 @@ def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
             raise ModelError(f"its header describes {looks_like(config)}, its tensors {looks_like(inferred)}")
     elif requested:
         config = requested
-        if contents.heads not in (None, Heads(requested.vision.heads, requested.text.heads)):
+        if contents.beside.heads not in (None, Heads(requested.vision.heads, requested.text.heads)):
             raise ModelError(f"does not fit {resolved.variant}: its config.json has other numbers of attention heads")
     else:
         config = _inferred(contents)
     if not contents.config:
-        source = resolved.release or contents
+        source = resolved.release or contents.beside
         if activation := source.activation:
             config = replace(config, activation=activation)
         if preprocess := source.preprocess:
@@ -129,12 +132,34 @@ def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
     return contents.variant or _name(config, resolved.variant), config
 
 
+def _without_added_tokens(contents: Contents, requested: CLIPConfig | None) -> Contents:
+    """Without the rows of tokens added after [EOS], which our tokenizer never makes."""
+    embedding = contents.tensors.get("token_embedding.weight")
+    if contents.config or embedding is None:
+        return contents
+    if requested:
+        size = requested.text.vocab_size
+    else:
+        size = FULL_VOCABULARY if contents.beside.eos is None else contents.beside.eos + 1
+    if embedding.dim() != 2 or len(embedding) <= size:
+        return contents
+    return replace(contents, tensors={**contents.tensors, "token_embedding.weight": embedding[:size]})
+
+
+def _with_context_of(config: CLIPConfig, tensors: Mapping[str, Tensor]) -> CLIPConfig:
+    """The context length is the file's, as models with longer ones are trained under their variant's name."""
+    positions = tensors.get("positional_embedding")
+    if positions is None or positions.dim() != 2 or positions.shape[1] != config.text.width or not len(positions):
+        return config
+    return replace(config, text=replace(config.text, context_length=len(positions)))
+
+
 def _inferred(contents: Contents) -> CLIPConfig:
     if not any(key.startswith(("visual.", "token_embedding.")) for key in contents.tensors):
         some = ", ".join(sorted(contents.tensors)[:3]) or "none"
         raise ModelError(f"no CLIP model: its tensors are {some}")
-    config = infer(contents.tensors, contents.heads)
-    if contents.activation is None:
+    config = infer(contents.tensors, contents.beside.heads)
+    if contents.beside.activation is None:
         names = [name for name, row in VARIANTS.items() if same_architecture(config, row)][:3]
         choice = " or ".join(f"{name}=PATH" for name in names) or "NAME=PATH"
         raise ModelError(f"its tensors do not say whether it uses QuickGELU or GELU: name the variant, {choice}")

@@ -127,8 +127,8 @@ def test_a_missing_tensor_is_named(model: CLIP, key: str, tmp_path: Path) -> Non
 
 
 def test_a_foreign_tensor_and_a_wrong_type_are_named(model: CLIP, tmp_path: Path) -> None:
-    torch.save({**model.state_dict(), "logit_bias": torch.zeros(())}, tmp_path / "model.pt")
-    assert "tensor logit_bias is not part of the model" in error_of(f"S/16={tmp_path / 'model.pt'}")
+    torch.save({**model.state_dict(), "classifier.bias": torch.zeros(())}, tmp_path / "model.pt")
+    assert "tensor classifier.bias is not part of the model" in error_of(f"S/16={tmp_path / 'model.pt'}")
     torch.save({**model.state_dict(), "visual.proj": torch.ones(128, 64, dtype=torch.int8)}, tmp_path / "model.pt")
     assert "tensor visual.proj is int8, not floating-point" in error_of(f"S/16={tmp_path / 'model.pt'}")
 

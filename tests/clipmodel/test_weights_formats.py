@@ -110,11 +110,12 @@ def test_hugging_face_folders_give_transformers_embeddings(activation: str, tmp_
     theirs = hugging_face(activation)
     theirs.save_pretrained(tmp_path)
     settings = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.5, 0.5], "resample": 3, "do_center_crop": True}
+    settings["crop_size"] = 48
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | {"size": {"shortest_edge": 48}}))
     loaded = load(str(tmp_path))
     config = loaded.card.config
     assert (config.embed_dim, config.vision.heads, config.text.heads, config.vision.mlp_width) == (48, 4, 2, 384)
-    assert config.preprocess == PreprocessConfig((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert config.preprocess == PreprocessConfig((0.1, 0.2, 0.3), (0.5, 0.5, 0.5), steps="transformers")
     assert_same(loaded, theirs)
     assert_same(load(str(tmp_path / "model.safetensors")), theirs)
     assert loaded.card.variant == "custom"
