@@ -27,7 +27,9 @@ from .drawn.damage import DAMAGES
 from .drawn.pairs import PairSpec
 from .drawn.scenes import CLASSES
 from .drawn.shards import DrawnSpec, write_shards
-from .showing.show import EmbedProgress, out, show_summary
+from .showing.console import out
+from .showing.progress import EmbedProgress
+from .showing.totals import show_summary
 
 QUERIES = ("a red star", "a small blue fish on a white background", "a grey crescent above a red star")
 _COLUMNS = ("label", "caption_is_right:bool")
@@ -52,13 +54,9 @@ def run_demo(folder: Path, pairs: int) -> Summary:
     _headline("5. Keep the pairs whose image and caption agree best")
     _filter(dataset, rows, folder / "kept")
     _headline("6. Yours to query")
-    out.print(
-        f"Parquet: {dataset}/*.parquet — open it with DuckDB, Polars, pandas or PyArrow. For example:\n", markup=False
-    )
-    out.print(example_query(dataset), markup=False)
-    out.print(
-        "\n`tiny` knows drawn scenes and nothing else; for photographs: clipmill embed … --model ViT-B/32", markup=False
-    )
+    out.print(f"Parquet: {dataset}/*.parquet — open it with DuckDB, Polars, pandas or PyArrow. For example:\n")
+    out.print(example_query(dataset))
+    out.print("\n`tiny` knows drawn scenes and nothing else; for photographs: clipmill embed … --model ViT-B/32")
     return summary
 
 
@@ -97,7 +95,7 @@ def _draw(spec: DrawnSpec, shards: Path) -> None:
     note = shards / "_drawn.json"  # a name that shard listings pass over
     said = json.dumps(asdict(spec))
     if note.exists() and note.read_text() == said:
-        out.print(f"drawn before, in {shards}", markup=False)
+        out.print(f"drawn before, in {shards}")
         return
     if shards.exists() and any(shards.iterdir()):
         raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete it")
@@ -114,8 +112,7 @@ def _draw(spec: DrawnSpec, shards: Path) -> None:
     size = sum(path.stat().st_size for path in shards.glob("*.tar"))
     out.print(
         f"drawn in {time.monotonic() - began:.0f} s: {size / 1e6:.1f} MB of JPEG, PNG and WebP in {shards}; "
-        f"15 % carry another picture's caption, {spec.damaged} are damaged",
-        markup=False,
+        f"15 % carry another picture's caption, {spec.damaged} are damaged"
     )
 
 
@@ -139,8 +136,7 @@ def _label(dataset: Path, folder: Path) -> None:
     assert accuracy is not None and accuracy.top1 is not None and accuracy.top_k is not None
     out.print(
         f"zero-shot     {accuracy.top1:.1%} of {accuracy.images:,} pictures of one thing named right, among "
-        f"{summary.classes} classes; {accuracy.top_k:.1%} within the first {accuracy.k}",
-        markup=False,
+        f"{summary.classes} classes; {accuracy.top_k:.1%} within the first {accuracy.k}"
     )
 
 
@@ -153,19 +149,18 @@ def _tell_figures(rows: _Rows) -> None:
     found = recall(rows.images[chosen], rows.texts[chosen])
     for way in ("text_to_image", "image_to_text"):
         shares = ", ".join(f"recall@{k} {found[f'{way}@{k}']:.1%}" for k in (1, 5, 10))
-        out.print(f"{way.replace('_', ' '):<13} {shares}  among {len(chosen)} distinct captions", markup=False)
+        out.print(f"{way.replace('_', ' '):<13} {shares}  among {len(chosen)} distinct captions")
     out.print(
         f"similarity    tells right captions from wrong ones with ROC-AUC {auc:.4f} "
-        f"({right.sum():,} right, {(~right).sum():,} wrong)",
-        markup=False,
+        f"({right.sum():,} right, {(~right).sum():,} wrong)"
     )
 
 
 def _search(dataset: Path) -> None:
     for query in QUERIES:
-        out.print(f"“{query}”", markup=False)
+        out.print(f"“{query}”")
         for hit in search(SearchJob(str(dataset), query, k=3)).hits:
-            out.print(f"  {hit.score:.3f}  {hit.row['key']}  {hit.row['caption']}", markup=False)
+            out.print(f"  {hit.score:.3f}  {hit.row['key']}  {hit.row['caption']}")
 
 
 def _filter(dataset: Path, rows: _Rows, kept: Path) -> None:
@@ -178,6 +173,5 @@ def _filter(dataset: Path, rows: _Rows, kept: Path) -> None:
     found = wrong - left.count(False)
     out.print(
         f"kept {summary.funnel.kept:,} of {len(right):,} in {kept}, the best {right.mean():.1%}: {found:,} of the "
-        f"{wrong:,} wrong captions are gone (precision {found / gone:.1%}, recall {found / wrong:.1%})",
-        markup=False,
+        f"{wrong:,} wrong captions are gone (precision {found / gone:.1%}, recall {found / wrong:.1%})"
     )

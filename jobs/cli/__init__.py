@@ -19,6 +19,7 @@ from .commands import command_of
 from .demo import demo
 from .from_job import takes_job
 from .models import models
+from .options import with_debug
 from .render import render
 from .run import run, schema
 from .status import status
@@ -39,13 +40,14 @@ app = typer.Typer(
 
 
 def _register(function: Callable[..., None], example: str) -> None:
-    app.command(epilog=f"\b\nExample:\n  {example}")(function)  # \b: not to be wrapped
+    app.command(epilog=f"\b\nExample:\n  {example}")(with_debug(function))  # \b: not to be wrapped
 
 
 _register(demo, "clipmill demo --out demo-out")
 for _step in STEPS:
     _register(takes_job(command_of(_step.name)), _step.example)
-_register(status, "clipmill status out/")
+    if _step.name == "embed":
+        _register(status, "clipmill status out/")
 _register(models, "clipmill models ViT-B-32")
 _register(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _register(submit, "clipmill submit nightly.yaml --address http://head:8265")

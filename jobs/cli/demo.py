@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .options import Debug
-
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the shards and the dataset; made, or used again.")] = Path(
         "clipmill-demo"
     ),
     pairs: Annotated[int, typer.Option(help="How many pairs to draw.", min=200)] = 2000,
-    debug: Debug = False,
 ) -> None:
     """Draw image-text shards, embed them, label, search and filter them: everything offline, with the `tiny` model."""
     from ..demo import run_demo

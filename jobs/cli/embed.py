@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 from ...pipeline.job.embed import EmbedJob
-from .options import Debug, Json
+from .options import Json
 
 
-def embed(job: EmbedJob, json_: Json = False, debug: Debug = False) -> None:
+def embed(job: EmbedJob, json_: Json = False) -> None:
     """Embed and score image-text shards into Parquet, one part a shard. Run again to resume."""
     from ...pipeline import embed as run
     from ...pipeline.errors import TooManyFailuresError
     from ..showing.log import embed_progress
-    from ..showing.show import DownloadProgress, show_summary
+    from ..showing.progress import DownloadProgress
+    from ..showing.totals import show_summary
     from .interrupts import asked_to_stop
 
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -25,10 +27,26 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 def storage_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """`KEY=VALUE` strings as a dict; true, false, null and whole numbers as what they mean. UserError without a `=`."""
-    found: dict[str, Any] = {}
-    for place, pair in enumerate(pairs or (), 1):
+    options: dict[str, Any] = {}
+    for number, pair in enumerate(pairs or (), 1):
         key, equals, value = pair.partition("=")
-        if not equals or not key:  # what was given may be a secret alone
-            raise UserError(f"--storage-option, number {place} of {len(pairs or ())}: must be KEY=VALUE")
-        found[key] = int(value) if value.isdecimal() else _WORDS.get(value, value)
-    return found
+        if not equals or not key:  # the message does not show the pair: it may be a secret alone
+            raise UserError(f"--storage-option, number {number} of {len(pairs or ())}: must be KEY=VALUE")
+        options[key] = int(value) if value.isdecimal() else _WORDS.get(value, value)
+    return options
+
+
+def with_debug(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with `--debug` as its last option. `main` acts on it, whatever the command is."""
+
+    @wraps(command)
+    def run(*, debug: bool = False, **arguments: Any) -> None:
+        command(**arguments)
+
+    hints = {**get_type_hints(command, include_extras=True), "debug": Debug}
+    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False)
+    parameters = [*inspect.signature(command).parameters.values(), option]
+    typed = [parameter.replace(annotation=hints[parameter.name]) for parameter in parameters]
+    run.__signature__ = inspect.Signature(typed)  # type: ignore[attr-defined]
+    run.__annotations__ = hints
+    return run

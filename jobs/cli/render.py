@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from .options import Debug
 from .run import SpecificationFile, Variables
 
 
@@ -16,7 +15,6 @@ def render(
     cluster_only: Annotated[
         bool, typer.Option("--cluster-only", help="A RayCluster that stays, for `clipmill submit`, and no job.")
     ] = False,
-    debug: Debug = False,
 ) -> None:
     """Print a job specification as KubeRay manifests: a RayJob, or a RayCronJob where it has a schedule. Its `cluster`
     part says which machines; `clipmill schema` lists what that may hold."""

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from ...pipeline.job.report import ReportJob
-from .options import Debug, Json
+from ..showing.console import out
+from .options import Json
+
+if TYPE_CHECKING:
+    from ...pipeline import Report
+
+_FRACTION = 0.3  # of the rows, whose threshold is shown
 
 
-def report(job: ReportJob, json_: Json = False, debug: Debug = False) -> None:
+def report(job: ReportJob, json_: Json = False) -> None:
     """A dataset on one page: counts, failures, similarity, sizes, labels, pictures, how it was made."""
     from ...pipeline import report as run
-    from ..showing.report import show_report
 
-    made = run(job)
-    print(json.dumps(made.as_json())) if json_ else show_report(made)
+    result = run(job)
+    print(json.dumps(result.as_json())) if json_ else _show(result)
+
+
+def _show(report: Report) -> None:
+    counts = report.numbers.counts
+    out.print(f"rows        {counts.rows:,} = {counts.embedded:,} embedded + {counts.failed:,} failed")
+    for similarity in report.numbers.similarities:
+        cut = next(cut for cut in similarity.cuts if cut.fraction == _FRACTION)
+        name = f"{similarity.alias}_similarity" if similarity.alias else "similarity"
+        out.print(
+            f"similarity  mean {similarity.mean:.3f}; the top {_FRACTION:.0%}: {name} >= {cut.threshold:.4f}, "
+            f"{cut.rows:,} rows"
+        )
+    if report.labels:
+        out.print(f"labels      {report.labels.images:,} images, {report.labels.classes:,} classes")
+    missing = f", {report.pictures_missing} could not be fetched" if report.pictures_missing else ""
+    out.print(f"pictures    {report.pictures}{missing}")
+    out.print(f"in {report.out}")

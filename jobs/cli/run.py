@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .commands import command_of
-from .options import Debug, Json
+from .options import Json
 
 SpecificationFile = Annotated[
     Path, typer.Argument(metavar="JOB.yaml", help="A job specification; see docs/operate.md.")
@@ -28,7 +28,6 @@ def run(
     date: RunDate = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the jobs, with every default.")] = False,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
     from ..specifications.run import run_specification, show_specification, values_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ...pipeline.job.serve import ServeJob
-from .options import Debug
 
 
-def serve(job: ServeJob, debug: Debug = False) -> None:
+def serve(job: ServeJob) -> None:
     """Show a dataset on a web page: search it, browse it, see what a threshold keeps. Stop with Ctrl-C."""
     from ...pipeline.errors import UserError
-    from ..showing.show import DownloadProgress, out
+    from ..showing.console import out
+    from ..showing.progress import DownloadProgress
 
     try:
         from ..web.serving import run
@@ -21,4 +21,4 @@ def serve(job: ServeJob, debug: Debug = False) -> None:
         DownloadProgress("copying embeddings") as copying,
         Site.open(job, copying, download) as site,
     ):
-        run(site, lambda url: out.print(f"{site.rows.rows:,} rows of {job.dataset} at {url}", markup=False))
+        run(site, lambda url: out.print(f"{site.rows.rows:,} rows of {job.dataset} at {url}"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Debug, Json, StorageOptions, storage_options
+from ..showing.console import out as stdout
+from .options import Json, StorageOptions, storage_options
+
+if TYPE_CHECKING:
+    from ...pipeline import Status
 
 
 def status(
@@ -18,22 +22,37 @@ def status(
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Between two looks.", min=0.1)] = 5.0,
     storage_option: StorageOptions = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """How far a dataset is: shards planned, committed, failed and left; samples; the bottleneck."""
-    from ...pipeline.dataset.output import Output
+    from ...pipeline.dataset.dataset import begun_at
     from ...pipeline.dataset.summary import Watch
-    from ...pipeline.errors import InputError
-    from ..showing.show import show_status
     from ..showing.watching import follow
 
-    looks = Watch(Output.at(out, storage_options(storage_option)))
-    found = looks.look()
-    if found is None:
-        raise InputError(f"{out}: no dataset of clipmill's here; name the folder given to `clipmill embed --out`")
+    output, _ = begun_at(out, storage_options(storage_option))
+    dataset = Watch(output)
+    state = dataset.look()
+    assert state is not None  # begun_at would have refused it
     if watch:
-        found = follow(looks, found, every, json_)
+        state = follow(dataset, state, every, json_)
     elif json_:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(state.as_json()))
     if not json_:
-        show_status(found)
+        _show(state)
+
+
+def _show(status: Status) -> None:
+    from ..showing.totals import busy_stages, show_cost, show_dataset
+
+    stdout.print(f"{status.out}: {'complete' if status.complete else 'not complete'}")
+    stdout.print(f"model       {status.model}")
+    stdout.print(
+        f"shards      {status.planned:,} planned, {status.dataset.shards:,} committed, "
+        f"{len(status.failed_shards):,} failed, {status.left:,} left"
+    )
+    show_dataset(status.dataset, status.planned, status.failed_shards)
+    if status.dataset.seconds["worker"]:
+        speed = status.dataset.rows / status.dataset.seconds["worker"]
+        stdout.print(f"throughput  {speed:,.1f} samples/s a worker ({busy_stages(status.dataset)})")
+    show_cost(status.cost_per_million)
+    if status.left:
+        stdout.print("run the same `clipmill embed` again to go on")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Debug, Json
+from .options import Json
 from .run import RunDate, SpecificationFile, Variables
 
 Dashboard = Annotated[
@@ -27,7 +27,6 @@ def submit(
         bool, typer.Option("--ship/--no-ship", help="Send this clipmill along, or use the one that the cluster has.")
     ] = True,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run a job specification on a Ray cluster. Slots like {{ env.NAME }} are filled there. Submit again to resume."""
     from ..clusters.submit import Submission, follow
@@ -51,7 +50,6 @@ def submit(
 def cancel(
     job: Annotated[str, typer.Argument(metavar="ID", help="As `clipmill submit` said it.")],
     address: Dashboard,
-    debug: Debug = False,
 ) -> None:
     """Stop a submitted job. What it has committed stays; submit again to go on."""
     from ..clusters.submit import cancel as stop

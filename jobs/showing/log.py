@@ -17,7 +17,7 @@ LOG = "CLIPMILL_LOG"  # bar, text or json
 
 def embed_progress() -> AbstractContextManager[Callable[[Event], None]]:
     """What is told of every event of `embed`."""
-    from .show import EmbedProgress
+    from .progress import EmbedProgress
 
     how = os.environ.get(LOG, "bar")
     return EmbedProgress() if how == "bar" else nullcontext(_writer(how))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...pipeline.running.stages import Stage
-from .show import Bar, err
+from .console import err
+from .progress import Bar
 
 
 class StageBar(Bar):

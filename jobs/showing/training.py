@@ -1,4 +1,4 @@
-"""A training run as people see it: a bar, then what the model can do."""
+"""The progress of a training run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ...pipeline.training.evaluation import Evaluation
-from ...pipeline.training.train import OnProgress, Trained, TrainProgress
-from .show import err, out
+from ...pipeline.training.train import OnProgress, TrainProgress
+from .console import err
 
 
 def is_first_rank() -> bool:
@@ -37,17 +36,3 @@ def training_bar(steps: int) -> Generator[OnProgress, None, None]:
             bar.update(task, completed=progress.step, loss=progress.loss, pairs=progress.pairs)
 
         yield show
-
-
-def show_trained(trained: Trained) -> None:
-    out.print(f"weights in {trained.weights}; use them as --model {trained.weights}", markup=False)
-    if trained.evaluation is not None:
-        show_evaluation(trained.evaluation)
-
-
-def show_evaluation(evaluation: Evaluation) -> None:
-    for name, share in evaluation.recall.items():
-        out.print(f"recall {name.replace('_', ' '):<18} {share:7.1%}  of {evaluation.pairs:,} pairs", markup=False)
-    if evaluation.zero_shot is not None:
-        of = f"of {evaluation.labelled:,} images, {evaluation.classes:,} classes"
-        out.print(f"{'zero-shot top-1':<25} {evaluation.zero_shot:7.1%}  {of}", markup=False)

@@ -9,7 +9,7 @@ from collections import deque
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...pipeline.dataset.summary import Status, Watch
-from .show import err
+from .console import err
 
 _LOOKS = 12  # over which speed is measured
 

@@ -12,7 +12,7 @@ from typing import Any
 from ...clipmodel.errors import ClipmillError
 from ...pipeline.redaction import redacted_text
 from ...pipeline.storage.retry import retry
-from ..showing.show import err
+from ..showing.console import err
 
 _TRIES = 3
 _TIMEOUT = 10  # seconds
@@ -45,4 +45,4 @@ def _post(url: str, content: dict[str, Any]) -> None:
     try:
         retry(lambda: urllib.request.urlopen(request, timeout=_TIMEOUT).close(), _TRIES)
     except (OSError, ValueError) as error:
-        err.print(f"the webhook could not be told: {redacted_text(str(error))}", markup=False)
+        err.print(f"the webhook could not be told: {redacted_text(str(error))}")

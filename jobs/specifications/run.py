@@ -18,7 +18,7 @@ from ...pipeline.dataset.lock import held
 from ...pipeline.dataset.output import Output
 from ...pipeline.errors import UserError
 from ...pipeline.redaction import redacted
-from ..showing.show import err
+from ..showing.console import err
 from .kinds import KINDS
 from .notify import notifying
 from .specification import API_VERSION, Specification, SpecifiedStep, read_specification
@@ -61,7 +61,7 @@ def run_specification(specification: Specification, run_step: RunStep) -> None:
     with notifying(specification.notify, about):
         for step in specification.steps:
             if len(specification.steps) > 1:
-                err.print(f"— {step.name}", markup=False)
+                err.print(f"— {step.name}")
             with _alone(step):
                 run_step(step.kind, step.job)
 

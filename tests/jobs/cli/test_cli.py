@@ -32,13 +32,13 @@ COMMANDS = (
     "search",
     "index",
     "serve",
+    "train",
     "models",
     "run",
     "submit",
     "cancel",
     "render",
     "schema",
-    "train",
 )
 DECLARED: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

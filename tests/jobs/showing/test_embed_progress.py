@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 
 import pytest
-from clipmill.jobs.showing import show
+from clipmill.jobs.showing import progress as showing
 from clipmill.pipeline.running.events import Planned, Stopping
 from rich.console import Console
 
 
 def said(monkeypatch: pytest.MonkeyPatch, stopping: Stopping) -> list[str]:
     file = io.StringIO()
-    monkeypatch.setattr(show, "err", Console(file=file, soft_wrap=True))
-    with show.EmbedProgress() as progress:
+    monkeypatch.setattr(showing, "err", Console(file=file, soft_wrap=True))
+    with showing.EmbedProgress() as progress:
         progress(Planned(8, 0, "tiny", "fp32", 8, 0))
         progress(stopping)
     return file.getvalue().splitlines()

@@ -1,0 +1,64 @@
+"""What people see of a dataset: how a run ended, what is in the output, what failed and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ...pipeline.dataset.summary import Summary
+from ...pipeline.dataset.totals import Totals
+from .amounts import counted, every, size
+from .console import out
+
+
+def show_summary(summary: Summary) -> None:
+    run, dataset = summary.run, summary.dataset
+    if not run.shards and not summary.failed_shards:
+        missing = summary.planned - summary.dataset.shards
+        if missing:
+            out.print(f"nothing to do for these inputs; {missing:,} of {summary.planned:,} planned shards are left")
+        else:
+            out.print(f"nothing to do: {every(summary.planned, 'shard')} embedded already")
+    else:
+        speed = f", {summary.samples_per_second:,.1f}/s once started" if summary.samples_per_second else ""
+        out.print(
+            f"embedded {run.embedded:,} of {run.rows:,} samples in {counted(run.shards, 'shard')}, "
+            f"{summary.seconds:,.1f} s{speed} ({busy_stages(run)})"
+        )
+        show_cost(summary.cost_per_million, summary.cost)
+    show_dataset(dataset, summary.planned, summary.failed_shards)
+    out.print(f"in {summary.out}")
+
+
+def show_dataset(totals: Totals, planned: int, failed_shards: dict[str, str]) -> None:
+    out.print(
+        f"dataset     {totals.rows:,} rows = {totals.embedded:,} embedded + {totals.failed:,} failed, "
+        f"{totals.shards:,} of {counted(planned, 'shard')}, {size(totals.part_bytes)}"
+    )
+    show_failures(totals.failures)
+    for url, reason in list(failed_shards.items())[:10]:
+        out.print(f"  shard failed: {named(url, reason)}")
+
+
+def named(url: str, reason: str) -> str:
+    """The reason with its URL before it, once: many reasons begin with it."""
+    return reason if reason.startswith(url) else f"{url}: {reason}"
+
+
+def show_failures(failures: Counter[str]) -> None:
+    for reason, count in failures.most_common(20):
+        out.print(f"  {count:>7,}  {reason}")
+
+
+def show_cost(per_million: float | None, total: float | None = None) -> None:
+    """In the currency of --price-per-hour; nothing where no price was given."""
+    if per_million is not None:
+        run = f", {total:,.2f} for this run" if total is not None else ""
+        out.print(f"cost        {per_million:,.2f} a million pairs{run}")
+
+
+def busy_stages(totals: Totals) -> str:
+    if not totals.bottleneck:
+        return "no work"
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in totals.utilisation.items())
+    flop = f"; {totals.flop_utilisation:.0%} of the encoder's peak FLOP" if totals.flop_utilisation else ""
+    return f"busy: {shares}; bottleneck: {totals.bottleneck}{flop}"
