@@ -1,4 +1,4 @@
-"""Lists of URLs to WebDataset shards, through img2dataset; run again to go on, or when the lists have grown."""
+"""Lists of URLs to WebDataset shards, through img2dataset; run again to continue, or when the lists have grown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .ingest_shard import STATE, Ingested, IngestShard, UrlShard, failed_rows
 from .url_lists import find_lists, read_list
 
 _RETRY = "failures of "
-_Spans = Mapping[str, list[tuple[int, int]]]  # which rows some shards hold, first and end, by what the rows are of
+_Spans = Mapping[str, list[tuple[int, int]]]  # source of rows -> the ranges (first, end) that shards hold already
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class IngestSummary:
 
 
 def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
-    """Download what no shard holds yet. A shard's tar appears last, and whole; what failed is kept with its reason.
+    """Download the URLs that no shard holds yet. A shard's tar appears last, in one piece; failures keep their reason.
 
-    UserError for what is wrong with the request, PlanMismatchError where OUT was begun with other columns or another
-    resize policy, TooManyFailuresError when more URLs failed than the job allows.
+    Raises UserError for a wrong request, PlanMismatchError where OUT was begun with other columns or another resize
+    policy, TooManyFailuresError when more URLs failed than the job allows.
     """
     began = time.monotonic()
     job.check()
     output = Output.at(job.out, job.storage_options)
     lists = find_lists(job)
-    read_list(lists[0], job)  # before anything is made, so that a wrong column is told first
+    read_list(lists[0], job)  # before anything is written, so that a wrong column is reported at once
     output = output.prepare()
     begin(output, "ingest", _settings(job))
     todo = _Todo(job, lists, output)
@@ -63,7 +63,7 @@ def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
     spread = scatter(IngestShard(job, output), todo.shards(), job.address)
     for ended, (shard, ingested) in enumerate(spread, start=1):
         done[shard.name] = ingested
-        on_stage(Stage("downloading", "shards", ended, todo.given))  # lists are read as they are needed
+        on_stage(Stage("downloading", "shards", ended, todo.started))  # lists are read as they are needed
     summary = _summary(output, done, len(done) - known, time.monotonic() - began)
     if summary.failed > job.max_failed_samples * summary.rows:
         top = "; ".join(f"{reason} ({count:,})" for reason, count in list(summary.failures.items())[:3])
@@ -72,7 +72,7 @@ def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
 
 
 def _settings(job: IngestJob) -> dict[str, Any]:
-    """All that a shard's bytes depend on, but for what servers say."""
+    """Everything that a shard's bytes depend on, apart from the servers' answers."""
     names: tuple[str, ...] = (
         "url_column",
         "caption_column",
@@ -86,41 +86,42 @@ def _settings(job: IngestJob) -> dict[str, Any]:
 
 
 class _Todo:
-    """Which rows become which shards. A list may grow at its end: what it held before stays where it is.
+    """Which rows become which shards. A list may grow at its end; its earlier rows must stay as they were.
 
-    Shards end in any order, and a run may die between any two: what is left may lie anywhere in a list. A number
-    without a state file is free, so that a tar whose run died just before its state is replaced, not left as a double.
+    Shards end in any order, and a run may die between any two, so the remaining rows may lie anywhere in a list. A
+    number without a state file is free: a tar whose run died before it wrote the state is replaced, not duplicated.
     """
 
     def __init__(self, job: IngestJob, lists: list[str], output: Output) -> None:
         self._job, self._lists, self._output = job, lists, output
         names = sorted(output.names(STATE))
         self.done = {name.removesuffix(".json"): Ingested.read(output.read(f"{STATE}/{name}") or b"") for name in names}
-        # from here on `done` grows, and what this run does is no part of what it has to do
+        # `done` grows during the run, so what is left to do is computed from its state now
         self._spans = _spans(self.done.values())
         self._taken = {int(name) for name in self.done}
-        self._failed = [each for each in self.done.values() if _to_retry(each, self._spans)]
-        self.given = 0  # shards, so far
+        self._failed = [shard for shard in self.done.values() if _to_retry(shard, self._spans)]
+        self.started = 0  # shards, so far
 
     def shards(self) -> Iterator[UrlShard]:
         free = (number for number in itertools.count() if number not in self._taken)
-        for of, rows in self._new_rows():
-            self.given += 1
-            yield UrlShard(next(free), of, rows)
+        for source, rows in self._new_rows():
+            self.started += 1
+            yield UrlShard(next(free), source, rows)
 
     def _new_rows(self) -> Iterator[tuple[str, pa.Table]]:
         for url in self._lists:
-            table, said = read_list(url, self._job), redacted_text(url)
-            held = max((end for _, end in self._spans.get(said, [])), default=0)
+            table, shown = read_list(url, self._job), redacted_text(url)
+            held = max((end for _, end in self._spans.get(shown, [])), default=0)
             if held > len(table):
                 raise InputError(
-                    f"{said}: has {len(table):,} URLs, of which {held:,} were ingested: lists may only grow"
+                    f"{shown} has {len(table):,} URLs, but {held:,} were ingested from it before: a list may only grow "
+                    "at its end; restore the earlier rows, or ingest this list into another folder"
                 )
-            yield from self._missing(said, table)
+            yield from self._missing(shown, table)
         if self._job.retry_failed:
             columns = ["url", *(["caption"] if self._job.caption_column else []), *self._job.columns]
-            for each in self._failed:
-                yield from self._missing(f"{_RETRY}{each.name}", failed_rows(self._output, each, columns))
+            for shard in self._failed:
+                yield from self._missing(f"{_RETRY}{shard.name}", failed_rows(self._output, shard, columns))
 
     def _missing(self, source: str, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         size = self._job.samples_per_shard
@@ -132,14 +133,14 @@ class _Todo:
 
 def _spans(done: Iterable[Ingested]) -> _Spans:
     spans = defaultdict(list)
-    for each in done:
-        source, first, end = each.span
+    for shard in done:
+        source, first, end = shard.span
         spans[source].append((first, end))
     return spans
 
 
 def _gaps(spans: list[tuple[int, int]], total: int) -> Iterator[tuple[int, int]]:
-    """What the spans leave of `total` rows, as such spans."""
+    """The ranges of `total` rows that no span covers."""
     at = 0
     for first, end in [*sorted(spans), (total, total)]:
         if at < first:
@@ -148,23 +149,23 @@ def _gaps(spans: list[tuple[int, int]], total: int) -> Iterator[tuple[int, int]]
 
 
 def _to_retry(shard: Ingested, spans: _Spans) -> bool:
-    """Whether it has failed rows that no later shard holds. Read off the shards alone: a note that they were retried
-    could get lost between the shard's commit and its own."""
+    """Whether it has failed rows that no later shard holds. Derived from the shards alone: a separate note about the
+    retry could get lost after the shard's commit."""
     return any(_gaps(spans.get(f"{_RETRY}{shard.name}", []), shard.failed))
 
 
 def _summary(output: Output, done: dict[str, Ingested], new: int, seconds: float) -> IngestSummary:
     failures: Counter[str] = Counter()
     spans = _spans(done.values())
-    for each in done.values():
-        if _to_retry(each, spans):
-            failures.update(each.failures)
+    for shard in done.values():
+        if _to_retry(shard, spans):
+            failures.update(shard.failures)
     return IngestSummary(
         out=output.url,
         shards=len(done),
         new_shards=new,
-        rows=sum(each.rows for each in done.values() if not each.of.startswith(_RETRY)),
-        downloaded=sum(each.downloaded for each in done.values()),
+        rows=sum(shard.rows for shard in done.values() if not shard.of.startswith(_RETRY)),
+        downloaded=sum(shard.downloaded for shard in done.values()),
         failures=dict(failures.most_common()),
         seconds=seconds,
     )

@@ -1,4 +1,4 @@
-"""One shard of URLs, downloaded by img2dataset and committed whole: its table, its statistics, then its tar."""
+"""One shard of URLs, downloaded by img2dataset and committed file by file: table, statistics, and last the tar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OK = "success"
 
 @dataclass(frozen=True)
 class UrlShard:
-    """Rows of a list that become one shard. of: which rows, in words: `urls.csv 0-10000`, `failures of 00003 0-12`."""
+    """Rows of a list that become one shard. of: source and range, as `urls.csv 0-10000` or `failures of 00003 0-12`."""
 
     number: int
     of: str
@@ -39,7 +39,7 @@ class UrlShard:
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of a shard of URLs. failures: by reason."""
+    """The result of one shard of URLs. failures: counted by reason."""
 
     name: str
     of: str
@@ -53,7 +53,8 @@ class Ingested:
 
     @property
     def span(self) -> tuple[str, int, int]:
-        """What its rows are of, its first of them and their end. Earlier versions named no rows of failures: all."""
+        """The source of its rows, and their range (first, end) in it. States of November 2026 have no range for
+        retried failures: they hold all of them."""
         source, _, rows = self.of.rpartition(" ")
         first, dash, end = rows.partition("-")
         return (source, int(first), int(end)) if dash else (self.of, 0, self.rows)
@@ -61,7 +62,7 @@ class Ingested:
     @classmethod
     def read(cls, content: bytes) -> Ingested:
         fields = json.loads(content)
-        fields.pop("retried", None)  # of earlier versions; the shard that its failures have become says so, and sooner
+        fields.pop("retried", None)  # a field of November 2026's states; later shards tell the same
         return cls(**fields)
 
     def written(self) -> bytes:
@@ -70,31 +71,31 @@ class Ingested:
 
 @dataclass(frozen=True)
 class IngestShard:
-    """Downloads shards, wherever it is called. What an earlier attempt left is replaced, by name."""
+    """Downloads shards, on any machine. Files that an earlier attempt left are replaced."""
 
     job: IngestJob
     output: Output
 
     def __call__(self, shard: UrlShard) -> Ingested:
         with tempfile.TemporaryDirectory(prefix="clipmill-ingest-") as folder:
-            made = Path(folder)
-            self._download(shard, made)
-            ingested = _counts(shard, made / f"{shard.name}.parquet")
+            local = Path(folder)
+            self._download(shard, local)
+            ingested = _counts(shard, local / f"{shard.name}.parquet")
             for name in (f"{shard.name}.parquet", f"{shard.name}_stats.json", f"{shard.name}.tar"):
                 with self.output.staged(name, replace=True) as path:
-                    shutil.copyfile(made / name, path)
+                    shutil.copyfile(local / name, path)
         self.output.write(f"{STATE}/{shard.name}.json", ingested.written())
         return ingested
 
     def _download(self, shard: UrlShard, folder: Path) -> None:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network when it is imported
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import looks for updates on the network
         try:
             from img2dataset.downloader import Downloader
             from img2dataset.resizer import Resizer
             from img2dataset.writer import WebDatasetSampleWriter
         except ImportError as error:
             raise UserError(
-                f"clipmill ingest needs img2dataset here: pip install 'clipmill[ingest]' ({error})"
+                f"clipmill ingest needs img2dataset on this machine: pip install 'clipmill[ingest]' ({error})"
             ) from error
         job = self.job
         source = folder / "urls.arrow"
@@ -119,7 +120,7 @@ class IngestShard:
             output_folder=str(folder),
             column_list=shard.rows.column_names,
             timeout=job.timeout,
-            number_sample_per_shard=max(job.samples_per_shard, 2),  # of which the logarithm gives a key's digits
+            number_sample_per_shard=max(job.samples_per_shard, 2),  # its logarithm is the digits of a key
             oom_shard_count=DIGITS,
             compute_hash="sha256",
             verify_hash_type="sha256" if job.sha256_column else None,
@@ -137,20 +138,22 @@ _OPT_OUT = ["noai", "noimageai", "noindex", "noimageindex"]
 def _counts(shard: UrlShard, sidecar: Path) -> Ingested:
     table = pq.read_table(sidecar, columns=["status", "error_message"])
     if len(table) != len(shard.rows):
-        raise InfrastructureError(f"{shard.of}: {len(shard.rows) - len(table)} of {len(shard.rows)} URLs got lost")
+        raise InfrastructureError(
+            f"{shard.of}: {len(shard.rows) - len(table)} of {len(shard.rows)} URLs are missing from its table"
+        )
     ok = pc.equal(table["status"], _OK)
     reasons = Counter(map(_reason, table.filter(pc.invert(ok))["error_message"].to_pylist()))
     return Ingested(shard.name, shard.of, len(table), pc.sum(ok).as_py() or 0, dict(reasons.most_common()))
 
 
 def _reason(message: str | None) -> str:
-    """Short enough to be counted: what differs from URL to URL is cut off."""
+    """The message without what differs from URL to URL, so that reasons can be counted."""
     text = " ".join((message or "unknown").split())
     return text.split(": ", 1)[0] if text.startswith("HTTP Error") else text[:80]
 
 
 def failed_rows(output: Output, shard: Ingested, columns: list[str]) -> pa.Table:
-    """The rows of a shard that were not downloaded, as the list had them."""
+    """The rows of a shard whose download failed, with the list's own columns."""
     with output.open(f"{shard.name}.parquet") as file:
         table: Any = pq.ParquetFile(file).read()
     return table.filter(pc.not_equal(table["status"], _OK)).select(columns)

@@ -1,4 +1,4 @@
-"""What ingesting is asked to do."""
+"""The ingest job: which URLs to download, into which shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class IngestJob:
-    """Which images to download, and into what."""
+    """Which images to download, and into which shards."""
 
     urls: Annotated[
         str,
@@ -26,28 +26,30 @@ class IngestJob:
     url_column: Annotated[str, Doc("The list's column of URLs.")] = "url"
     caption_column: Annotated[str | None, Doc("Its column of captions."), Flag(default="none")] = None
     sha256_column: Annotated[
-        str | None, Doc("Its column of the images' sha256; others than these are failures."), Flag(default="none")
+        str | None,
+        Doc("Its column of the images' sha256; another hash is a failure."),
+        Flag(default="none"),
     ] = None
     columns: Annotated[
         Sequence[str], Doc("A further column to keep in the samples' json. Repeatable."), Flag(("--column",))
     ] = ()
     samples_per_shard: Annotated[int, Doc("URLs a shard.")] = 10_000
-    image_size: Annotated[int, Doc("Pixels, of the side that --resize-mode says.")] = 512
+    image_size: Annotated[int, Doc("Pixels of the side that --resize-mode names.")] = 512
     resize_mode: Annotated[
         Literal["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"],
         Doc("As img2dataset resizes; `no` keeps images as they are."),
     ] = "keep_ratio_largest"
     only_if_bigger: Annotated[bool, Doc("Leave smaller images as they are.")] = True
     encode_quality: Annotated[int, Doc("Of resized JPEGs.")] = 95
-    min_image_size: Annotated[int, Doc("Images whose shorter side is below are failures.")] = 0
-    max_aspect_ratio: Annotated[float | None, Doc("Images above are failures."), Flag(default="any")] = None
-    threads: Annotated[int, Doc("Downloads at a time, in each shard that is under way.")] = 64
+    min_image_size: Annotated[int, Doc("An image whose shorter side is smaller is a failure.")] = 0
+    max_aspect_ratio: Annotated[float | None, Doc("A more elongated image is a failure."), Flag(default="any")] = None
+    threads: Annotated[int, Doc("Downloads at the same time, for each shard in progress.")] = 64
     timeout: Annotated[int, Doc("Seconds that a download may take."), Flag(metavar="SECONDS")] = 10
     retries: Annotated[int, Doc("More attempts at a download that failed.")] = 1
-    user_agent: Annotated[str, Doc("What servers are told who asks.")] = "clipmill"
-    opt_out: Annotated[bool, Doc("Heed servers that say noai, noindex and the like (X-Robots-Tag).")] = True
-    retry_failed: Annotated[bool, Doc("Try the URLs that failed before again, into further shards.")] = False
-    max_failed_samples: Annotated[float, Doc("Share of URLs that may fail; the web loses many.")] = 1.0
+    user_agent: Annotated[str, Doc("The name that servers see in the requests.")] = "clipmill"
+    opt_out: Annotated[bool, Doc("Respect servers that answer noai, noindex and the like (X-Robots-Tag).")] = True
+    retry_failed: Annotated[bool, Doc("Download the URLs that failed before again, into further shards.")] = False
+    max_failed_samples: Annotated[float, Doc("Share of URLs that may fail; many links on the web are dead.")] = 1.0
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 
@@ -72,4 +74,6 @@ class IngestJob:
         if not 0 <= self.max_failed_samples <= 1:
             raise UserError(f"--max-failed-samples {self.max_failed_samples:g}: must be a share, from 0 to 1")
         if self.retry_failed and self.sha256_column:
-            raise UserError("--retry-failed: the shards do not keep the list's sha256; name a list of what failed")
+            raise UserError(
+                "--retry-failed: shards keep no sha256 of the list: ingest a list of the failed URLs instead"
+            )

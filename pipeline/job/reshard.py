@@ -1,4 +1,4 @@
-"""What writing new shards is asked to do."""
+"""The reshard job: which samples go into new shards."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class ReshardJob:
-    """Which samples go into new shards, and how."""
+    """Which samples go into new shards, and in which order."""
 
     source: Annotated[
         str,
-        Doc("A subset, of `clipmill filter` or `clipmill dedup`; or a dataset, whose embedded rows are all taken."),
+        Doc("A subset that `clipmill filter` or `clipmill dedup` wrote; or a dataset, for all of its embedded rows."),
         Flag(argument=True, metavar="SUBSET|DATASET"),
     ]
     out: Annotated[str, Doc("Folder or prefix for the new shards."), Flag(("--out", "-o"))]

@@ -23,12 +23,12 @@ from ..inputs.tario import BLOCK, MAX_MEMBER
 from ..records import Shard
 from .new_table import NewTable
 from .reshard_plan import NewShard, Picked
-from .source_samples import PLACES, Reading, SourceSamples
+from .source_samples import LOCATION, Reading, SourceSamples
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of one new shard."""
+    """The result of one new shard."""
 
     tar_bytes: int
     requests: int  # for bytes within source shards
@@ -41,7 +41,7 @@ class WriteShard:
     """Writes new shards. The same samples give the same tar and the same table, byte for byte."""
 
     dataset: Dataset
-    subset: Subset | None  # whose rows are wanted; all that are embedded without
+    subset: Subset | None  # whose rows are wanted; None: all embedded rows
     output: Output
     digits: tuple[int, int]  # of a shard's number, and of a sample's within it
     storage_options: Mapping[str, Any] = field(default_factory=dict)
@@ -50,14 +50,14 @@ class WriteShard:
         return f"{number:0{self.digits[0]}d}"
 
     def __call__(self, new: NewShard) -> Written:
-        """The tar is committed last: where it is, the shard is done."""
+        """Commit the tar last: a shard whose tar exists is done."""
         began, name, reading = time.time(), self.name_of(new.number), Reading()
         table = NewTable()
         with self.output.staged(f"{name}.tar", replace=True) as path:
             with path.open("wb") as tar:
                 for picked in new.picked:
-                    said, samples = self._samples(picked, reading)
-                    table.begin(said)
+                    rows, samples = self._samples(picked, reading)
+                    table.begin(rows)
                     for group in samples:
                         key = f"{name}{len(table):0{self.digits[1]}d}"
                         _add(tar, key, group, picked.source.shard)
@@ -71,26 +71,28 @@ class WriteShard:
         return Written(size, reading.requests, reading.request_bytes, reading.whole_shards)
 
     def _samples(self, picked: Picked, reading: Reading) -> tuple[pa.Table, SourceSamples]:
-        """What the dataset says of them, and they themselves."""
+        """Their rows in the dataset, and the samples themselves."""
         part, shard = picked.source.part, picked.source.shard
         rows, keys = self._wanted(picked)
         columns = [field.name for field in self.dataset.schema if not pa.types.is_fixed_size_list(field.type)]
         with self.dataset.output.open(part) as file:
             opened = pq.ParquetFile(file)
-            places = opened.read(list(PLACES))
-            said = _read_rows(opened, columns, rows)
-        if keys is not None and said["key"].to_pylist() != keys:
-            raise InputError(f"{self.dataset.url}: {part} is not what the subset was made from; make the subset again")
-        return said, SourceSamples(shard, places, rows.tolist(), self.storage_options, reading)
+            locations = opened.read(list(LOCATION))
+            table = _read_rows(opened, columns, rows)
+        if keys is not None and table["key"].to_pylist() != keys:
+            raise InputError(
+                f"{self.dataset.url}: {part} has changed since the subset was made from it; make the subset again"
+            )
+        return table, SourceSamples(shard, locations, rows.tolist(), self.storage_options, reading)
 
     def _wanted(self, picked: Picked) -> tuple[npt.NDArray[np.int64], list[str] | None]:
-        """Which rows of the part are meant, and their keys where they are known."""
+        """The numbers of the wanted rows in the part, and their keys where a subset knows them."""
         part = picked.source.part
         if self.subset is None:
             errors = self.dataset.read(part, ["error"])["error"]
-            return np.flatnonzero(errors.is_null().to_numpy())[picked.places], None
+            return np.flatnonzero(errors.is_null().to_numpy())[picked.positions], None
         with self.subset.output.open(part) as file:
-            table = pq.ParquetFile(file).read(["key", "row"]).take(picked.places)
+            table = pq.ParquetFile(file).read(["key", "row"]).take(picked.positions)
         return table["row"].to_numpy().astype(np.int64), table["key"].to_pylist()
 
 
@@ -109,7 +111,7 @@ def _add(tar: BinaryIO, key: str, group: WholeGroup, shard: Shard) -> None:
             raise InputError(
                 f"{shard.url}: {group.key}.{extension} is larger than {MAX_MEMBER >> 20} MiB; leave this row out"
             )
-        member = tarfile.TarInfo(f"{key}.{extension}")  # of nobody, at the beginning of time: the same bytes every time
+        member = tarfile.TarInfo(f"{key}.{extension}")  # no owner and no time: the same bytes every time
         member.size = len(data)
         tar.write(member.tobuf(tarfile.GNU_FORMAT))  # `TarFile.addfile` takes twice as long
         tar.write(data)
@@ -117,9 +119,9 @@ def _add(tar: BinaryIO, key: str, group: WholeGroup, shard: Shard) -> None:
 
 
 def _stats(samples: int, began: float) -> bytes:
-    """What img2dataset writes beside a shard."""
+    """The statistics file that img2dataset writes beside a shard."""
     now = time.time()
-    said = {
+    stats = {
         "count": samples,
         "successes": samples,
         "failed_to_download": 0,
@@ -129,4 +131,4 @@ def _stats(samples: int, began: float) -> bytes:
         "end_time": now,
         "status_dict": {"success": samples},
     }
-    return json.dumps(said, indent=4).encode()
+    return json.dumps(stats, indent=4).encode()

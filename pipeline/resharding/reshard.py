@@ -1,4 +1,4 @@
-"""New WebDataset shards of a subset's samples, or of all that a dataset has embedded: no image is encoded again."""
+"""New WebDataset shards of a subset's samples, or of all embedded rows of a dataset. No image is encoded again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_ONCE = 16  # footers read
 
 @dataclass(frozen=True)
 class ReshardSummary:
-    """What `reshard` returns."""
+    """The result of `reshard`."""
 
     out: str
     dataset: str
@@ -41,7 +41,7 @@ class ReshardSummary:
     samples: int
     shards: int
     shards_done_before: int
-    tar_bytes: int  # of this run, as are those below
+    tar_bytes: int  # of this run, like the fields below
     requests: int  # for bytes within source shards
     request_bytes: int
     whole_shards: int  # read from beginning to end
@@ -52,11 +52,11 @@ class ReshardSummary:
 
 
 def reshard(job: ReshardJob, on_stage: OnStage = lambda _: None) -> ReshardSummary:
-    """Write the samples into tars of `samples_per_shard`, with all of their files as they are; run again to resume.
+    """Write the samples into tars of `samples_per_shard`, all of their files unchanged; run again to resume.
 
-    Source shards are read by range requests, or whole where that is no slower. UserError for what is wrong with the
+    Source shards are read by range requests, or completely where that is no slower. Raises UserError for a wrong
     request and for source shards that are gone or have changed since they were embedded, PlanMismatchError where OUT
-    was begun otherwise.
+    was begun with other settings.
     """
     began = time.monotonic()
     job.check()
@@ -78,8 +78,8 @@ def reshard(job: ReshardJob, on_stage: OnStage = lambda _: None) -> ReshardSumma
     every = cut(sources, job.samples_per_shard, job.shuffle)
     todo = (new for new in every if f"{write.name_of(new.number)}.tar" not in done)
     written: Counter[str] = Counter()
-    for _, each in counted(scatter(write, todo, job.address), "resharding", "shards", left, on_stage):
-        written.update(asdict(each))
+    for _, written_shard in counted(scatter(write, todo, job.address), "resharding", "shards", left, on_stage):
+        written.update(asdict(written_shard))
     return ReshardSummary(
         out=output.url,
         dataset=dataset.url,
@@ -96,17 +96,17 @@ def reshard(job: ReshardJob, on_stage: OnStage = lambda _: None) -> ReshardSumma
 
 
 def _subset(job: ReshardJob) -> Subset | None:
-    """None where a dataset is meant. A folder that is neither is told to be no dataset."""
+    """None where the source is a dataset, or neither: then opening the dataset says so."""
     if begun(Output.at(job.source, job.storage_options)) is None:
         return None
     return Subset.open(job.source, job.storage_options)
 
 
 def _sources(dataset: Dataset, subset: Subset | None) -> list[Source]:
-    """Parts with wanted rows, in the dataset's order. By their footers alone."""
+    """Parts with wanted rows, in the dataset's order. Reads footers only."""
     missing = set(subset.parts) - set(dataset.parts) if subset else ()
     if missing:
-        raise InputError(f"{dataset.url}: {min(missing)} is gone, which the subset has rows of; embed it again")
+        raise InputError(f"{dataset.url}: {min(missing)} is gone, but the subset has rows of it; embed its shard again")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         sources = pool.map(partial(_source, dataset, subset), subset.parts if subset else dataset.parts)
         return [source for source in sources if source.wanted]
@@ -132,7 +132,9 @@ def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | N
     """Begin or continue the folder of new shards."""
     tars = sorted(name for name in output.names() if name.endswith(".tar"))
     if tars and begun(output) is None:
-        raise OutputError(f"{output.url} holds {tars[0]}, which is none of these shards: choose another folder")
+        raise OutputError(
+            f"{output.url} holds {tars[0]}, which `clipmill reshard` did not write: choose another folder"
+        )
     chosen = json.dumps(
         [[source.part, source.shard.size, source.shard.etag, source.wanted, source.which] for source in sources]
     )
@@ -150,13 +152,15 @@ def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | N
 
 
 def _check_unchanged(sources: Sequence[Source], storage_options: Mapping[str, Any]) -> None:
-    """InputError for source shards that are not what was embedded. Their names may have been used again since."""
+    """InputError for source shards that have changed since they were embedded: a name may have been used again."""
     before = [source.shard for source in sources]
     for old, now in zip(before, look_again(before, storage_options), strict=True):
         if now is None:
-            raise InputError(f"{old.url}: is gone since it was embedded; its samples cannot be read again")
+            raise InputError(
+                f"{old.url} is gone, so its samples cannot be read again: restore it, or leave its rows out"
+            )
         if is_another(old, now):
             raise InputError(
-                f"{old.url}: has changed since it was embedded; restore it, or run `clipmill embed --refresh` and make "
+                f"{old.url} has changed since it was embedded: restore it, or run `clipmill embed --refresh` and make "
                 "the subset again"
             )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..records import Shard
 
-_TOGETHER = 32  # new shards that a shuffle spreads samples over: bounds how many source shards one is made from
+_TOGETHER = 32  # new shards that a shuffle spreads samples over; bounds the number of sources of one new shard
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Picked:
-    """Some of the wanted rows of a source, by their place among them: int64, ascending."""
+    """Some of the wanted rows of a source. positions: among its wanted rows, int64, ascending."""
 
     source: Source
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class NewShard:
 
     @property
     def samples(self) -> int:
-        return sum(len(each.places) for each in self.picked)
+        return sum(len(picked.positions) for picked in self.picked)
 
 
 def cut(sources: Sequence[Source], size: int, seed: int | None = None) -> Iterator[NewShard]:
-    """All wanted rows in shards of `size`, the last may be smaller.
+    """All wanted rows in shards of `size`; the last may be smaller.
 
-    Without a seed in the dataset's order. With one, sources come in an order drawn by it, and the rows of every 32
-    shards are spread over them at random; within a shard they keep the order of their sources.
+    Without a seed, rows keep the dataset's order. With one, it draws the order of the sources, and the rows of every 32
+    shards are spread over these at random; within a shard rows keep the order of their sources.
     """
     order = (
         list(sources) if seed is None else [sources[i] for i in np.random.default_rng(seed).permutation(len(sources))]
@@ -55,19 +55,19 @@ def cut(sources: Sequence[Source], size: int, seed: int | None = None) -> Iterat
     ends = np.cumsum([source.wanted for source in order])
     total = int(ends[-1]) if len(ends) else 0
     for number in range(-(-total // size)):
-        places = np.arange(number * size, min((number + 1) * size, total))
+        positions = np.arange(number * size, min((number + 1) * size, total))
         if seed is not None:
             first = number // _TOGETHER * _TOGETHER
             start, stop = first * size, min((first + _TOGETHER) * size, total)
             drawn = np.random.default_rng([seed, first]).permutation(stop - start) + start
-            places = np.sort(drawn[places - start])
-        yield NewShard(number, tuple(_split(order, ends, places)))
+            positions = np.sort(drawn[positions - start])
+        yield NewShard(number, tuple(_split(order, ends, positions)))
 
 
-def _split(order: Sequence[Source], ends: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> Iterator[Picked]:
-    """places: ascending, counted through all sources."""
-    of_source = np.searchsorted(ends, places, side="right")
+def _split(order: Sequence[Source], ends: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> Iterator[Picked]:
+    """positions: ascending, counted through all sources."""
+    of_source = np.searchsorted(ends, positions, side="right")
     firsts = np.flatnonzero(np.diff(of_source, prepend=-1))
-    for some in np.split(places, firsts[1:]):
+    for some in np.split(positions, firsts[1:]):
         source = int(np.searchsorted(ends, some[0], side="right"))
         yield Picked(order[source], some - (int(ends[source]) - order[source].wanted))

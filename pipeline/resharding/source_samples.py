@@ -1,4 +1,4 @@
-"""Samples of a dataset out of their source shards again, with all of their files, checked to be those it knows."""
+"""A dataset's samples, read again from their source shards with all of their files, and checked to be the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import ClipmillError, InfrastructureError, InputError
+from ..errors import ClipmillError, InfrastructureError, InputError, one_line
 from ..inputs.grouping import WholeGroup
 from ..inputs.shards import read_files
 from ..inputs.tar_input import groups_in
@@ -25,12 +25,12 @@ from .spans import DISK, NETWORK, Request, Span, spans_of, worth_asking_for
 
 _AT_ONCE = 8  # requests
 
-PLACES = ("key", "image_offset", "image_size", "sha256")  # columns that say where a shard's samples are
+LOCATION = ("key", "image_offset", "image_size", "sha256")  # columns that locate samples in their shard
 
 
 @dataclass
 class Reading:
-    """How much was read, and how."""
+    """How much was read, and in which way."""
 
     requests: int = 0  # for bytes within shards
     request_bytes: int = 0
@@ -39,10 +39,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class SourceSamples:
-    """Some samples of a shard. places: the columns of PLACES, of all rows; rows: which, ascending."""
+    """Some samples of a shard. locations: the columns of LOCATION, of all rows; rows: the wanted ones, ascending."""
 
     shard: Shard
-    places: pa.Table
+    locations: pa.Table
     rows: Sequence[int]
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
@@ -50,29 +50,29 @@ class SourceSamples:
     def __iter__(self) -> Iterator[WholeGroup]:
         """In order. InputError where the shard no longer holds one of them, InfrastructureError where the storage
         keeps failing."""
-        keys, sha256 = self.places["key"].to_pylist(), self.places["sha256"].to_pylist()
+        keys, sha256 = self.locations["key"].to_pylist(), self.locations["sha256"].to_pylist()
         requests = self._requests(keys)
-        found = self._whole() if requests is None else self._asked_for(requests, keys)
+        groups = self._all_of_it() if requests is None else self._by_requests(requests, keys)
         for row in self.rows:
             with _reading(self.shard.url):
-                group = next(found, None)
+                group = next(groups, None)
             if group is None or group.key != keys[row]:
-                raise self._changed(row, "it is not there any more")
+                raise self._changed(row, "the sample is not there any more")
             if sha256[row] is not None and hashlib.sha256(group.image or b"").hexdigest() != sha256[row]:
-                raise self._changed(row, "its image is another one now")
+                raise self._changed(row, "its image has changed")
             yield group
 
     def _requests(self, keys: list[str]) -> list[Request] | None:
         """None to read the whole shard."""
-        offsets = self.places["image_offset"].fill_null(-1).to_numpy()
-        sizes = self.places["image_size"].fill_null(0).to_numpy()
+        offsets = self.locations["image_offset"].fill_null(-1).to_numpy()
+        sizes = self.locations["image_size"].fill_null(0).to_numpy()
         if self.shard.size is None or is_web(self.shard.url) or not (offsets >= 0).any():
             return None
         spans = spans_of(keys, offsets, sizes, self.rows, self.shard.size)
         pace = DISK if scheme_of(self.shard.url) == "file" else NETWORK
         return None if spans is None else worth_asking_for(self.rows, spans, self.shard.size, pace)
 
-    def _whole(self) -> Iterator[WholeGroup]:
+    def _all_of_it(self) -> Iterator[WholeGroup]:
         self.reading.whole_shards += 1
         wanted = iter(self.rows)
         next_wanted = next(wanted, None)
@@ -83,18 +83,18 @@ class SourceSamples:
             if next_wanted is None:
                 return
 
-    def _asked_for(self, requests: list[Request], keys: list[str]) -> Iterator[WholeGroup | None]:
-        offsets = self.places["image_offset"].to_pylist()
-        for request, data in zip(requests, self._fetched([each.span for each in requests]), strict=True):
+    def _by_requests(self, requests: list[Request], keys: list[str]) -> Iterator[WholeGroup | None]:
+        offsets = self.locations["image_offset"].to_pylist()
+        for request, data in zip(requests, self._fetched([request.span for request in requests]), strict=True):
             groups = {}
-            with suppress(NotATar):  # then what is missing is told
+            with suppress(NotATar):  # the missing samples are reported by the caller
                 for group in groups_in(io.BytesIO(data), WholeGroup, request.span.start):
                     groups[group.key, group.image_offset] = group
             for row in request.rows:
                 yield groups.get((keys[row], offsets[row]))
 
     def _fetched(self, spans: list[Span]) -> Iterator[bytes]:
-        """Some are asked for at once, and held until their turn."""
+        """The bytes of each span, in order. Some requests run at the same time; their answers wait for their turn."""
         waiting: deque[Future[bytes]] = deque()
         storage = open_storage(self.shard.url, self.storage_options)
 
@@ -116,20 +116,19 @@ class SourceSamples:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _changed(self, row: int, how: str) -> InputError:
+    def _changed(self, row: int, reason: str) -> InputError:
         return InputError(
-            f"{self.shard.url}: row {row} ({self.places['key'][row]}) is not what was embedded: {how}; restore the "
-            "shard, or embed it again with `clipmill embed --refresh`"
+            f"{self.shard.url}: row {row} ({self.locations['key'][row]}) is not the sample that was embedded: "
+            f"{reason}; restore the shard, or embed it again with `clipmill embed --refresh`"
         )
 
 
 @contextmanager
 def _reading(url: str) -> Iterator[None]:
-    """What storage clients raise, who have tried again, in one line."""
+    """InfrastructureError, in one line, for what storage clients raise after their own attempts."""
     try:
         yield
     except ClipmillError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InfrastructureError(f"{url}: the storage keeps failing: {reason}") from error
+        raise InfrastructureError(f"{url}: the storage keeps failing: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Which bytes of a tar some of its samples are in, and whether to ask for these alone or for all of it."""
+"""Which bytes of a tar hold some of its samples, and whether to request only these or the whole tar."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a storage is."""
+    """The speed of a storage."""
 
-    latency: float  # seconds until an answer begins, divided by the requests that are made at once
+    latency: float  # seconds until an answer begins, divided by the number of concurrent requests
     bandwidth: float  # bytes a second
 
     def seconds(self, span: Span) -> float:
@@ -48,18 +48,18 @@ NETWORK = Pace(30e-3 / 8, 100e6)
 def spans_of(
     keys: Sequence[str], offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], rows: Sequence[int], end: int
 ) -> list[Span] | None:
-    """Where the samples of some rows are in a tar of `end` bytes. keys, offsets and sizes: of all rows, the last two of
-    their images; offset -1 where there is none.
+    """The bytes that hold the samples of some rows, in a tar of `end` bytes. keys, offsets and sizes: of all rows; the
+    last two are those of the images, offset -1 where there is none.
 
-    A span reaches from the end of the last image before the row's own to the beginning of the first after it: all files
-    of its sample are in there, in whatever order they stand. None where another sample has the same key: only who reads
-    from the beginning can be sure which files are whose.
+    A span reaches from the end of the last image before the row's own to the beginning of the first image after it: it
+    holds all files of the sample, in any order. None where another sample has the same key: then only reading from the
+    beginning tells which files belong to which.
     """
     count = len(keys)
-    places = np.arange(count)
+    positions = np.arange(count)
     has = offsets >= 0
-    before = np.concatenate([[-1], np.maximum.accumulate(np.where(has, places, -1))[:-1]])
-    after = np.concatenate([np.minimum.accumulate(np.where(has, places, count)[::-1])[::-1][1:], [count]])
+    before = np.concatenate([[-1], np.maximum.accumulate(np.where(has, positions, -1))[:-1]])
+    after = np.concatenate([np.minimum.accumulate(np.where(has, positions, count)[::-1])[::-1][1:], [count]])
     times = Counter(keys)
     if any(times[keys[row]] > 1 for row in rows):
         return None
@@ -72,8 +72,8 @@ def spans_of(
 
 
 def worth_asking_for(rows: Sequence[int], spans: Sequence[Span], end: int, pace: Pace) -> list[Request] | None:
-    """The requests that bring the spans of some rows, both ascending, out of a shard of `end` bytes; None where reading
-    all of it is no slower. What lies between two spans is read along where that takes no longer than another request.
+    """The requests that fetch the spans of some rows, both ascending, from a shard of `end` bytes; None where reading
+    all of it is no slower. Bytes between two spans are read too where that takes no longer than another request.
     """
     requests: list[Request] = []
     for row, span in zip(rows, spans, strict=True):
@@ -82,8 +82,8 @@ def worth_asking_for(rows: Sequence[int], spans: Sequence[Span], end: int, pace:
             requests[-1] = Request(Span(last.span.start, max(last.span.stop, span.stop)), (*last.rows, row))
         else:
             requests.append(Request(span, (row,)))
-    asked = sum(pace.seconds(request.span) for request in requests)
-    return requests if asked < pace.seconds(Span(0, end)) else None
+    seconds = sum(pace.seconds(request.span) for request in requests)
+    return requests if seconds < pace.seconds(Span(0, end)) else None
 
 
 def _belongs(span: Span, last: Span, pace: Pace) -> bool:

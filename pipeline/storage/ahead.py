@@ -23,10 +23,10 @@ class Waits:
 
 @contextmanager
 def ahead(items: Iterable[T], depth: int, waits: Waits | None = None) -> Generator[Iterable[T], None, None]:
-    """The same items in the same order, up to `depth` of them made before they are asked for.
+    """The same items in the same order, up to `depth` of them produced ahead of the consumer.
 
-    What the iterator raises is raised to the consumer, in its place. Leaving the context stops the thread and closes
-    the iterator.
+    An exception of the iterator reaches the consumer after the items before it. Leaving the context stops the thread
+    and closes the iterator.
     """
     runner = _Runner(items, depth, waits or Waits())
     try:
@@ -73,7 +73,7 @@ class _Runner(Generic[T]):
                 close()
 
     def _offer(self, entry: tuple[Any, BaseException | None]) -> bool:
-        """False when nobody wants it any more."""
+        """False once the consumer has stopped."""
         with self._waits.for_room():
             while not self._stopped.is_set():
                 with suppress(queue.Full):

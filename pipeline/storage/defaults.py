@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 _CONNECT, _READ = 10, 30  # seconds: to reach a server, and between two bytes of its answer
-# In all, of each request; what calls the client tries again, too. Not "adaptive": that one takes every 503 for a sign
-# to slow down all later requests, and with a fifth of them failing is three times as slow.
+# Attempts for one request; our own code tries again, too. Not "adaptive": it slows down all later requests after every
+# 503, which takes three times as long where a fifth of the requests fail.
 _RETRIES = {"mode": "standard", "total_max_attempts": 4}
 
 
 def with_defaults(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for `fsspec.filesystem(scheme, …)`: those given, and ours for what they leave open."""
+    """Options for `fsspec.filesystem(scheme, …)`: those of the user, and clipmill's defaults for the rest."""
     if scheme != "s3":
         return dict(options)
     config: dict[str, Any] = {"connect_timeout": _CONNECT, "read_timeout": _READ}
     if not {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & set(os.environ):
         config["retries"] = dict(_RETRIES)
     return {
-        "use_listings_cache": False,  # others write here, too; and who needs a listing twice keeps it
+        "use_listings_cache": False,  # other processes write to the same folders
         **options,
         "config_kwargs": config | dict(options.get("config_kwargs", {})),
     }

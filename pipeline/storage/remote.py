@@ -1,4 +1,4 @@
-"""A remote file: fetched in blocks, some ahead, each tried again where it breaks."""
+"""A remote file, fetched in blocks: some ahead of the reader, each tried again when it fails."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEEP = _AHEAD + 2  # blocks held: 32 MiB a file
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads of an object of known size, ahead where they go on in sequence; wrap it in a BufferedReader.
+    """Reads an object of known size, and reads ahead while reads are in sequence; wrap it in a BufferedReader.
 
-    Raises what the storage raises when it keeps failing (the next read tries again at the same place), OSError when
-    it keeps giving fewer bytes than the object has, ShardError when the object is longer than it was.
+    Raises the storage's own error when it keeps failing (the next read tries again at the same position), OSError when
+    it keeps returning fewer bytes than the object has, ShardError when the object is longer than it was listed.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RemoteFile(io.RawIOBase):
         self._pool = ThreadPoolExecutor(_AHEAD + 1, thread_name_prefix="fetch")
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()  # the last used at the end
         self._position = 0
-        self.failure: Exception | None = None  # what the last read raised; some readers hide where an error is from
+        self.failure: Exception | None = None  # of the last read: some readers hide the original error
 
     def readable(self) -> bool:
         return True
@@ -70,31 +70,31 @@ class RemoteFile(io.RawIOBase):
         super().close()
 
     def _take(self, number: int) -> bytes:
-        """A block; those after it are asked for already where the one before it was read too."""
+        """A block. The next ones are requested too where the reads are in sequence."""
         in_sequence = number == 0 or number - 1 in self._blocks
         wanted = range(number, min(number + _AHEAD * in_sequence, (self._size - 1) // self._block) + 1)
-        for each in wanted:
-            if each not in self._blocks:
-                self._blocks[each] = self._pool.submit(retry, partial(self._fetch, each))
-            self._blocks.move_to_end(each)
+        for ahead in wanted:
+            if ahead not in self._blocks:
+                self._blocks[ahead] = self._pool.submit(retry, partial(self._fetch, ahead))
+            self._blocks.move_to_end(ahead)
         while len(self._blocks) > self._keep:
             self._blocks.popitem(last=False)[1].cancel()
         try:
             return self._blocks[number].result()
         except Exception as error:
-            self._blocks.clear()  # or what failed once would for ever
+            self._blocks.clear()  # or a failed block would be kept, and fail every later read
             self.failure = error
             raise
 
     def _fetch(self, number: int) -> bytes:
         if self.closed:
-            raise ShardError(f"{self._url}: closed")  # nobody waits for this; it ends the attempts
+            raise ShardError(f"{self._url}: closed")  # nobody waits for this block: stop trying
         start = number * self._block
         stop = min(start + self._block, self._size)
-        at_end = stop == self._size  # one byte more is asked for there, which must not exist
+        at_end = stop == self._size  # there one byte more is requested, which must not exist
         data: bytes = self._storage.cat_file(self._url, start=start, end=stop + at_end)
         if len(data) > stop - start:
-            raise ShardError(f"{self._url}: longer than the {self._size:,} bytes it was listed with")
+            raise ShardError(f"{self._url}: longer than the {self._size:,} bytes that it was listed with")
         if len(data) < stop - start:
             raise OSError(f"{self._url}: {len(data)} bytes of {stop - start} at {start}")
         return data

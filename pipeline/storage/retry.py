@@ -1,4 +1,4 @@
-"""Try again where the storage may do better next time."""
+"""Calls to storage that may fail for a while, tried again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import ClipmillError
 
 T = TypeVar("T")
 
-ATTEMPTS = 8  # a fifth of all requests may fail: all eight do so once in 400,000 times
+ATTEMPTS = 8  # where a fifth of all requests fail, all eight do so once in 400,000 calls
 _FIRST, _LONGEST = 0.1, 8.0  # seconds between attempts, doubled each time
-_PATIENCE = 300.0  # seconds, after which what fails is not tried again: clients have timeouts and retries of their own
+_PATIENCE = 300.0  # seconds after which a failed call is not tried again: clients retry by themselves, too
 
-# what no second try changes
+# errors that a second attempt does not change
 _FINAL = (
     FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError,
     MemoryError, NotImplementedError, TypeError, ImportError, ClipmillError,
@@ -26,7 +26,7 @@ _FINAL_STATUSES = (401, 403, 404, 410, 416)  # of web servers
 
 
 def is_final(error: Exception) -> bool:
-    """Whether trying again is in vain. Unknown errors of storage clients are taken for passing ones."""
+    """Whether trying again is useless. Unknown errors of storage clients count as temporary."""
     return (
         isinstance(error, _FINAL)
         or type(error).__name__ in _FINAL_NAMES
@@ -41,7 +41,7 @@ def already_exists(error: Exception) -> bool:
 
 
 def retry(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """`call()`, again and again with growing, jittered pauses while it raises what may pass."""
+    """`call()`, tried again with growing, jittered pauses while its error may be temporary."""
     began = time.monotonic()
     for attempt in range(attempts):
         try:
@@ -54,9 +54,9 @@ def retry(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
 
 
 def error_code(error: Exception) -> str | None:
-    """What the object store called it; s3fs makes one errno of many codes, and keeps the original as the cause."""
-    for each in (error, error.__cause__):
-        response = getattr(each, "response", None)
+    """The object store's own code. s3fs turns many codes into one errno, and keeps the original error as the cause."""
+    for candidate in (error, error.__cause__):
+        response = getattr(candidate, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code"))
     return None

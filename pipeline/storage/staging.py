@@ -1,4 +1,4 @@
-"""Unfinished files on local disks. Their names tell who writes them, so that what crashes left behind is known."""
+"""Unfinished files on local disks. Their names say which process writes them, so that leftovers are known."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_ABANDONED = 24 * 3600  # seconds, after which another machine's unfinished file is taken for abandoned
+_ABANDONED = 24 * 3600  # seconds after which another machine's unfinished file counts as abandoned
 
 
 def unfinished(folder: Path, name: str) -> Path:
-    """A new path in `folder` for this process to write what will be called `name`."""
+    """A new path in `folder` where this process writes the file that will be called `name`."""
     return folder / f"{_host()}.{os.getpid()}.{time.monotonic_ns()}.{name.rpartition('/')[2]}"
 
 
 def clear(folder: Path) -> None:
-    """Remove unfinished files whose writer is gone: of this machine's by asking for the process, of others' by age."""
+    """Remove unfinished files whose writer is gone: on this machine by looking for the process, on others by age."""
     for path in folder.iterdir():
         host, _, rest = path.name.partition(".")
         pid = rest.partition(".")[0]
@@ -32,9 +32,9 @@ def clear(folder: Path) -> None:
 
 
 def scratch() -> Path:
-    """This user's folder for what is built here and kept elsewhere. The first call of a process clears it."""
+    """This user's temporary folder for files that are stored elsewhere later. A process's first call clears it."""
     folder = _cleared(tempfile.gettempdir())
-    folder.mkdir(mode=0o700, exist_ok=True)  # again: some systems clear away what has been idle for long
+    folder.mkdir(mode=0o700, exist_ok=True)  # again: some systems remove folders that were idle for long
     return folder
 
 
@@ -43,7 +43,7 @@ def _cleared(parent: str) -> Path:
     user = getattr(os, "getuid", lambda: 0)()
     folder = Path(parent) / f"clipmill-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.lstat().st_uid != user:  # everybody may write to /tmp: this one is somebody's trap
+    if folder.lstat().st_uid != user:  # anybody can create a folder in /tmp: do not use another user's
         return Path(tempfile.mkdtemp(prefix=folder.name + "-", dir=parent))
     clear(folder)
     return folder
@@ -54,7 +54,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)  # no signal is sent
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's process
         return True
     return True
 

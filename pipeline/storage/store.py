@@ -22,20 +22,20 @@ class _UploadGone(OSError):
 
 
 def put_file(storage: fsspec.AbstractFileSystem, path: Path, url: str, *, create: bool) -> None:
-    """A local file becomes an object, whole, by one request. With `create` an object that is there already stays, and
-    that is no error: an answer may have got lost, or somebody else was faster with the same."""
-    how: dict[str, Any] = {"mode": "create"} if create else {}
+    """Upload a local file as one object, in one piece where it is not larger than 1 GiB. With `create` an object that
+    exists is left alone without an error: an answer may have got lost, or another writer was faster with the same."""
+    options: dict[str, Any] = {"mode": "create"} if create else {}
     if hasattr(storage, "call_s3"):
         size = path.stat().st_size
-        how |= {"chunksize": _ONE_PUT if size <= _ONE_PUT else _PIECE, "max_concurrency": _AT_ONCE}
+        options |= {"chunksize": _ONE_PUT if size <= _ONE_PUT else _PIECE, "max_concurrency": _AT_ONCE}
 
     def put() -> None:
         try:
-            storage.put_file(str(path), url, **how)
+            storage.put_file(str(path), url, **options)
         except FileNotFoundError as error:
             if error_code(error) != "NoSuchUpload":
                 raise
-            # a driver that started meanwhile took it for a dead one's, or the completion's answer got lost
+            # another driver took this upload for an abandoned one, or the answer to its completion got lost
             raise _UploadGone(f"{url}: the upload is gone") from error
 
     try:
@@ -46,7 +46,7 @@ def put_file(storage: fsspec.AbstractFileSystem, path: Path, url: str, *, create
 
 
 def honours_create(storage: fsspec.AbstractFileSystem, url: str) -> bool:
-    """Whether `mode="create"` spares an object that exists, as `url` must. Where that cannot be told: no."""
+    """Whether `mode="create"` leaves an existing object alone; `url` must exist. False where that is unknown."""
     try:
         retry(lambda: storage.pipe_file(url, b"", mode="create"), attempts=3)
     except Exception as error:
@@ -54,29 +54,29 @@ def honours_create(storage: fsspec.AbstractFileSystem, url: str) -> bool:
     return False
 
 
-def abort_uploads(storage: fsspec.AbstractFileSystem, url: str, ours: Callable[[str], bool]) -> None:
-    """End the unfinished uploads in pieces below `url`, those that are `ours` by their name there. Nobody sees them,
-    but they are paid for. A writer that still lives begins its upload again."""
+def abort_uploads(storage: fsspec.AbstractFileSystem, url: str, is_own: Callable[[str], bool]) -> None:
+    """Abort the unfinished multipart uploads below `url` whose name there `is_own` accepts. Nobody sees them, but they
+    cost money. A writer that is still alive begins its upload again."""
     if not hasattr(storage, "call_s3"):
         return
     bucket, key, _ = storage.split_path(url)
     folder = f"{key}/" if key else ""
     try:
         for upload in _uploads(storage, bucket, folder):
-            if ours(upload["Key"].removeprefix(folder)):
-                which = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            if is_own(upload["Key"].removeprefix(folder)):
+                request = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
                 with suppress(FileNotFoundError):  # it has ended
-                    retry(partial(storage.call_s3, "abort_multipart_upload", **which), attempts=3)
-    except OSError:  # not allowed, or the store knows no such thing: nothing is lost but tidiness
+                    retry(partial(storage.call_s3, "abort_multipart_upload", **request), attempts=3)
+    except OSError:  # not allowed, or not supported by this store: the uploads stay, which is untidy but harmless
         return
 
 
 def _uploads(storage: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """Page by page."""
+    """All unfinished uploads, page by page."""
     after: dict[str, str] | None = {}
     while after is not None:
-        where = {"Bucket": bucket, "Prefix": prefix, **after}
-        page = retry(partial(storage.call_s3, "list_multipart_uploads", **where), attempts=3)
+        request = {"Bucket": bucket, "Prefix": prefix, **after}
+        page = retry(partial(storage.call_s3, "list_multipart_uploads", **request), attempts=3)
         yield from page.get("Uploads", [])
         more = page.get("IsTruncated")
         after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]} if more else None

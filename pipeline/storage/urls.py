@@ -1,4 +1,4 @@
-"""Where files are: one spelling for each URL, and the file system that it is on."""
+"""URLs of files and folders: one spelling for each, and the file system that it is on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scheme_of(url: str) -> str:
 
 
 def is_web(url: str) -> bool:
-    """http(s): names are only as good as an index page, and servers need not know sizes or byte ranges."""
+    """http(s): listings come from index pages, and servers may know neither sizes nor byte ranges."""
     return scheme_of(url).startswith("http")
 
 
@@ -41,8 +41,8 @@ def canonical_url(text: str) -> str:
         text = scheme[0].lower() + text[scheme.end() :]
     if scheme_of(text) != "file" and (shown := redacted_text(text)) != text:
         raise InputError(
-            f"{shown}: a password or signature within a URL would be kept in the dataset; give it by --storage-option "
-            "or the environment"
+            f"{shown}: the dataset would keep the password or signature in this URL; give it by --storage-option or in "
+            "the environment"
         )
     try:
         path = fsspec.get_filesystem_class(scheme_of(text))._strip_protocol(text)
@@ -52,29 +52,29 @@ def canonical_url(text: str) -> str:
 
 
 def url_of(scheme: str, path: str) -> str:
-    """A file system's own name of a file -> its canonical URL."""
+    """The canonical URL of a file, from its file system's own name for it."""
     if scheme == "file":
-        return os.path.normpath(path).replace("//", "/", 1)  # which it leaves at the beginning
+        return os.path.normpath(path).replace("//", "/", 1)  # normpath leaves two slashes at the beginning
     return path if scheme.startswith("http") else f"{scheme}://{path.strip('/')}"
 
 
 def open_storage(url: str, storage_options: Mapping[str, Any] | None = None) -> fsspec.AbstractFileSystem:
     """The file system that a URL is on; its methods take the URL as it is."""
-    scheme = scheme_of(url)  # the options are meant for the object store, whatever else is read beside it
+    scheme = scheme_of(url)  # options are for the object store, not for local files
     return fsspec.filesystem(scheme, **({} if scheme == "file" else with_defaults(scheme, storage_options or {})))
 
 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
-    """ShardError for a shard that is not there, or may not be opened. What may pass goes through as it is."""
+    """Raise ShardError for a shard that does not exist or cannot be opened. Temporary errors go through unchanged."""
     try:
         yield
     except FileNotFoundError as error:
         raise ShardError(f"{url}: no such file or folder") from error
     except IsADirectoryError as error:
-        raise ShardError(f"{url}: a folder, not a file") from error
+        raise ShardError(f"{url}: this is a folder, not a file") from error
     except NotADirectoryError as error:
-        raise ShardError(f"{url}: a file, not a folder") from error
+        raise ShardError(f"{url}: this is a file, not a folder") from error
     except PermissionError as error:
         raise ShardError(f"{url}: permission denied") from error
     except (ValueError, ImportError) as error:

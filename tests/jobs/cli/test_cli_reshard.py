@@ -46,4 +46,4 @@ def test_what_is_wrong_is_one_line(clipmill: Console, arguments: list[str], tmp_
     assert ran.code == 2 and "no dataset of clipmill's here" in ran.complaint()
     (tmp_path / "a.tar").unlink()
     ran = clipmill(*arguments)
-    assert ran.code == 2 and f"{tmp_path / 'a.tar'}: is gone since it was embedded" in ran.complaint()
+    assert ran.code == 2 and f"{tmp_path / 'a.tar'} is gone, so its samples cannot be read again" in ran.complaint()

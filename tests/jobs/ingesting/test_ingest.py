@@ -92,7 +92,7 @@ def test_a_second_run_asks_for_nothing_and_a_grown_list_only_for_what_is_new(
     assert set(web.asked - asked) == {"/good-5", "/good-6"}
     assert {name: (Path(job.out) / name).read_bytes() for name in tars} == tars
     write_list(tmp_path / "list.parquet", web, ["good-0"])
-    with pytest.raises(InputError, match="lists may only grow"):
+    with pytest.raises(InputError, match="a list may only grow at its end"):
         ingest(job)
 
 
@@ -112,7 +112,7 @@ def test_images_of_another_sha256_are_failures(web: Web, job: IngestJob, tmp_pat
     write_list(tmp_path / "list.parquet", web, ["good-0", "wrong-1"])
     summary = ingest(replace(job, sha256_column="sum", resize_mode="no"))
     assert (summary.downloaded, summary.failures) == (1, {"hash mismatch": 1})
-    with pytest.raises(UserError, match="--retry-failed: the shards do not keep"):
+    with pytest.raises(UserError, match="--retry-failed: shards keep no sha256 of the list"):
         ingest(replace(job, sha256_column="sum", retry_failed=True))
 
 

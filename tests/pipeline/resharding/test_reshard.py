@@ -162,7 +162,7 @@ def test_on_object_storage_it_is_the_same(bucket: Bucket, job: ReshardJob, datas
     assert again.shards_done_before == again.shards == 6
     write_tar(tmp_path / "other.tar", [("00000.jpg", jpeg(1))])
     bucket.storage.put_file(str(tmp_path / "other.tar"), bucket.url("shards/00001.tar"))
-    with pytest.raises(InputError, match=r"shards/00001\.tar: has changed since"):
+    with pytest.raises(InputError, match=r"shards/00001\.tar has changed since"):
         reshard(replace(there_job, out=bucket.url("more")))
 
 

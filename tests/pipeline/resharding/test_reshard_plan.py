@@ -13,7 +13,7 @@ def sources(counts: list[int]) -> list[Source]:
 
 
 def flat(shards: list[NewShard]) -> list[tuple[str, int]]:
-    return [(each.source.part, int(place)) for new in shards for each in new.picked for place in each.places]
+    return [(each.source.part, int(place)) for new in shards for each in new.picked for place in each.positions]
 
 
 COUNTS = st.lists(st.integers(1, 30), max_size=8)
@@ -37,7 +37,7 @@ def test_with_a_seed_every_sample_is_there_once_and_each_shard_reads_forwards(
     assert [new.samples for new in shards] == [new.samples for new in cut(sources(counts), size)]
     for new in shards:
         assert len({each.source.part for each in new.picked}) == len(new.picked)
-        assert all((each.places[1:] > each.places[:-1]).all() for each in new.picked)
+        assert all((each.positions[1:] > each.positions[:-1]).all() for each in new.picked)
 
 
 def test_a_shuffle_spreads_samples_over_thirty_two_shards_and_no_more() -> None:

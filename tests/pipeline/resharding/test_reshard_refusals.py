@@ -34,10 +34,10 @@ def test_a_source_shard_that_is_gone_or_has_changed_is_named(own: tuple[Dataset,
     job = ReshardJob(made.url, str(tmp_path / "new"))
     shutil.copy(shards[1], tmp_path / "kept")
     write_tar(shards[1], [("00000.jpg", jpeg(1))])
-    with pytest.raises(InputError, match=rf"{shards[1]}: has changed since it was embedded"):
+    with pytest.raises(InputError, match=rf"{shards[1]} has changed since it was embedded"):
         reshard(job)
     shards[1].unlink()
-    with pytest.raises(InputError, match=rf"{shards[1]}: is gone since it was embedded"):
+    with pytest.raises(InputError, match=rf"{shards[1]} is gone, so its samples cannot be read again"):
         reshard(job)
     assert tars(job.out) == []
 
@@ -51,12 +51,14 @@ def test_other_bytes_of_the_same_size_and_age_are_noticed(own: tuple[Dataset, li
     shards[0].write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     os.utime(shards[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(
-        InputError, match=rf"{shards[0]}: row 5 \(00005\) is not what was embedded: its image is another"
+        InputError, match=rf"{shards[0]}: row 5 \(00005\) is not the sample that was embedded: its image has changed"
     ):
         reshard(ReshardJob(made.url, str(tmp_path / "new")))
     shards[0].write_bytes(b"\0" * len(content))
     os.utime(shards[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(InputError, match=r"row 0 \(00000\) is not what was embedded: it is not there any more"):
+    with pytest.raises(
+        InputError, match=r"row 0 \(00000\) is not the sample that was embedded: the sample is not there any more"
+    ):
         reshard(ReshardJob(made.url, str(tmp_path / "new")))
 
 
@@ -70,7 +72,7 @@ def test_a_subset_that_is_older_than_its_part_is_refused(own: tuple[Dataset, lis
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
     funnel = Path(subset.output.url) / FUNNEL  # of the first version, or a part of the very same size
     funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "sizes": []}))
-    with pytest.raises(InputError, match="is not what the subset was made from; make the subset again"):
+    with pytest.raises(InputError, match="has changed since the subset was made from it; make the subset again"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
 
 
@@ -88,7 +90,9 @@ def test_other_rows_of_as_many_are_another_subset(own: tuple[Dataset, list[Path]
 def test_a_folder_of_other_shards_is_refused(own: tuple[Dataset, list[Path]], tmp_path: Path) -> None:
     made, shards = own
     before = shards[0].read_bytes()
-    with pytest.raises(OutputError, match=r"holds 00000\.tar, which is none of these shards: choose another folder"):
+    with pytest.raises(
+        OutputError, match=r"holds 00000\.tar, which `clipmill reshard` did not write: choose another folder"
+    ):
         reshard(ReshardJob(made.url, str(tmp_path / "shards")))
     assert shards[0].read_bytes() == before
     with pytest.raises(OutputError, match="is what `clipmill embed` writes to"):
