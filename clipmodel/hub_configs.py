@@ -47,7 +47,7 @@ def hugging_face(folder: Path) -> Beside:
     if not path.is_file():
         return Beside()
     values = read_json(path)
-    kind = values.get("model_type", "clip")
+    kind = str(values.get("model_type", "clip"))
     if kind != "clip":
         raise ModelError(f"{path}: a model of type {kind}, not clip{_tower(kind)}")
     text, vision = _part(values, "text_config", path), _part(values, "vision_config", path)
@@ -71,7 +71,7 @@ def hugging_face(folder: Path) -> Beside:
     )
 
 
-def _tower(kind: Any) -> str:
+def _tower(kind: str) -> str:
     if kind not in _TOWERS:
         return ""
     return f": {_TOWERS[kind]}; save the whole CLIPModel"

@@ -1,11 +1,12 @@
 """The settings of a Hugging Face image processor -> `PreprocessConfig`, or a refusal that names the setting.
 
 Defaults and meanings are those of transformers' CLIPImageProcessor (its Pillow backend, version 5): every setting that
-is accepted gives its pixel values within 1e-4. A setting that is null has its default.
+is accepted gives its pixel values within 1e-4.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -28,9 +29,13 @@ _FIXED: dict[str, tuple[Any, str]] = {  # settings of which one value is support
     "default_to_square": (False, "only false is supported"),
     "use_square_size": (False, "only false is supported; write size as height and width"),
 }
-_KNOWN = {
-    *_FIXED,
+_PIXELS = {  # settings that change pixels; null is no value for them
+    *(_FIXED.keys() - {"do_pad", "default_to_square", "use_square_size"}),
     *("size", "crop_size", "do_center_crop", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+}
+_KNOWN = {
+    *_PIXELS,
+    *_FIXED,
     # these change no pixel
     *("image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "return_tensors", "data_format"),
     *("input_data_format", "device", "disable_grouping", "image_seq_length", "pad_size", "_valid_processor_keys"),
@@ -40,7 +45,7 @@ _KNOWN = {
 
 def preprocessing(settings: Mapping[str, Any], image_size: int) -> PreprocessConfig:
     """image_size: the encoder's, pixels. ModelError, `SETTING …: ADVICE`, for what is not supported."""
-    settings = {name: value for name, value in settings.items() if value is not None}
+    settings = {name: value for name, value in settings.items() if value is not None or name in _PIXELS}
     for name in ("image_processor_type", "feature_extractor_type"):
         if name in settings and settings[name] not in _TYPES:
             raise _refusal(name, settings[name], "only CLIPImageProcessor is supported")
@@ -147,5 +152,5 @@ def _flag(settings: Mapping[str, Any], name: str) -> bool:
 
 
 def _refusal(name: str, value: Any, advice: str) -> ModelError:
-    shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)[:60]
-    return ModelError(f"{name} {shown}: {advice}")
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return ModelError(f"{name} {shown[:60]}: {advice}")
