@@ -10,7 +10,7 @@ HIDDEN = "********"
 _SECRET = re.compile(
     r"secret|token|password|passwd|credential|signature|api_?key|^key$|access_?key|_key$", re.IGNORECASE
 )
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+_USERINFO = re.compile(r"(?<=://)[^/@\s:]+:[^/@\s]+(?=@)")  # no colon in the first part: else quadratic time
 _QUERY = re.compile(
     r"(?i)([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token|access_token|key)=)[^&\s]+"
 )

@@ -19,6 +19,6 @@ def render(
     """Print a job specification as KubeRay manifests: a RayJob, or a RayCronJob where it has a schedule. Its `cluster`
     part says which machines; `clipmill schema` lists what that may hold."""
     from ..clusters.rendering import render as rendered
-    from ..specifications.run import values_of
+    from ..specifications.templates import Values
 
-    print(rendered(job, values_of(set_ or (), None), cluster_only), end="")
+    print(rendered(job, Values.given(set_ or (), None), cluster_only), end="")

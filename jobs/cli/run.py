@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...pipeline.redaction import redacted
 from .commands import command_of
 from .options import Json
+
+if TYPE_CHECKING:
+    from ..specifications.specification import Specification
 
 SpecificationFile = Annotated[
     Path, typer.Argument(metavar="JOB.yaml", help="A job specification; see docs/operate.md.")
@@ -30,20 +35,30 @@ def run(
     json_: Json = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
-    from ..specifications.run import run_specification, show_specification, values_of
+    from ..specifications.runner import run_specification
     from ..specifications.specification import read_specification
+    from ..specifications.templates import Values
 
-    specification = read_specification(job, values_of(set_ or (), date))
+    specification = read_specification(job, Values.given(set_ or (), date))
     if dry_run:
-        show_specification(specification, json_)
+        _show(specification, json_)
     else:
         run_specification(specification, lambda kind, job: command_of(kind)(job, json_=json_))
 
 
+def _show(specification: Specification, as_json: bool) -> None:
+    """Every step with its defaults, slots filled and secrets hidden, as a specification again."""
+    content = json.loads(json.dumps(redacted(specification.as_json()), default=str))  # tuples as lists
+    if as_json:
+        print(json.dumps(content))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), end="")
+
+
 def schema() -> None:
     """Print the JSON Schema of job specifications, for editors."""
-    import json
-
     from ..specifications.kinds import json_schema
 
     print(json.dumps(json_schema(), indent=2))

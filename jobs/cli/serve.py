@@ -12,13 +12,8 @@ def serve(job: ServeJob) -> None:
     from ..showing.progress import DownloadProgress
 
     try:
-        from ..web.serving import run
-        from ..web.site import Site
+        from ..web.serving import serve as run
     except ModuleNotFoundError as error:
         raise UserError(f"the web page needs {error.name}: pip install 'clipmill[serve]'") from error
-    with (
-        DownloadProgress() as download,
-        DownloadProgress("copying embeddings") as copying,
-        Site.open(job, copying, download) as site,
-    ):
-        run(site, lambda url: out.print(f"{site.rows.rows:,} rows of {job.dataset} at {url}"))
+    with DownloadProgress() as download, DownloadProgress("copying embeddings") as copying:
+        run(job, lambda rows, url: out.print(f"{rows:,} rows of {job.dataset} at {url}"), copying, download)

@@ -31,9 +31,10 @@ def submit(
     """Run a job specification on a Ray cluster. Slots like {{ env.NAME }} are filled there. Submit again to resume."""
     from ..clusters.submit import Submission, follow
     from ..clusters.submit import submit as send
-    from ..specifications.run import check_specification, values_of
+    from ..specifications.specification import check_specification
+    from ..specifications.templates import Values
 
-    values = values_of(set_ or (), date)
+    values = Values.given(set_ or (), date)
     check_specification(job, values)
     submitted = send(Submission(job, address, values.date, tuple(set_ or ()), ship, json_))
     print(f"submitted {submitted}; `clipmill cancel {submitted} --address {address}` stops it", file=sys.stderr)

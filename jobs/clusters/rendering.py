@@ -11,7 +11,7 @@ import yaml
 from ...pipeline.errors import UserError
 from ...pipeline.redaction import is_secret, shows_secret
 from ..specifications.cluster_spec import read_cluster
-from ..specifications.run import check_specification
+from ..specifications.specification import check_specification
 from ..specifications.templates import Values
 from .kuberay import cluster_manifest, manifests
 

@@ -57,10 +57,10 @@ class ClusterSpec(_Strict):
 
 
 def read_cluster(content: Any, where: str) -> ClusterSpec:
-    """UserError, with the field, for what is wrong."""
+    """where: for errors, `file: cluster`. UserError, with the field, for what is wrong."""
     try:
         return ClusterSpec.model_validate(content or {})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}.{place}: {first['msg']}; see `clipmill render --help`") from error
+        field = ".".join(map(str, (where, *first["loc"])))
+        raise UserError(f"{field}: {first['msg']}; see `clipmill render --help`") from error

@@ -1,4 +1,4 @@
-"""What a report is asked to show."""
+"""Options of `report`."""
 
 from __future__ import annotations
 
@@ -23,3 +23,6 @@ class ReportJob:
     within: Within = None
     alias: Alias = None
     storage_options: StorageOptions = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Any values will do."""

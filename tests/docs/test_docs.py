@@ -13,7 +13,8 @@ import yaml
 from clipmill.jobs.cli import app
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
-from clipmill.jobs.specifications.run import check_specification, values_of
+from clipmill.jobs.specifications.specification import check_specification
+from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline import EmbedJob, embed
 from commands import Block, blocks
 from console import Console, console
@@ -89,7 +90,7 @@ def test_every_specification_shown_is_valid(page: Path, tmp_path: Path) -> None:
         if "apiVersion: clipmill/v1" in block.text:
             path = tmp_path / f"{number}.yaml"
             path.write_text(block.text, encoding="utf-8")
-            check_specification(path, values_of((), None))
+            check_specification(path, Values.given((), None))
         else:
             assert yaml.safe_load(block.text) is not None
 

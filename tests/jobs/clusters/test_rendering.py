@@ -11,7 +11,6 @@ import yaml
 from clipmill.jobs.clusters.kuberay import ENTRYPOINT, JOB_PATH, cluster_manifest, manifests
 from clipmill.jobs.clusters.rendering import render
 from clipmill.jobs.specifications.cluster_spec import ClusterSpec, read_cluster
-from clipmill.jobs.specifications.run import values_of
 from clipmill.jobs.specifications.specification import parse_specification
 from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline.errors import UserError
@@ -78,7 +77,7 @@ def test_the_job_runs_what_was_written_with_its_slots_unfilled(tmp_path: Path) -
 def test_the_job_runs_with_the_variables_it_was_rendered_with(schedule: str, tmp_path: Path) -> None:
     given = ["root=s3://other", 'where=it\'s > $HOME; "x"', "empty="]
     job = JOB.replace("s3://b/out", '"{{ vars.root }}/out"') + "vars: {root: s3://b}\n" + schedule
-    config, runs = rendered(tmp_path, job, values=values_of(given, None))
+    config, runs = rendered(tmp_path, job, values=Values.given(given, None))
     assert config["data"]["job.yaml"] == job
     assert faults(runs) == []
     entrypoint = runs["spec"]["jobTemplate" if schedule else "entrypoint"]
@@ -90,12 +89,12 @@ def test_the_job_runs_with_the_variables_it_was_rendered_with(schedule: str, tmp
 @pytest.mark.parametrize("given", ["api_token=hush", "root=https://me:hush@host/x", "root=https://host/x?sig=hush"])
 def test_a_secret_among_the_variables_is_refused(given: str, cluster_only: bool, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--set \w+: a secret, which a manifest would show") as error:
-        rendered(tmp_path, cluster_only=cluster_only, values=values_of([given], None))
+        rendered(tmp_path, cluster_only=cluster_only, values=Values.given([given], None))
     assert "hush" not in str(error.value)
 
 
 def test_a_date_that_is_none_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^\S+job\.yaml: not YAML: month must be in 1\.\.12$"):
+    with pytest.raises(UserError, match=r"^\S+job\.yaml: not valid YAML: month must be in 1\.\.12; put text .* into quotes$"):
         rendered(tmp_path, f"{JOB}vars: {{day: 2024-13-45}}\n")
 
 

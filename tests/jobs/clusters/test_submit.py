@@ -14,7 +14,7 @@ import yaml
 from clipmill.jobs.clusters.kuberay import JOB_PATH
 from clipmill.jobs.clusters.rendering import render
 from clipmill.jobs.clusters.submit import follow
-from clipmill.jobs.specifications.run import values_of
+from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.summary import status
@@ -122,7 +122,7 @@ def test_a_rendered_jobs_entrypoint_runs_where_clipmill_is_installed(
     token: None, drawn: Drawn, sharp_weights: Path, tmp_path: Path
 ) -> None:
     path = job(tmp_path, drawn.folder, sharp_weights, str(tmp_path / "out"))
-    config, runs = yaml.safe_load_all(render(path, values_of([], None)))
+    config, runs = yaml.safe_load_all(render(path, Values.given([], None)))
     mounted = tmp_path / "etc"
     mounted.mkdir()
     for name, text in config["data"].items():

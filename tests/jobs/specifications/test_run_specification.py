@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from clipmill.jobs.showing.watching import follow
-from clipmill.jobs.specifications.notify import notifying
-from clipmill.jobs.specifications.run import run_specification
+from clipmill.jobs.specifications.runner import run_specification
 from clipmill.jobs.specifications.specification import Specification, SpecifiedStep
+from clipmill.jobs.specifications.webhook import notifying
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.dataset.lock import LOCK
 from clipmill.pipeline.dataset.output import Output
@@ -80,7 +80,7 @@ def test_a_webhook_that_nobody_answers_does_no_harm(capsys: pytest.CaptureFixtur
     with notifying("http://127.0.0.1:1/?token=hush", {}):
         pass
     said = capsys.readouterr().err
-    assert "the webhook could not be told" in said
+    assert "the webhook got no message" in said
     assert "hush" not in said
 
 

@@ -11,9 +11,8 @@ import jsonschema
 import pytest
 import yaml
 from clipmill.jobs.specifications.kinds import KINDS, json_schema, model_of
-from clipmill.jobs.specifications.run import values_of
 from clipmill.jobs.specifications.specification import Specification, parse_specification, read_specification
-from clipmill.jobs.specifications.templates import Values, filled
+from clipmill.jobs.specifications.templates import Template, Values
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.job import EmbedJob
 from console import Console, console
@@ -123,19 +122,19 @@ def test_two_steps_of_one_name_and_steps_that_are_not_there_are_refused() -> Non
 
 
 def test_the_command_lines_variables_go_before_the_files_own() -> None:
-    values = values_of(["root=elsewhere"], "2026-01-02")
+    values = Values.given(["root=elsewhere"], "2026-01-02")
     document = {**single(out="{{ vars.root }}/{{ date }}"), "vars": {"root": "here"}}
     assert parse_specification(document, values, "job.yaml").steps[0].job.out == "elsewhere/2026-01-02"
     for wrong in (["root"], ["=x"]):
         with pytest.raises(UserError, match="must be NAME=VALUE"):
-            values_of(wrong, None)
+            Values.given(wrong, None)
     with pytest.raises(UserError, match="must be YYYY-MM-DD"):
-        values_of([], "today")
+        Values.given([], "today")
 
 
 def test_slots_within_text_are_text_and_a_whole_slot_keeps_its_kind() -> None:
     values = Values("2026-11-25", {}, {"n": 3, "list": [1, 2]})
-    assert filled({"a": "{{ vars.n }}", "b": "x{{vars.n}}", "c": ["{{ vars.list }}"]}, values, "f") == {
+    assert Template(values).filled({"a": "{{ vars.n }}", "b": "x{{vars.n}}", "c": ["{{ vars.list }}"]}, "f") == {
         "a": 3,
         "b": "x3",
         "c": [[1, 2]],
@@ -144,7 +143,7 @@ def test_slots_within_text_are_text_and_a_whole_slot_keeps_its_kind() -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"a: 1\na: 2", "the key 'a' is given twice"), (b"a: [", "not YAML"), (b"\xff\xfe\x00", "not")],
+    [(b"a: 1\na: 2", "the key 'a' is given twice"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "not")],
 )
 def test_a_file_that_is_no_yaml_is_one_line(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"

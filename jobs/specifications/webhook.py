@@ -1,4 +1,4 @@
-"""A webhook at the end of a run: somebody's chat, pager or scheduler learns how it went."""
+"""The webhook of a job specification: a chat, pager or scheduler gets the outcome of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT = 10  # seconds
 @contextmanager
 def notifying(url: str | None, about: dict[str, Any]) -> Iterator[None]:
     """POST JSON to `url` when the context is left: `about`, with `ok`, `exit_code`, `error` and the times. A webhook
-    that fails is a line on stderr and nothing more."""
+    that fails costs a line on stderr and nothing more."""
     began = datetime.now(timezone.utc)
     outcome: dict[str, Any] = {"ok": True, "exit_code": 0, "error": None}
     try:
@@ -45,4 +45,4 @@ def _post(url: str, content: dict[str, Any]) -> None:
     try:
         retry(lambda: urllib.request.urlopen(request, timeout=_TIMEOUT).close(), _TRIES)
     except (OSError, ValueError) as error:
-        err.print(f"the webhook could not be told: {redacted_text(str(error))}")
+        err.print(f"the webhook got no message: {redacted_text(str(error))}")
