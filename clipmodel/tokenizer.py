@@ -1,8 +1,8 @@
 """CLIP's lower-cased byte-pair encoding (paper, section 2.4), from the public merge table.
 
-Cleaning and splitting follow the reference to the letter, so the ids are the same. Speed comes from plain
-ASCII taking short cuts that change nothing, and from merging each distinct word once: captions repeat
-their words, and what is new is merged by the `tokenizers` library's model, without its pipeline around it.
+Cleaning and splitting follow the reference exactly, so the ids are the same. Speed comes from short cuts for plain
+ASCII that change nothing, and from merging each distinct word once: captions repeat their words, and new ones are
+merged by the `tokenizers` library's model, without its pipeline around it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,17 @@ _WORDS = regex.compile(
 )
 # the same for lower-case ASCII, in the standard library's faster engine; commonest first, as no two can start alike
 _ASCII_WORDS = re.compile(rf"[a-z]+|{re.escape(SOS)}|{re.escape(EOS)}|'(?:[stmd]|re|ve|ll)|[0-9]|[^\sa-z0-9]+")
-# what ftfy and unescaping leave alone: no control character, and no `&` that an entity could begin with
+# text that ftfy and unescaping do not change: no control character, and no `&` that an entity could begin with
 _PLAIN = re.compile(r"[ -%'-~]*(?:&(?![^ ])[ -%'-~]*)*").fullmatch
 _CACHED_WORDS = 1 << 17  # a few tens of megabytes
+_CACHED_LETTERS = 64  # of a word; longer ones are seldom seen again
+# No token has more than 32 bytes, so this many characters hold all tokens up to the context length, with room for
+# blanks and entities.
+_MENDED_ANYWAY, _MENDED_A_TOKEN = 4096, 16
+_NESTED_MOST = 16  # levels of `&amp;amp;…`: ftfy takes them off one by one, each in a pass over the text
+_NESTED = re.compile(rf"&(?:amp;|#0{{0,9}}38;|#x0{{0,9}}26;){{{_NESTED_MOST + 1},}}", re.IGNORECASE)
+_BLANK_RUNS = re.compile(r"([ \t\r\n])\1{3,}")
+_LONG_NUMBER = re.compile(r"(?<=&#)[0-9]{20,}")  # Python refuses to read numbers of more than 4,300 digits
 
 TokenIds = npt.NDArray[np.int32]
 
@@ -55,17 +63,26 @@ class Tokenizer:
         self._known = _Words(vocab_size)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Ids of each text, int32 [length], [SOS] and [EOS] included, as long as they come (not truncated)."""
+        """Ids of each text, int32 [length], [SOS] and [EOS] included, not truncated.
+
+        Of a text beyond `most_mended` characters that is not plain ASCII, or has entities, only the beginning is read:
+        the ids up to the context length are those of the full text, and their number is a lower bound. Entities nested
+        more than 16 deep count as 16 deep.
+        """
         if len(self._known) > _CACHED_WORDS:  # replaced, never emptied: another thread may be reading it
             self._known = _Words(self.vocab_size)
         known, rows = self._known, []
         for text in texts:
             ids = [self.sos]
-            for word in words(text):
+            for word in words(text, self.most_mended):
                 ids += known[word]
             ids.append(self.eos)
             rows.append(np.array(ids, dtype=np.int32))
         return rows
+
+    @property
+    def most_mended(self) -> int:
+        return _MENDED_ANYWAY + _MENDED_A_TOKEN * self.context_length
 
     def truncate(self, ids: TokenIds) -> TokenIds:
         """Cut to the context length; the last id stays [EOS]."""
@@ -89,7 +106,7 @@ class Tokenizer:
 
 
 class _Words(dict[str, list[int]]):
-    """Word -> ids, merged when first asked for. Threads may share it: two may merge a word, to the same ids."""
+    """Word -> ids, merged when first requested. Threads may share it: two may merge a word, to the same ids."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__({SOS: [vocab_size - 2], EOS: [vocab_size - 1]})
@@ -97,20 +114,44 @@ class _Words(dict[str, list[int]]):
 
     def __missing__(self, word: str) -> list[int]:
         letters = word.encode().decode("latin-1").translate(_LETTERS)
-        ids = self[word] = [token.id for token in self._bpe.tokenize(letters)]
+        ids = [token.id for token in self._bpe.tokenize(letters)]
+        if len(word) <= _CACHED_LETTERS:
+            self[word] = ids
         return ids
 
 
-def clean(text: str) -> str:
-    """Mend encodings, unescape HTML twice, lower the case. White space is left as it is, since no word has any."""
+def clean(text: str, most: int | None = None) -> str:
+    """Mend encodings, unescape HTML twice, lower the case. White space is left as it is, since no word has any.
+
+    most: characters that are mended; the rest of the text is cut off, between words where it has blanks.
+    """
     if not _PLAIN(text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+        text = _NESTED.sub("&" + "amp;" * _NESTED_MOST, text)
+        mended = ftfy.fix_text(text if most is None else _beginning(text, most))
+        text = _unescape(_unescape(mended))
     return text.lower()
 
 
-def words(text: str) -> list[str]:
-    """The pieces that pairs are merged within."""
-    text = clean(text)
+def _beginning(text: str, most: int) -> str:
+    """The text itself, or where it is longer at most `most` characters, its runs of blanks shortened."""
+    if len(text) <= most:
+        return text
+    text = _BLANK_RUNS.sub(r"\1", text)
+    if len(text) <= most:
+        return text
+    *before, _partial = text[:most].rsplit(None, 1)
+    return before[0] if before else text[:most]
+
+
+def _unescape(text: str) -> str:
+    if "&#" in text:
+        text = _LONG_NUMBER.sub(lambda number: number[0].lstrip("0")[:20] or "0", text)
+    return html.unescape(text)
+
+
+def words(text: str, most: int | None = None) -> list[str]:
+    """The pieces within which pairs are merged; most: as in `clean`."""
+    text = clean(text, most)
     return _ASCII_WORDS.findall(text) if text.isascii() else _WORDS.findall(text)
 
 
