@@ -1,4 +1,5 @@
-"""Fetching weights: plain URLs into our cache, and files of Hugging Face repositories into theirs. Never prints."""
+"""Fetching weights: plain URLs into clipmill's cache, and files of Hugging Face repositories into its own cache. Never
+prints."""
 
 from __future__ import annotations
 
@@ -11,17 +12,19 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from .errors import ModelError
+from .errors import ModelError, one_line
+from .network import why_unreachable
 
 Progress = Callable[[int, "int | None"], None]  # bytes done, bytes in all where known
 
-ATTEMPTS = 5  # that bring nothing new; one that brings bytes starts the count again
+ATTEMPTS = 5  # in a row that bring no byte
 TIMEOUT = 30.0  # seconds without a byte
 BACKOFF = 1.0  # seconds before the second attempt; doubles
 _CHUNK = 1 << 20
@@ -44,19 +47,23 @@ def sha256_of(files: Iterable[Path]) -> str:
 def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None, *, name: str = "NAME") -> Path:
     """The file at `url`, verified, at `target`; only what is not there yet is downloaded.
 
-    The bytes collect in `target` + ".part", which an interrupted download leaves behind and the next one goes
-    on from. A lock file keeps processes of one machine from writing it together. ModelError when the file cannot
-    be had, or has another hash than `sha256`; `name` is the model's, for that message.
+    The bytes collect in `target` + ".part"; an interrupted download leaves that file and the next one continues it. A
+    lock file keeps processes of one machine from writing it together. ModelError when the file cannot be downloaded
+    or has another hash than `sha256`, and within seconds where the network is not reached; `name` is the model's, for
+    that message.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
                 part = target.with_name(target.name + ".part")
-                _download(url, part, progress, f"put the file at {target}, or give its path: {name}=PATH")
+                advice = f"put the file at {target}, or give its path: --model {name}=PATH"
+                if reason := why_unreachable(url):
+                    raise ModelError(f"{name}: cannot download {url}: the network is not reached ({reason}): {advice}")
+                _download(url, part, progress, advice)
                 if (actual := sha256_of([part])) != sha256:
                     part.unlink()
-                    raise ModelError(f"{url} has sha256 {actual}, not {sha256}: deleted what came; try again")
+                    raise ModelError(f"{url} has sha256 {actual}, not {sha256}: the download was deleted; try again")
                 part.replace(target)
     except OSError as error:
         raise ModelError(f"cannot write {target}: {error.strerror or error}; set CLIPMILL_CACHE to a folder") from error
@@ -93,9 +100,9 @@ def _resume(url: str, part: Path, progress: Progress | None) -> None:
         if error.code != 416:
             raise
         total = re.search(r"/(\d+)$", error.headers.get("Content-Range", ""))
-        if total and int(total[1]) == done:  # nothing left to ask for: it was whole already
+        if total and int(total[1]) == done:  # it was complete already
             return
-        part.unlink()  # longer than the file: it can only be of another one
+        part.unlink()  # longer than the file, so it is a part of another one
         raise
     with response:
         if response.status != 206:
@@ -119,9 +126,11 @@ def _size(path: Path) -> int:
 def fetch_hub(repo: str, files: Sequence[str], progress: Progress | None = None, *, name: str = "NAME") -> Path:
     """The first of `files` that the Hugging Face repository has; from its cache, without a request, if there.
 
-    ModelError when none can be had; `name` is the model's, for that message.
+    ModelError when none can be downloaded, within seconds where the network is not reached; `name` is the model's, for
+    that message.
     """
     import huggingface_hub
+    from huggingface_hub import constants
 
     for file in files:
         cached = huggingface_hub.try_to_load_from_cache(repo, file)
@@ -130,15 +139,32 @@ def fetch_hub(repo: str, files: Sequence[str], progress: Progress | None = None,
     options: dict[str, Any] = {}
     if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
         options["tqdm_class"] = _silent_bar(progress)
-    advice = f"get its {files[0]} and give {name}=PATH"
-    for file in files:
-        if path := _hub_file(repo, file, options, advice):
-            return path
+    advice = f"get its {files[0]} and give --model {name}=PATH"
+    if not constants.HF_HUB_OFFLINE and (reason := why_unreachable(constants.ENDPOINT)):
+        source = f"{repo} from Hugging Face"
+        raise ModelError(f"{name}: cannot download {source}: the network is not reached ({reason}): {advice}")
+    with _quiet_hub():
+        for file in files:
+            if path := _hub_file(repo, file, options, advice):
+                return path
     raise ModelError(f"{repo} on Hugging Face has no {' or '.join(files)}: {advice}")
 
 
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub's client prints a line for each attempt; our one line has the reason."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def _hub_file(repo: str, file: str, options: dict[str, Any], advice: str) -> Path | None:
-    """None where the repository is there and the file is not."""
+    """None where the repository exists and the file does not."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -163,12 +189,11 @@ def expected_hub_sha256(path: Path) -> str | None:
 
 
 def _first_sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return re.split(r"(?<=[a-z)])\. ", text)[0].rstrip(".")
+    return re.split(r"(?<=[a-z)])\. ", one_line(error))[0].rstrip(".")
 
 
 def _silent_bar(progress: Progress | None) -> type:
-    """A progress bar class, as the hub's client wants one, that draws nothing and tells `progress`."""
+    """A progress bar class, as the hub's client wants one, that draws nothing and calls `progress`."""
     from tqdm import tqdm
 
     class Bar(tqdm):

@@ -195,7 +195,7 @@ def test_offline_says_where_to_put_the_file(
         monkeypatch.setenv("CLIPMILL_OPENAI_URL", url)
         message = error_of("S/16")
         assert says in message
-        assert f"put the file at {tmp_path / 'cache' / 'S-16.pt'}, or give its path: S/16=PATH" in message
+        assert f"put the file at {tmp_path / 'cache' / 'S-16.pt'}, or give its path: --model S/16=PATH" in message
     (tmp_path / "cache" / "S-16.pt").write_bytes(release)
     assert load("S/16").card.weights == "openai"
 
@@ -274,7 +274,7 @@ def test_an_unreachable_or_incomplete_hub_says_what_to_do(hub: Server, monkeypat
     from huggingface_hub import constants
 
     assert "org/small" in (message := error_of("S-16"))
-    assert message.endswith("get its open_clip_model.safetensors and give S-16=PATH")
+    assert message.endswith("get its open_clip_model.safetensors and give --model S-16=PATH")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "cannot download org/small from Hugging Face (" in error_of("S-16")
 
