@@ -37,8 +37,8 @@ class Preprocess:
 
     size: int  # the encoder's, pixels
     config: PreprocessConfig = field(default_factory=PreprocessConfig)
+    fast: bool = False  # close to the reference, not equal to it: large JPEGs are decoded at a fraction of their size
     turn: bool = False  # the way EXIF says; the reference ignores it
-    fast: bool = False  # close to the reference, not equal to it: bytes of a large JPEG are not decoded whole
 
     def __call__(self, image: bytes | Image.Image) -> Pixels:
         """uint8 [size, size, 3]; ImageError when there is no image in those bytes."""
@@ -74,14 +74,12 @@ class Preprocess:
 
     def _resizing_bytes(self, size: tuple[int, int], mode: str, transparent: bool) -> int:
         """What the steps after decoding hold beside the decoded image."""
-        whole = picture_bytes(size, mode)
-        copies = ("A" in mode) + self.turn + 2 * mode.startswith("I")  # alpha is multiplied into the colours first
-        pixels = size[0] * size[1]
-        if self.config.steps == "transformers":
-            copies += 1
-            whole += 16 * pixels if transparent or "A" in mode or mode == "P" else 0
-        resized = (self.config.resize_to or self.size) * max(size) * 4
-        return copies * whole + 2 * min(resized, 4 * MAX_RESIZED)
+        copies = ("A" in mode) + self.turn + 3 * mode.startswith("I")  # alpha is multiplied into the colours first
+        needed = copies * picture_bytes(size, mode)
+        if self.config.steps == "transformers":  # pictures in RGB, and white behind what is transparent
+            needed += (20 if transparent or "A" in mode else 4) * size[0] * size[1]
+        resized = (self.config.resize_to or self.size) * max(size)
+        return needed + 8 * min(resized, MAX_RESIZED)
 
 
 def normalise(pixels: torch.Tensor, config: PreprocessConfig, dtype: torch.dtype = torch.float32) -> torch.Tensor:

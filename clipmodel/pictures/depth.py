@@ -25,5 +25,5 @@ def with_8_bits(image: Image.Image, bits: int = 16, inverted: bool = False) -> I
     """
     if not image.mode.startswith("I"):
         return image
-    values = (np.asarray(image).astype(np.int32, copy=False).clip(0, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+    values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
     return Image.fromarray(255 - values if inverted else values)

@@ -15,7 +15,7 @@ from ..errors import ImageError
 MAX_PIXELS = 178_956_970  # an image larger than this is taken for a decompression bomb; Pillow's own threshold
 MAX_BYTES = 512 << 20  # that decoding one picture may take, beyond its file
 MAX_BYTES_TOGETHER = 1 << 30  # that a process's threads may take at once; those above it wait for one another
-MAX_SLOW_PIXELS = 1 << 22  # of a format that Pillow decodes in Python, a microsecond a pixel
+MAX_SLOW_PIXELS = 1 << 21  # of a format that Pillow decodes in Python, at one or two microseconds a pixel
 MAX_SCANS = 100  # of a JPEG; encoders make 10
 MAX_SCANNED_PIXELS = 1 << 30  # pixels times scans, of a JPEG
 MAX_SEGMENTS = 10_000  # of a JPEG, before its first scan

@@ -9,6 +9,7 @@ from .header import Header
 from .limits import check_pixels, check_slow_pixels
 
 _MAX_HEADER = 1 << 16
+_MAX_COMMENTS = 10_000  # Pillow copies a block of the file for each
 _BLANKS = rb"(?:[ \t\n\v\f\r]|#[^\r\n]*[\r\n])+"
 _PNM = re.compile(
     rb"(P\w{1,6})" + rb"".join(_BLANKS + rb"(\d{1,10})" for _ in range(2)) + rb"(?:" + _BLANKS + rb"(\d{1,10}))?"
@@ -25,6 +26,8 @@ def read_pnm(data: bytes) -> Header:
     check_pixels(size)
     if magic in (b"P1", b"P2", b"P3"):
         check_slow_pixels("PPM", size, len(data), 24)
+        if data.count(b"#") > _MAX_COMMENTS:
+            raise ImageError("broken PPM", size)
         data = data[: header.end()] + _COMMENT.sub(b"", data[header.end() :])
     elif magic in (b"P5", b"P6") and int(header[4] or 0) not in (255, 65535 if magic == b"P5" else 255):
         check_slow_pixels("PPM", size, 0, 1)

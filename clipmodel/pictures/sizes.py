@@ -80,7 +80,7 @@ def read_jpeg_2000(data: bytes) -> Header:
     size = max(right - left, 0), max(bottom - top, 0)
     components = int.from_bytes(header[36:38], "big")
     tile = min(tile_width, size[0]) * min(tile_height, size[1])
-    return Header(data, size, extra_bytes=int(5.5 * components * tile))
+    return Header(data, extra_bytes=int(5.5 * components * tile))
 
 
 def read_icons(data: bytes) -> Header:

@@ -10,13 +10,15 @@ from PIL import Image
 
 from ..errors import ImageError
 from .header import Header
-from .limits import MAX_CHUNKS, MAX_SCANS
+from .limits import MAX_CHUNKS, MAX_SCANS, picture_bytes
+from .orientation import ORIENTATION
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS_A_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _SAMPLE_FORMAT = 273, 277, 278, 322, 323, 324, 339
 _TYPES = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 16: "Q", 17: "q"}  # of the tags looked at
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _JPEG = 7
+_MAX_VALUES = 6  # a pixel; Pillow has no mode for more, and logs an error
 _SIGNED, _FLOAT = 2, 3
 
 
@@ -30,6 +32,9 @@ def read_tiff(data: bytes) -> Header:
         raise ImageError(f"{'float' if form == _FLOAT else 'signed'} pixels are not supported", size)
     if 16 < bits <= 64:
         raise ImageError(f"{bits}-bit pixels are not supported", size)
+    values = max(_one(tags, _SAMPLES, 1), 1)
+    if values > _MAX_VALUES:
+        raise ImageError(f"TIFF of over {_MAX_VALUES} values a pixel is not supported", size)
     parts = max(tags.get(_STRIPS, (0, ()))[0], tags.get(_TILES, (0, ()))[0])
     if parts > MAX_CHUNKS:
         raise ImageError("TIFF of too many strips", size)
@@ -37,13 +42,13 @@ def read_tiff(data: bytes) -> Header:
         raise ImageError("TIFF of too many scans", size)
     width = _one(tags, _TILE_WIDTH, size[0])
     height = _one(tags, _TILE_HEIGHT, min(_one(tags, _ROWS_A_STRIP, size[1]), size[1]))
-    values = max(_one(tags, _SAMPLES, 1), 1)
     strip = width * height * max(values * bits / 8, 4 if _one(tags, _PHOTOMETRIC, 0) == 6 else 0)
     compressed = _one(tags, _COMPRESSION, 1) != 1
+    turned = _one(tags, ORIENTATION, 1) > 1  # by Pillow, once it is loaded
     return Header(
         data,
-        extra_bytes=int(strip) if compressed else 0,
-        bits=bits if values == 1 else 16,
+        extra_bytes=(int(strip) if compressed else 0) + (picture_bytes(size, "RGB") if turned else 0),
+        bits=min(max(bits, 8), 16),
         inverted=bits == 16 and _one(tags, _PHOTOMETRIC, 0) == 0,
     )
 
