@@ -1,4 +1,4 @@
-"""What the page shows, as plain values: searches, rows, thresholds. Knows nothing of HTTP."""
+"""What the page shows, as plain values: search results, rows, thresholds. Nothing here knows of HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -27,8 +27,8 @@ from ...pipeline.records import Vector
 from ...pipeline.searching.ann import Index, read_card
 from ...pipeline.searching.catalogue import Catalogue, Condition, catalogue
 from ...pipeline.searching.dense import OnBytes, column_of, dense
+from ...pipeline.searching.numbered_rows import NumberedRows
 from ...pipeline.searching.pictures import Pictures
-from ...pipeline.searching.places import Places
 from ...pipeline.searching.query import of_image, of_row, of_text
 from ...pipeline.searching.search import Space, readable
 
@@ -41,7 +41,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for: one of text, key, place (a row) and upload (a name that `Site.upload` gave), or nothing."""
+    """What to search for: a text, a key, a place (the position of a row) or an upload (as `Site.upload` named it). All
+    None: browse."""
 
     text: str | None = None
     key: str | None = None
@@ -51,7 +52,7 @@ class Query:
 
 @dataclass
 class Site:
-    """Everything opened. Thread-safe."""
+    """A dataset and what belongs to it, opened. Thread-safe."""
 
     job: ServeJob
     dataset: Dataset
@@ -74,17 +75,17 @@ class Site:
         labels = Labels.open(job.labels, dataset) if job.labels is not None else None
         if labels is not None:
             labels.check_fits(dataset)
-        places = Places.of(dataset)
+        numbered = NumberedRows.of(dataset)
         columns = {side: column_of(dataset, side, job.alias) for side in _sides(dataset)}
-        index = _index(job, places, list(columns.values()))
+        index = _index(job, numbered, list(columns.values()))
         loaded = load_model(dataset, job.alias, job.model, on_download)
         spaces = {
             side: Space(
-                places, dense(places, column, on_bytes), index if index and index.card.column == column else None
+                numbered, dense(numbered, column, on_bytes), index if index and index.card.column == column else None
             )
             for side, column in columns.items()
         }
-        with catalogue(places, readable(dataset), labels) as rows:
+        with catalogue(numbered, readable(dataset), labels) as rows:
             pictures = Pictures(dataset.output.storage_options)
             yield cls(job, dataset, dataset.model(job.alias), loaded, rows, pictures, spaces)
 
@@ -100,12 +101,12 @@ class Site:
         }
 
     def upload(self, image: bytes) -> str:
-        """A name for an image that somebody looks for more like. UserError for bytes that are none."""
+        """Keep an image to search by; returns the name for `Query.upload`. UserError for bytes that are no image."""
         try:
             with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
                 width, height = opened.size
         except Exception as error:  # Pillow raises anything
-            raise UserError("this file is no image that can be read") from error
+            raise UserError("this file is not an image that can be read") from error
         if width * height > _PIXELS:
             raise UserError(
                 f"this image has {width * height / 1e6:,.0f} million pixels; {_PIXELS / 1e6:,.0f} are taken"
@@ -115,7 +116,7 @@ class Site:
         return query.upload or ""
 
     def search(self, query: Query, side: str, condition: Condition, start: int, count: int) -> dict[str, Any]:
-        """Some of the results, best first; without a query the rows as they come. start: from 0."""
+        """One page of results, best first; without a query, of the rows in the dataset's order. start: from 0."""
         if side not in self.spaces:
             raise UserError(f"this dataset has no embeddings of {side}s")
         if query == Query():
@@ -124,9 +125,9 @@ class Site:
         space, vector = self.spaces[side], self._vector(query)
         mask = None if condition == Condition() else self.rows.mask(condition)
         wanted = min(start + count, DEEPEST)
-        places, scores = space.nearest(vector, wanted, mask)
-        total = space.among(mask) if len(places) == wanted else len(places)  # embeddings of NaN are never found
-        rows = self.rows.read(places[start:].tolist())
+        positions, scores = space.nearest(vector, wanted, mask)
+        total = space.among(mask) if len(positions) == wanted else len(positions)  # those of NaN are never found
+        rows = self.rows.read(positions[start:].tolist())
         hits = [_hit(row, score) for row, score in zip(rows, scores[start:].tolist(), strict=True)]
         return {"total": total, "exact": space.index is None or mask is not None, "hits": hits}
 
@@ -138,23 +139,22 @@ class Site:
         return rows[0]
 
     def histogram(self, condition: Condition) -> dict[str, Any]:
-        found = self.rows.histogram(self._similarity, condition)
-        return {"lowest": found.lowest, "highest": found.highest, "counts": found.counts, "missing": found.missing}
+        return asdict(self.rows.histogram(self._similarity, condition))
 
     def threshold(self, at: float, condition: Condition) -> dict[str, Any]:
         """Counts and rows on either side of a similarity, and the command that keeps those above."""
         if not math.isfinite(at):
             raise UserError("the threshold must be a number")
-        said = f"{at:.4f}"
-        found = self.rows.sides(self._similarity, said, condition, _SAMPLES)
+        rounded = f"{at:.4f}"
+        sides = self.rows.sides(self._similarity, rounded, condition, _SAMPLES)
         return {
-            "at": said,
-            "below": found.below,
-            "above": found.above,
-            "missing": found.missing,
-            "just_below": [_hit(row) for row in found.just_below],
-            "just_above": [_hit(row) for row in found.just_above],
-            "command": self._command(condition, said),
+            "at": rounded,
+            "below": sides.below,
+            "above": sides.above,
+            "missing": sides.missing,
+            "just_below": [_hit(row) for row in sides.just_below],
+            "just_above": [_hit(row) for row in sides.just_above],
+            "command": self._command(condition, rounded),
         }
 
     @property
@@ -171,21 +171,21 @@ class Site:
             if query in self._vectors:
                 self._vectors.move_to_end(query)
                 return self._vectors[query]
-        vector = self._made(query)
+        vector = self._vector_of(query)
         self._keep(query, vector)
         return vector
 
-    def _made(self, query: Query) -> Vector:
-        places = next(iter(self.spaces.values())).places
+    def _vector_of(self, query: Query) -> Vector:
+        numbered = next(iter(self.spaces.values())).numbered
         if query.upload is not None:
-            raise UserError("that image is forgotten by now; choose it again")
+            raise UserError("the server has forgotten that image: choose it again")
         if query.text is not None:
             return of_text(self.loaded, query.text)
-        place = query.place if query.key is None else self.rows.of_key(query.key)
-        if place is None:
+        position = query.place if query.key is None else self.rows.of_key(query.key)
+        if position is None:
             raise UserError(f"no pair has the key {query.key}")
-        self.row(place)  # which says so where there is none
-        return of_row(places, self.model, place)
+        self.row(position)  # refuses a position that no row has
+        return of_row(numbered, self.model, position)
 
     def _keep(self, query: Query, vector: Vector) -> None:
         with self._lock:
@@ -195,16 +195,16 @@ class Site:
 
 
 def _sides(dataset: Dataset) -> list[str]:
-    return [each.removesuffix("s") for each in dataset.settings.embeds.split(" and ")]
+    return [sides.removesuffix("s") for sides in dataset.settings.embeds.split(" and ")]
 
 
-def _index(job: ServeJob, places: Places, columns: list[str]) -> Index | None:
-    """Of the side that it is of."""
+def _index(job: ServeJob, numbered: NumberedRows, columns: list[str]) -> Index | None:
+    """The index that the job names, of whichever column it was made; None where it names none."""
     if job.index is None:
         return None
     card = read_card(Output.at(job.index, job.storage_options))
     column = card.column if card is not None and card.column in columns else columns[0]
-    return Index.open(job.index, places, column)
+    return Index.open(job.index, numbered, column)
 
 
 def _hit(row: Mapping[str, Any], score: float | None = None) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _hit(row: Mapping[str, Any], score: float | None = None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON and JavaScript can hold it."""
+    """A value that JSON and JavaScript can hold."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:

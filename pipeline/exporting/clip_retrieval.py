@@ -1,5 +1,5 @@
 """clip-retrieval's layout: `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy` and `metadata/metadata_0.parquet`, and so
-on; rows of the same place in files of the same number belong together (https://github.com/rom1504/clip-retrieval)."""
+on; rows at the same position in files of the same number belong together (https://github.com/rom1504/clip-retrieval)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..dataset.dataset import DatasetModel
 from ..dataset.output import Output
 from ..job.export import ExportJob
 from ..running.stages import OnStage
-from .exportable import Exportable, Places, Side, Written, halves_of, spread
+from .exportable import Exportable, Positions, Side, Written, halves_of, spread
 from .npy import Pieces, write_npy
 
 FOLDERS = ("img_emb", "text_emb", "metadata")
@@ -27,7 +27,7 @@ _FIRST = ("image_path", "caption")  # what clip-retrieval itself writes
 
 @dataclass(frozen=True)
 class Slice:
-    """Of the exported rows of a part, those from `start` to before `stop`."""
+    """The exported rows of a part from `start` to before `stop`."""
 
     part: str
     start: int
@@ -43,7 +43,7 @@ class Numbered:
 
     @property
     def rows(self) -> int:
-        return sum(each.stop - each.start for each in self.slices)
+        return sum(piece.stop - piece.start for piece in self.slices)
 
     def npy(self, side: Side) -> str:
         return f"{_ARRAYS[side]}/{_ARRAYS[side]}_{self.number}.npy"
@@ -58,14 +58,14 @@ def write_clip_retrieval(exportable: Exportable, output: Output, job: ExportJob,
     files = numbered(exportable.parts, job.rows_per_file)
     work = ClipRetrievalFile(exportable, output, model, frozenset(output.names("metadata")))
     written = spread(work, files, job.address, on_stage)
-    wanted = {name for each in files for name in (each.metadata, *map(each.npy, exportable.sides))}
+    wanted = {name for file in files for name in (file.metadata, *map(file.npy, exportable.sides))}
     for name in {f"{folder}/{name}" for folder in FOLDERS for name in output.names(folder)} - wanted:
         output.delete(name)  # there were more files once
     return written
 
 
 def numbered(parts: Sequence[tuple[str, int]], most: int) -> list[Numbered]:
-    """Parts in order, together as long as they are no more than `most` rows; larger ones in pieces."""
+    """Parts in order, as many to a file as `most` rows allow; larger parts are cut into pieces."""
     files: list[list[Slice]] = []
     room = 0
     for part, rows in parts:
@@ -85,7 +85,7 @@ def numbered(parts: Sequence[tuple[str, int]], most: int) -> list[Numbered]:
 
 @dataclass(frozen=True)
 class ClipRetrievalFile:
-    """Writes the files of one number, wherever it is called, unless the same are there already."""
+    """Writes the files of one number, on any machine, unless the same files are there already."""
 
     exportable: Exportable
     output: Output
@@ -93,39 +93,39 @@ class ClipRetrievalFile:
     done: frozenset[str]  # metadata files that are there, without their folder
 
     def __call__(self, files: Numbered) -> bool:
-        """Whether they were written now."""
+        """Returns whether they were written now."""
         source = self._source(files)
         if files.metadata.rpartition("/")[2] in self.done and self._source_there(files) == source:
             return False
-        places = [self.exportable.places(each.part)[each.start : each.stop] for each in files.slices]
+        positions = [self.exportable.positions(piece.part)[piece.start : piece.stop] for piece in files.slices]
         for side, column in self.exportable.columns(self.model).items():
             with self.output.staged(files.npy(side), replace=True) as path, path.open("wb") as file:
-                write_npy(file, files.rows, self.model.dim, self._vectors(files, places, column))
-        # last: where it is, all is
+                write_npy(file, files.rows, self.model.dim, self._vectors(files, positions, column))
+        # last: once it is there, all files are
         with (
             self.output.staged(files.metadata, replace=True) as path,
             pq.ParquetWriter(path, self._schema, compression="zstd") as writer,
         ):
             columns = list(self._columns.values())
-            for table in self._tables(files, places, list(dict.fromkeys(columns))):
+            for table in self._tables(files, positions, list(dict.fromkeys(columns))):
                 writer.write_table(pa.table([table[column] for column in columns], schema=self._schema))
             writer.add_key_value_metadata({_SOURCE: source})
         return True
 
     def _source(self, files: Numbered) -> str:
-        slices = [(each, self.exportable.source(each.part)) for each in files.slices]
+        slices = [(piece, self.exportable.source(piece.part)) for piece in files.slices]
         return hashlib.sha256(repr(slices).encode()).hexdigest()
 
     def _source_there(self, files: Numbered) -> str:
         with self.output.open(files.metadata) as file:
             return (pq.ParquetFile(file).metadata.metadata or {}).get(_SOURCE, b"").decode()
 
-    def _tables(self, files: Numbered, places: Sequence[Places], columns: Sequence[str]) -> Iterator[pa.Table]:
-        for each, where in zip(files.slices, places, strict=True):
-            yield from self.exportable.tables(each.part, columns, where)
+    def _tables(self, files: Numbered, positions: Sequence[Positions], columns: Sequence[str]) -> Iterator[pa.Table]:
+        for piece, rows in zip(files.slices, positions, strict=True):
+            yield from self.exportable.tables(piece.part, columns, rows)
 
-    def _vectors(self, files: Numbered, places: Sequence[Places], column: str) -> Pieces:
-        for table in self._tables(files, places, [column]):
+    def _vectors(self, files: Numbered, positions: Sequence[Positions], column: str) -> Pieces:
+        for table in self._tables(files, positions, [column]):
             yield halves_of(table[column])
 
     @cached_property

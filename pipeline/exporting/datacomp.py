@@ -18,7 +18,7 @@ from ..dataset.dataset import DatasetModel
 from ..dataset.output import Output
 from ..job.export import ExportJob
 from ..running.stages import OnStage
-from .exportable import Exportable, Places, Written, halves_of, spread
+from .exportable import Exportable, Positions, Written, halves_of, spread
 from .npy import Pieces, write_npz
 
 _SHORT = {
@@ -30,7 +30,7 @@ _SOURCE = b"clipmill.source"
 
 
 def names_of(models: Sequence[DatasetModel]) -> dict[str, str]:
-    """What each model, by its alias, is called: `b32` and `l14` for those of DataComp, else the alias."""
+    """By alias, the name of each model in the columns: `b32` and `l14` for DataComp's own models, else the alias."""
     short = {model.alias: _SHORT.get(model.variant, model.alias or _word(model.variant)) for model in models}
     times = Counter(short.values())
     return {alias: name if times[name] == 1 else alias for alias, name in short.items()}
@@ -50,26 +50,26 @@ def write_datacomp(exportable: Exportable, output: Output, job: ExportJob, on_st
 
 @dataclass(frozen=True)
 class DataCompPart:
-    """Writes what is exported of a part, wherever it is called, unless the same is there already."""
+    """Writes the exported rows of a part, on any machine, unless the same rows are there already."""
 
     exportable: Exportable
     output: Output
     done: frozenset[str]  # Parquet files that are there
 
     def __call__(self, part: str) -> bool:
-        """Whether it was written now."""
+        """Returns whether it was written now."""
         source = self.exportable.source(part)
         if part in self.done and self._source_there(part) == source:
             return False
-        places = self.exportable.places(part)
+        positions = self.exportable.positions(part)
         with self.output.staged(npz_of(part), replace=True) as path:
-            write_npz(path, {name: self._array(part, places, *of) for name, of in self._arrays.items()})
-        # last: where it is, all is
+            write_npz(path, {name: self._array(part, positions, *of) for name, of in self._arrays.items()})
+        # last: once it is there, both are
         with (
             self.output.staged(part, replace=True) as path,
             pq.ParquetWriter(path, self._schema, compression="zstd") as writer,
         ):
-            for table in self.exportable.tables(part, self._columns, places):
+            for table in self.exportable.tables(part, self._columns, positions):
                 writer.write_table(self._metadata(table))
             writer.add_key_value_metadata({_SOURCE: source})
         return True
@@ -89,9 +89,9 @@ class DataCompPart:
             for side, column in self.exportable.columns(model).items()
         }
 
-    def _array(self, part: str, places: Places, column: str, dim: int) -> tuple[int, int, Pieces]:
-        tables = self.exportable.tables(part, [column], places)
-        return len(places), dim, (halves_of(table[column]) for table in tables)
+    def _array(self, part: str, positions: Positions, column: str, dim: int) -> tuple[int, int, Pieces]:
+        tables = self.exportable.tables(part, [column], positions)
+        return len(positions), dim, (halves_of(table[column]) for table in tables)
 
     @cached_property
     def _sources(self) -> dict[str, tuple[str, pa.DataType]]:
@@ -100,7 +100,7 @@ class DataCompPart:
         names = names_of(dataset.models)
 
         def original(side: str) -> str:
-            """As crawled, where the dataset has that; images may have been made smaller since."""
+            """The column of the size as crawled, where the dataset has it: images may have been made smaller since."""
             name = f"original_{side}"
             known = name in dataset.schema.names and pa.types.is_integer(dataset.schema.field(name).type)
             return name if known else side

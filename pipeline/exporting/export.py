@@ -18,7 +18,7 @@ from ..storage.urls import canonical_url
 from .clip_retrieval import FOLDERS, write_clip_retrieval
 from .datacomp import write_datacomp
 from .exportable import Exportable, Written
-from .iceberg import check_place, register
+from .iceberg import check_catalogue, register
 from .lance import write_lance
 
 _WRITERS: dict[str, Callable[[Exportable, Output, ExportJob, OnStage], Written]] = {
@@ -38,7 +38,7 @@ class Export:
     rows: int
     exported: int
     failed: int  # left out: they have no embedding
-    incomplete: int  # left out: only an image or only a caption, where others have both
+    incomplete: int  # left out: they have only an image or only a caption, and others have both
     files: int  # or tables
     done_before: int  # of them
     notes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def export(job: ExportJob, on_stage: OnStage = lambda _: None) -> Export:
     """
     job.check()
     dataset = Dataset.open(job.dataset, job.storage_options)
-    dataset.model(job.alias)  # which says what is wrong with it
+    dataset.model(job.alias)  # refuses an alias that the dataset does not have
     within = Subset.within(job.within, dataset)
     output = Output.at(job.out, job.storage_options)
     if job.to == "iceberg":
@@ -78,7 +78,7 @@ def export(job: ExportJob, on_stage: OnStage = lambda _: None) -> Export:
 
 def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
     """All rows, the failed ones included: the parts are the table."""
-    check_place(output, job)
+    check_catalogue(output, job)
     output = _begun(job, dataset, output, ())
     written = register(dataset, output, job)
     with connect(dataset) as connection:
@@ -87,13 +87,13 @@ def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
 
 
 def _begun(job: ExportJob, dataset: Dataset, output: Output, sides: tuple[str, ...]) -> Output:
-    """OutputError for a folder with files of others: what an export no longer has is deleted."""
+    """Begin or continue OUT. OutputError for a folder with other files: an export would delete them."""
     output = output.prepare()
     if begun(output) is None:
         strangers = output.names() | {f"{folder}/{name}" for folder in FOLDERS for name in output.names(folder)}
         if strangers:
             raise OutputError(
-                f"{output.url} holds {min(strangers)}, but nothing that clipmill began: choose another folder"
+                f"{output.url} holds files that clipmill did not write ({min(strangers)}): choose another folder"
             )
     settings = {
         "dataset": dataset.url,

@@ -23,11 +23,11 @@ from ..running.stages import OnStage, counted
 
 T = TypeVar("T")
 
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 
-# Columns that tell whether a row has that side. The embeddings would, too, but are a hundred times as large.
-_TELLS: dict[Side, str] = {"image": "width", "text": "caption_tokens"}
-_PLACES: dict[int, Side] = {3: "image", 4: "text"}  # of the counts below
+# The columns that show whether a row has a side. The embeddings show it, too, but are a hundred times as large.
+_SHOWN_BY: dict[Side, str] = {"image": "width", "text": "caption_tokens"}
+_COUNTED: dict[int, Side] = {3: "image", 4: "text"}  # columns of the counts below
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Exportable:
     @classmethod
     def of(cls, dataset: Dataset, within: Subset | None) -> Exportable:
         """InputError where nothing can be exported."""
-        has = {side: f"error IS NULL AND {column} IS NOT NULL" for side, column in _TELLS.items()}
+        has = {side: f"error IS NULL AND {column} IS NOT NULL" for side, column in _SHOWN_BY.items()}
         with connect(dataset, within) as connection:
             counts = connection.execute(
                 f"SELECT shard, count(*), count(error), count(*) FILTER ({has['image']}), "
@@ -58,11 +58,11 @@ class Exportable:
                 "count(*) FILTER (error IS NULL AND uid IS NULL) "
                 "FROM pairs GROUP BY shard"
             ).fetchall()
-        sides: tuple[Side, ...] = tuple(side for place, side in _PLACES.items() if any(row[place] for row in counts))
-        place = 5 if len(sides) == 2 else 3 if "image" in sides else 4
-        complete = {Shard(row[0]).part_name: row[place] for row in counts if row[place]}
+        sides: tuple[Side, ...] = tuple(side for column, side in _COUNTED.items() if any(row[column] for row in counts))
+        counted = 5 if len(sides) == 2 else 3 if "image" in sides else 4
+        complete = {Shard(row[0]).part_name: row[counted] for row in counts if row[counted]}
         rows, failed = (sum(row[column] for row in counts) for column in (1, 2))
-        found = cls(
+        exportable = cls(
             dataset=dataset,
             within=within,
             sides=sides,
@@ -72,9 +72,9 @@ class Exportable:
             incomplete=rows - failed - sum(complete.values()),
             without_uid=sum(row[6] for row in counts),
         )
-        if not found.parts:
-            raise InputError(f"{dataset.url}: nothing to export: {found.left_out()}")
-        return found
+        if not exportable.parts:
+            raise InputError(f"{dataset.url}: nothing to export: {exportable.left_out()}")
+        return exportable
 
     def left_out(self) -> str:
         if not self.rows:
@@ -86,32 +86,32 @@ class Exportable:
         """A model's columns of embeddings."""
         return {side: f"{model.prefix}{side}_embedding" for side in self.sides}
 
-    def places(self, part: str) -> Places:
-        """Where in the part the rows are that are exported, ascending."""
-        table = self.dataset.read(part, ["row", "error", *(_TELLS[side] for side in self.sides)])
+    def positions(self, part: str) -> Positions:
+        """The positions in the part of the rows that are exported, ascending."""
+        table = self.dataset.read(part, ["row", "error", *(_SHOWN_BY[side] for side in self.sides)])
         kept = table["error"].is_null()
         for side in self.sides:
-            kept = pc.and_(kept, table[_TELLS[side]].is_valid())
+            kept = pc.and_(kept, table[_SHOWN_BY[side]].is_valid())
         mask = kept.to_numpy()
         inside = rows_within(self.within, part)
         return np.flatnonzero(mask if inside is None else mask & np.isin(table["row"].to_numpy(), inside))
 
     def source(self, part: str) -> str:
-        """Another one where what is exported of the part has changed."""
+        """A digest of what is exported of the part: another one where that has changed."""
         return source_of(self.dataset, part, rows_within(self.within, part))
 
-    def tables(self, part: str, columns: Sequence[str], places: Places) -> Iterator[pa.Table]:
-        """Some columns of the rows at those places, a row group at a time."""
+    def tables(self, part: str, columns: Sequence[str], positions: Positions) -> Iterator[pa.Table]:
+        """Some columns of the rows at these positions, a table for each row group."""
         with self.dataset.output.open(part) as file:
             parquet = pq.ParquetFile(file)
             start = 0
             for group in range(parquet.num_row_groups):
                 end = start + parquet.metadata.row_group(group).num_rows
-                first, last = np.searchsorted(places, [start, end])
+                first, last = np.searchsorted(positions, [start, end])
                 if first < last:
                     table = parquet.read_row_group(group, list(columns))
-                    whole = last - first == end - start  # mostly: taking rows costs a third of reading them
-                    yield table if whole else table.take(pa.array(places[first:last] - start))
+                    is_complete = last - first == end - start  # mostly so; take() costs a third of reading
+                    yield table if is_complete else table.take(pa.array(positions[first:last] - start))
                 start = end
 
 
@@ -130,11 +130,11 @@ class Written:
 
     files: int
     done_before: int  # of them
-    notes: tuple[str, ...] = ()  # what a person should know
+    notes: tuple[str, ...] = ()  # for the person who runs the export
 
 
 def spread(work: Callable[[T], bool], items: Sequence[T], address: str, on_stage: OnStage) -> Written:
-    """work: writes a file, or some that belong together; whether it did so now."""
+    """Run `work` on every item, on a Ray cluster. It writes the item's files; False where they were there already."""
     done = counted(scatter(work, items, address), "exporting", "files", len(items), on_stage)
     fresh = sum(is_new for _, is_new in done)
     return Written(len(items), len(items) - fresh)

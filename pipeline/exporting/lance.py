@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..dataset.output import OWN, Output
 from ..dataset.subset import version_of
-from ..errors import InfrastructureError, UserError
+from ..errors import InfrastructureError, UserError, one_line
 from ..job.export import ExportJob
 from ..running.stages import OnStage, counted
 from ..storage.s3_settings import S3Settings
@@ -18,18 +18,18 @@ from .exportable import Exportable, Written
 
 TABLE = "pairs.lance"
 
-_DONE = f"{OWN}/lance.version"  # the dataset's version, and the subset, that the table was made of
+_DONE = f"{OWN}/lance.version"  # the version of the dataset, and the subset, that the table was made from
 _SCHEMES = ("file", "s3")
 
 
 def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: OnStage) -> Written:
-    """Into OUT/pairs.lance, in place of what may be there. UserError without the library, or for other stores."""
+    """Write OUT/pairs.lance, replacing an older one. UserError without the library, or for another store."""
     try:
         import lance
     except ImportError as error:
         raise UserError(f"--to lance needs the package pylance ({error}): pip install 'clipmill[lance]'") from error
     if scheme_of(output.url) not in _SCHEMES:
-        raise UserError(f"{output.url}: Lance tables are written to local folders and s3:// only")
+        raise UserError(f"{output.url}: Lance tables can only be written to local folders and s3://")
     version = version_of(exportable.dataset, exportable.within).encode()
     if output.read(_DONE) == version:
         return Written(1, 1)
@@ -40,28 +40,28 @@ def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: 
     try:
         lance.write_dataset(reader, f"{output.url}/{TABLE}", mode=mode, storage_options=_options(output))
     except OSError as error:
-        raise InfrastructureError(f"{output.url}/{TABLE}: {' '.join(str(error).split())}") from error
+        raise InfrastructureError(f"{output.url}/{TABLE}: {one_line(error)}") from error
     output.write(_DONE, version)
     return Written(1, 0)
 
 
 def _batches(exportable: Exportable, schema: pa.Schema, on_stage: OnStage) -> Iterator[pa.RecordBatch]:
     for part, _ in counted(exportable.parts, "exporting", "parts", len(exportable.parts), on_stage):
-        for table in exportable.tables(part, schema.names, exportable.places(part)):
+        for table in exportable.tables(part, schema.names, exportable.positions(part)):
             yield from table.cast(schema).to_batches()
 
 
 def _options(output: Output) -> dict[str, str]:
     if scheme_of(output.url) == "file":
         return {}
-    found = S3Settings.of(output.storage_options)
+    settings = S3Settings.of(output.storage_options)
     options: dict[str, Any] = {
-        "aws_endpoint": found.endpoint,
-        "aws_access_key_id": found.key,
-        "aws_secret_access_key": found.secret,
-        "aws_session_token": found.token,
-        "aws_region": found.region,
-        "aws_skip_signature": "true" if found.anonymous else None,
-        "allow_http": "true" if (found.endpoint or "").startswith("http://") else None,
+        "aws_endpoint": settings.endpoint,
+        "aws_access_key_id": settings.key,
+        "aws_secret_access_key": settings.secret,
+        "aws_session_token": settings.token,
+        "aws_region": settings.region,
+        "aws_skip_signature": "true" if settings.anonymous else None,
+        "allow_http": "true" if (settings.endpoint or "").startswith("http://") else None,
     }
     return {name: value for name, value in options.items() if value is not None}

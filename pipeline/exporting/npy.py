@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-Pieces = Iterable[npt.NDArray[np.float16]]  # [any number, dim] each
+Pieces = Iterable[npt.NDArray[np.float16]]  # arrays [any number, dim]
 
 
 def write_npy(file: IO[bytes], rows: int, dim: int, pieces: Pieces) -> None:
@@ -26,8 +26,8 @@ def write_npy(file: IO[bytes], rows: int, dim: int, pieces: Pieces) -> None:
 
 
 def write_npz(path: Path, arrays: Mapping[str, tuple[int, int, Pieces]]) -> None:
-    """Float16 arrays by name, each as its rows, dim and pieces; not compressed, as `numpy.savez` does it. The same
-    arrays make the same bytes."""
+    """Float16 arrays by name, as (rows, dim, pieces), not compressed, as `numpy.savez` writes them. The same arrays
+    make the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, (rows, dim, pieces) in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:

@@ -1,4 +1,4 @@
-"""What an export is asked to write."""
+"""Options of `export`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,12 @@ class ExportJob:
         if self.rows_per_file < 1:
             raise UserError(f"--rows-per-file {self.rows_per_file}: must be at least 1")
         if self.to == "iceberg" and self.within is not None:
-            raise UserError("--within: iceberg registers whole parts; reshard the subset, or filter when you query")
+            raise UserError(
+                "--within: iceberg registers whole parts: reshard the subset first, or filter in your queries"
+            )
         if self.to != "iceberg" and self.catalog is not None:
-            raise UserError(f"--catalog: is for --to iceberg, not for {self.to}")
+            raise UserError(f"--catalog is for --to iceberg, not for --to {self.to}")
         if self.to != "clip-retrieval" and self.alias is not None:
-            raise UserError(f"--alias: is for --to clip-retrieval; {self.to} has the columns of all models")
+            raise UserError(f"--alias is for --to clip-retrieval: --to {self.to} exports the columns of all models")
         if self.table.count(".") != 1 or not all(self.table.split(".")):
             raise UserError(f"--table {self.table}: must be NAMESPACE.NAME")

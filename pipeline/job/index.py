@@ -1,4 +1,4 @@
-"""What an index is to be."""
+"""Options of `index`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class IndexJob:
-    """Of what, into what, of which kind."""
+    """Which embeddings to index, where to, and with which kind of index."""
 
     dataset: DatasetUrl
     out: Annotated[str, Doc("Folder or prefix for the index."), Flag(("--out", "-o"))]
@@ -24,13 +24,13 @@ class IndexJob:
         Literal["auto"] | IndexKind,
         Doc(
             "flat: exact search, nothing is built. ivf: cells, some of which are looked into. ivfpq: the same with "
-            "short codes, for what memory cannot hold. hnsw: a graph, built in memory. auto goes by the size."
+            "short codes, for datasets that memory cannot hold. hnsw: a graph, built in memory. auto goes by the size."
         ),
     ] = "auto"
     nlist: Annotated[int | None, Doc("Cells of ivf and ivfpq."), Flag(default="by the size")] = None
     recall: Annotated[
         float,
-        Doc("Of the true ten nearest, the share that a search is to find: how far it looks is chosen by measuring."),
+        Doc("The share of the true ten nearest rows that a search should find: its effort is chosen by measuring."),
     ] = 0.97
     alias: Alias = None
     storage_options: StorageOptions = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a search is asked to find."""
+"""Options of `search`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class SearchJob:
-    """Which dataset, what for, how many."""
+    """What to search for, in which dataset, and how many rows to return."""
 
     dataset: DatasetUrl
     text: Annotated[str | None, Doc("Words to look for."), Flag(argument=True, metavar="[TEXT]")] = None
@@ -43,10 +43,10 @@ class SearchJob:
     def check(self) -> None:
         """UserError for values that no search could use."""
         queries = {"TEXT": self.text, "--image": self.image, "--key": self.key}
-        given = [name for name, value in queries.items() if value is not None]
-        if len(given) != 1:
-            said = " and ".join(given) or "nothing"
-            raise UserError(f"{said} to search for: give one of TEXT, --image FILE or --key KEY")
+        present = [name for name, value in queries.items() if value is not None]
+        if len(present) != 1:
+            names = " and ".join(present) or "nothing"
+            raise UserError(f"{names} to search for: give exactly one of TEXT, --image FILE and --key KEY")
         if self.text is not None and not self.text.strip():
             raise UserError("TEXT is empty")
         if self.k < 1:

@@ -1,4 +1,4 @@
-"""What the web page is to show, and where."""
+"""Options of `serve`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class ServeJob:
-    """Which dataset, with what beside it."""
+    """The dataset that the page shows, and the address it is served at."""
 
     dataset: DatasetUrl
     labels: Annotated[
@@ -28,7 +28,8 @@ class ServeJob:
         Flag(metavar="DIR", default="none: exact"),
     ] = None
     host: Annotated[
-        str, Doc("The address to listen at. Others than this machine's own show the data to whoever asks.")
+        str,
+        Doc("The address to listen at. At any but this machine's own, everybody who reaches it sees the data."),
     ] = "127.0.0.1"
     port: Annotated[int, Doc("The port; 0 takes any that is free.")] = 8000
     alias: Alias = None

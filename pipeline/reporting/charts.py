@@ -1,4 +1,4 @@
-"""Where the parts of a chart are, in percent of its width and height; the page's template draws them."""
+"""Charts as positions of bars, lines and ticks, in percent of width and height; the page's template draws them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from .histogram import Histogram
 
-Say = Callable[[float], str]  # a number in words
+Say = Callable[[float], str]  # formats a number
 Points = Sequence[tuple[float, float]]
 
 _GAP = 0.14  # of a bar's width, between it and the next
@@ -54,7 +54,7 @@ def bar_chart(title: str, histogram: Histogram, say: Say, *, even: bool = False)
     edges, counts = histogram.edges, histogram.counts
     step = nice_step(max(1.0, max(counts) / _UP))
     top = step * math.ceil(max(counts) / step)
-    places = [100 * k / len(counts) for k in range(len(edges))] if even else [at(edge, edges) for edge in edges]
+    positions = [100 * k / len(counts) for k in range(len(edges))] if even else [at(edge, edges) for edge in edges]
     bars = [
         Bar(
             left + _GAP / 2 * (right - left),
@@ -62,10 +62,10 @@ def bar_chart(title: str, histogram: Histogram, say: Say, *, even: bool = False)
             100 * count / top,
             _says(low, high, count, say),
         )
-        for (left, right), (low, high), count in zip(pairwise(places), pairwise(edges), counts, strict=True)
+        for (left, right), (low, high), count in zip(pairwise(positions), pairwise(edges), counts, strict=True)
     ]
     stride = math.ceil(len(edges) / _EDGES)
-    marked = [Tick(place, say(edge)) for place, edge in list(zip(places, edges, strict=True))[::stride]]
+    marked = [Tick(position, say(edge)) for position, edge in list(zip(positions, edges, strict=True))[::stride]]
     up = tuple(Tick(100 * k * step / top, f"{k * step:,.0f}") for k in range(round(top / step) + 1))
     return Chart(title, tuple(marked) if even else ticks(edges), up, bars=tuple(bars))
 
@@ -79,12 +79,12 @@ def share_chart(title: str, points: Points, marked: Points, domain: Sequence[flo
 
 
 def at(value: float, domain: Sequence[float]) -> float:
-    """Where it is between the first and the last number of the domain, in percent."""
+    """The position of a value between the first and the last number of the domain, in percent."""
     return 100 * (value - domain[0]) / (domain[-1] - domain[0])
 
 
 def ticks(domain: Sequence[float]) -> tuple[Tick, ...]:
-    """At round numbers, all with as many decimals."""
+    """Ticks at round numbers, all with the same number of decimals."""
     step = nice_step((domain[-1] - domain[0]) / _ACROSS)
     decimals = max(1, -math.floor(math.log10(step)))
     numbers = [k * step for k in range(math.ceil(domain[0] / step - 1e-9), math.floor(domain[-1] / step + 1e-9) + 1)]

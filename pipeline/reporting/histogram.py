@@ -16,16 +16,16 @@ class Histogram:
 
     @classmethod
     def of(cls, counted: Mapping[float, int], edges: Sequence[float]) -> Histogram:
-        """counted: how often each value occurs. What is outside counts in the first or last interval."""
+        """counted: how often each value occurs. Values outside count in the first or last interval."""
         counts = [0] * (len(edges) - 1)
         for value, count in counted.items():
-            place = bisect_right(edges, value) - 1
-            counts[min(max(place, 0), len(counts) - 1)] += count
+            index = bisect_right(edges, value) - 1
+            counts[min(max(index, 0), len(counts) - 1)] += count
         return cls(tuple(edges), tuple(counts))
 
     def trimmed(self) -> Histogram:
         """Without the empty intervals at both ends."""
-        filled = [place for place, count in enumerate(self.counts) if count]
+        filled = [index for index, count in enumerate(self.counts) if count]
         if not filled:
             return self
         first, last = filled[0], filled[-1] + 1

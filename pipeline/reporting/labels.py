@@ -1,4 +1,4 @@
-"""What a report says of a dataset's labels."""
+"""A report's numbers on labels: images by class, and how sure the labels are."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LabelNumbers:
     """images = those with a class + none."""
 
     images: int
-    none: int  # whose best label was not probable enough
-    classes: int  # that some image has
+    none: int  # their best label was not probable enough
+    classes: int  # with at least one image
     most: tuple[LabelCount, ...]
     probabilities: Histogram  # of the best label, of all images
 
@@ -43,11 +43,11 @@ def create_view(connection: duckdb.DuckDBPyConnection, labels: Labels) -> None:
 
 
 def label_numbers(connection: duckdb.DuckDBPyConnection) -> LabelNumbers:
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT label, count(*) AS images, avg(probability) FROM labels GROUP BY label ORDER BY images DESC, label"
     ).fetchall()
-    counts = [LabelCount(*row) for row in found if row[0] != NONE]
-    images = sum(images for _, images, _ in found)
+    counts = [LabelCount(*row) for row in rows if row[0] != NONE]
+    images = sum(images for _, images, _ in rows)
     bars = connection.execute(
         f"SELECT least(floor(probability * {_BARS}), {_BARS - 1}) AS bar, count(*) FROM labels GROUP BY bar"
     )

@@ -1,4 +1,4 @@
-"""What a report says of a dataset, as numbers: a few scans by DuckDB, whatever the number of rows."""
+"""A report's numbers, from a few scans by DuckDB, whatever the number of rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..dataset.dataset import Dataset
 from .histogram import Histogram, median_of
 from .similarity import Similarity, similarity_of
 
-_REASONS = 20  # shown of the reasons to fail, the most frequent
+_REASONS = 20  # reasons for failures that are shown, the most frequent
 _TOKENS = 4  # tokens a bar
-_MOST_TOKENS = 160  # what is longer counts there
+_MOST_TOKENS = 160  # longer captions count there
 # pixels; three or four an octave, at numbers that people know
 _SIDES = (0, 16, 24, 32, 48, 64, 96, 128, 160, 200, 256, 320, 400, 512, 640, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 _MOST_BARS = 40
@@ -69,34 +69,34 @@ class Numbers:
 
 def numbers_of(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> Numbers:
     """Of the view `pairs` (see sql.py)."""
-    found = [similarity_of(connection, model.alias, f"{model.prefix}similarity") for model in dataset.models]
+    similarities = [similarity_of(connection, model.alias, f"{model.prefix}similarity") for model in dataset.models]
     return Numbers(
         counts=_counts(connection),
         failures=_failures(connection),
-        similarities=tuple(each for each in found if each is not None),
+        similarities=tuple(similarity for similarity in similarities if similarity is not None),
         sizes=_sizes(connection),
         captions=_captions(connection),
     )
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> Counts:
-    (found,) = connection.execute(
+    (counts,) = connection.execute(
         "SELECT count(*), count(*) FILTER (error IS NULL), count(error), "
         "count(width) FILTER (error IS NULL), count(caption_tokens) FILTER (error IS NULL), "
         "count(*) FILTER (error IS NULL AND width IS NOT NULL AND caption_tokens IS NOT NULL), "
         "count(*) FILTER (error IS NULL AND caption_truncated) FROM pairs"
     ).fetchall()
-    return Counts(*found)
+    return Counts(*counts)
 
 
 def _failures(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """As decode.reason_of has it, the detail in brackets left out."""
-    found = connection.execute(
+    reasons = connection.execute(
         "SELECT split_part(error, ' (', 1) AS reason, count(*) AS times FROM pairs WHERE error IS NOT NULL "
         "GROUP BY reason ORDER BY times DESC, reason"
     )
-    failures: dict[str, int] = dict(found.fetchmany(_REASONS))
-    if others := sum(times for _, times in found.fetchall()):
+    failures: dict[str, int] = dict(reasons.fetchmany(_REASONS))
+    if others := sum(times for _, times in reasons.fetchall()):
         failures["other reasons"] = others
     return failures
 

@@ -57,7 +57,7 @@ def page_of(contents: Contents) -> str:
         tiles=_tiles(numbers.counts, contents.status),
         ledger=_ledger(numbers.counts),
         notes=_notes(contents),
-        similarities=[_similarity(each, contents.url) for each in numbers.similarities],
+        similarities=[_similarity(similarity, contents.url) for similarity in numbers.similarities],
         labels=_labels(contents.labels) if contents.labels and contents.labels.images else None,
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],
         groups=[_group(group, contents.pictures) for group in contents.groups if group.rows],
@@ -96,7 +96,7 @@ def _ledger(counts: Counts) -> dict[str, Any] | None:
 def _notes(contents: Contents) -> list[str]:
     notes = []
     if left := contents.status.left:
-        notes.append(f"{left:,} planned shards are not embedded yet: run the same clipmill embed again to go on.")
+        notes.append(f"{left:,} planned shards are not embedded yet: run the same clipmill embed again.")
     if not contents.numbers.counts.rows:
         notes.append("There are no rows.")
     elif not contents.numbers.counts.embedded:
@@ -104,8 +104,8 @@ def _notes(contents: Contents) -> list[str]:
     shown = {(row.shard, row.row) for group in contents.groups for row in group.rows}
     if missing := len(shown - contents.pictures.keys()):
         notes.append(
-            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are no tars, from which "
-            "alone single images are fetched."
+            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are not tars, and single "
+            "images can be fetched from tars only."
         )
     return notes
 
@@ -113,26 +113,26 @@ def _notes(contents: Contents) -> list[str]:
 # --- charts ----------------------------------------------------------------------------------------------------------
 
 
-def _similarity(found: Similarity, url: str) -> dict[str, Any]:
-    edges = found.histogram.edges
-    shares = [(threshold, rows / found.scored) for threshold, rows in found.curve]
-    marked = [(cut.threshold, cut.fraction) for cut in found.cuts if cut.fraction in _MARKED]
-    column = f"{found.alias}_similarity" if found.alias else "similarity"
+def _similarity(similarity: Similarity, url: str) -> dict[str, Any]:
+    edges = similarity.histogram.edges
+    shares = [(threshold, rows / similarity.scored) for threshold, rows in similarity.curve]
+    marked = [(cut.threshold, cut.fraction) for cut in similarity.cuts if cut.fraction in _MARKED]
+    column = f"{similarity.alias}_similarity" if similarity.alias else "similarity"
     return {
-        "alias": found.alias,
-        "lead": f"{found.scored:,} pairs, from {found.least:.3f} to {found.greatest:.3f}; mean {found.mean:.3f}, "
-        f"standard deviation {found.deviation:.3f}.",
-        "histogram": bar_chart("Pairs by similarity", found.histogram, _decimal),
+        "alias": similarity.alias,
+        "lead": f"{similarity.scored:,} pairs, from {similarity.least:.3f} to {similarity.greatest:.3f}; "
+        f"mean {similarity.mean:.3f}, standard deviation {similarity.deviation:.3f}.",
+        "histogram": bar_chart("Pairs by similarity", similarity.histogram, _decimal),
         "curve": share_chart("Share of pairs at or above a similarity", shares, marked, edges),
         "cuts": [
             {"fraction": f"{cut.fraction:.0%}", "threshold": f"{cut.threshold:.4f}", "rows": f"{cut.rows:,}"}
-            for cut in found.cuts
+            for cut in similarity.cuts
         ],
-        "points": json.dumps(found.curve),
+        "points": json.dumps(similarity.curve),
         "command": f'clipmill filter {url} -o SUBSET --where "{column} >= {{}}"',
         "low": edges[0],
         "high": edges[-1],
-        "scored": found.scored,
+        "scored": similarity.scored,
     }
 
 
@@ -156,14 +156,14 @@ def _caption_charts(captions: Captions | None, counts: Counts) -> list[dict[str,
 
 
 def _labels(labels: LabelNumbers) -> dict[str, Any]:
-    largest = max((each.images for each in labels.most), default=1)
+    largest = max((count.images for count in labels.most), default=1)
     most = [_share(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
     shown = len(labels.most)
-    named = f"The {shown} most frequent of {labels.classes:,} classes" if labels.classes > shown else "Images by class"
+    title = f"The {shown} most frequent of {labels.classes:,} classes" if labels.classes > shown else "Images by class"
     unsure = f", {labels.none:,} of them too unsure to be labelled" if labels.none else ""
     return {
         "lead": f"{labels.images:,} images looked at{unsure}; {labels.classes:,} classes were found.",
-        "title": named,
+        "title": title,
         "classes": most,
         "probabilities": bar_chart("Images by the probability of their best label", labels.probabilities, _decimal),
     }
@@ -198,12 +198,12 @@ def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
         for stage, share in totals.utilisation.items()
     ]
     speed = totals.rows / totals.seconds["worker"]
-    whole = " Of the whole dataset." if within else ""
+    scope = " Of the whole dataset, not of the subset alone." if within else ""
     return {
         "rows": rows,
         "note": f"Share of a worker's time that each stage was busy; they overlap. The bottleneck is "
         f"{totals.bottleneck}. {speed:,.1f} samples a second and worker, {totals.seconds['worker']:,.0f} worker "
-        f"seconds in all.{whole}",
+        f"seconds in all.{scope}",
     }
 
 
@@ -219,8 +219,8 @@ def _group(group: Group, pictures: Mapping[tuple[str, int], bytes]) -> dict[str,
     return {"title": group.title, "rows": rows}
 
 
-def _share(name: str, value: float, whole: float, *texts: str) -> dict[str, Any]:
-    return {"name": name, "share": min(100.0, 100 * value / whole), "texts": texts, "strong": True}
+def _share(name: str, value: float, total: float, *texts: str) -> dict[str, Any]:
+    return {"name": name, "share": min(100.0, 100 * value / total), "texts": texts, "strong": True}
 
 
 def _data_url(jpeg: bytes | None) -> str | None:
@@ -230,8 +230,8 @@ def _data_url(jpeg: bytes | None) -> str | None:
 # --- numbers in words ------------------------------------------------------------------------------------------------
 
 
-def _percent(value: float, whole: float) -> str:
-    return f"{value / whole:.1%}" if whole else ""
+def _percent(value: float, total: float) -> str:
+    return f"{value / total:.1%}" if total else ""
 
 
 def _decimal(value: float) -> str:

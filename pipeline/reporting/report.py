@@ -41,15 +41,15 @@ class Report:
 def report(job: ReportJob) -> Report:
     """Writes the page. UserError for a dataset, subset or labels that are not there or do not fit each other."""
     dataset = Dataset.open(job.dataset, job.storage_options)
-    dataset.model(job.alias)  # which says what is wrong with it
+    dataset.model(job.alias)  # refuses an alias that the dataset does not have
     within = Subset.within(job.within, dataset)
     labels = None if job.labels is None else Labels.open(job.labels, dataset)
     if labels is not None:
         labels.check_fits(dataset)
     out = SingleFile.at(job.out, job.storage_options)
-    found = status(dataset.output)
-    if found is None:
-        raise InputError(f"{dataset.url}: no dataset of clipmill's here any more")
+    progress = status(dataset.output)
+    if progress is None:
+        raise InputError(f"{dataset.url}: the dataset was removed while the report was made")
     with connect(dataset, within) as connection:
         if labels is not None:
             create_view(connection, labels)
@@ -63,7 +63,7 @@ def report(job: ReportJob) -> Report:
         within=within.output.url if within else None,
         settings=dataset.settings,
         cards=dataset.model_cards(),
-        status=found,
+        status=progress,
         numbers=numbers,
         labels=label_figures,
         groups=groups,
@@ -71,14 +71,14 @@ def report(job: ReportJob) -> Report:
     )
     out.write(page_of(contents).encode())
     missing = len({(row.shard, row.row) for group in groups for row in group.rows}) - len(small)
-    return Report(out.url, dataset.url, contents.within, numbers, label_figures, found, len(small), missing)
+    return Report(out.url, dataset.url, contents.within, numbers, label_figures, progress, len(small), missing)
 
 
 def _groups(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, numbers: Numbers, labelled: bool
 ) -> list[Group]:
     model = dataset.model(alias)
-    similarity = next((each for each in numbers.similarities if each.alias == model.alias), None)
+    similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
     groups = by_similarity(connection, f"{model.prefix}similarity", similarity) if similarity else []
     if labelled:
         groups += by_label(connection)

@@ -1,4 +1,4 @@
-"""Rows to look at: which, and their pictures."""
+"""Sample rows for a report, and their pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDE = 240  # pixels of a picture's longer side
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a dataset, with what a person wants to see of it."""
+    """A row of a dataset, with the columns that a report shows."""
 
     key: str
     caption: str | None
@@ -67,20 +67,20 @@ def at_random(connection: duckdb.DuckDBPyConnection) -> list[Group]:
 
 def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: str) -> Group:
     """rows: a query for shard, row, figure and label. The other columns are read for the chosen few alone."""
-    found = connection.execute(
+    samples = connection.execute(
         "SELECT p.key, p.caption, p.shard, p.row, p.image_offset, p.image_size, chosen.figure, chosen.label "
-        f"FROM (SELECT *, {order} AS place FROM ({rows}) ORDER BY place, shard, row LIMIT {_A_GROUP}) chosen "
-        "JOIN pairs p USING (shard, row) ORDER BY chosen.place, p.shard, p.row"
+        f"FROM (SELECT *, {order} AS position FROM ({rows}) ORDER BY position, shard, row LIMIT {_A_GROUP}) chosen "
+        "JOIN pairs p USING (shard, row) ORDER BY chosen.position, p.shard, p.row"
     )
-    return Group(title, tuple(Row(*row) for row in found.fetchall()))
+    return Group(title, tuple(Row(*row) for row in samples.fetchall()))
 
 
 def pictures(dataset: Dataset, groups: Sequence[Group]) -> dict[tuple[str, int], bytes]:
     """(shard, row) -> a small JPEG, for the rows whose image can still be fetched from its shard."""
     rows = list({(row.shard, row.row): row for group in groups for row in group.rows}.values())
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
-        made = list(pool.map(partial(_picture, dataset), rows))
-    return {(row.shard, row.row): picture for row, picture in zip(rows, made, strict=True) if picture is not None}
+        jpegs = list(pool.map(partial(_picture, dataset), rows))
+    return {(row.shard, row.row): picture for row, picture in zip(rows, jpegs, strict=True) if picture is not None}
 
 
 def _picture(dataset: Dataset, row: Row) -> bytes | None:

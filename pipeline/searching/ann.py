@@ -20,20 +20,20 @@ from ..dataset.output import OWN, Output
 from ..errors import InputError, UserError
 from ..records import Vector
 from ..storage.staging import unfinished
-from .places import Mask, Places
+from .numbered_rows import Mask, NumberedRows
 from .scan import Numbers, Scores, Stored, best, highest, similarities
 
 STEP = "index"
 CARD = f"{OWN}/index.json"  # written last
 INDEX = "index.faiss"
-LISTS = "lists.faiss"  # the cells of ivf and ivfpq, read from disk as they are needed
+LISTS = "lists.faiss"  # the cells of ivf and ivfpq, read from disk when a search needs them
 EFFORT = {"ivf": "nprobe", "ivfpq": "nprobe", "hnsw": "efSearch"}  # what FAISS calls it
-_MORE = {"ivf": 2, "ivfpq": 20, "hnsw": 2}  # candidates for each wanted row: the exact scores choose among them
+_MORE = {"ivf": 2, "ivfpq": 20, "hnsw": 2}  # candidates for each wanted row; their exact scores choose among them
 
 
 @cache
 def faiss() -> Any:
-    """The module. UserError where it is not installed."""
+    """FAISS's module. UserError where it is not installed."""
     try:
         import faiss
     except ImportError as error:
@@ -43,7 +43,7 @@ def faiss() -> Any:
 
 @dataclass(frozen=True)
 class Card:
-    """What an index is of, and how good it was found to be."""
+    """The dataset, column and kind of an index, and how well it finds."""
 
     version: str  # of the dataset
     column: str
@@ -51,7 +51,7 @@ class Card:
     rows: int  # of the dataset
     vectors: int  # of them with an embedding
     nlist: int = 0  # cells of ivf and ivfpq
-    effort: int = 0  # cells looked into (nprobe), or hnsw's efSearch
+    effort: int = 0  # cells that a search reads (nprobe), or hnsw's efSearch
     recall: Mapping[str, float] = field(default_factory=dict)  # recall@10 against exact search, by side of the queries
     exact_seconds: float = 0.0  # a query, median
     seconds: float = 0.0
@@ -59,66 +59,66 @@ class Card:
 
 @dataclass(frozen=True)
 class Index:
-    """An index opened."""
+    """An index, opened for searches."""
 
     card: Card
     index: Any  # FAISS's
 
     @classmethod
-    def open(cls, url: str, places: Places, column: str) -> Index | None:
-        """None for a flat one, which is exact search. InputError where there is none, or one of another dataset or
-        side, or where the dataset has changed since."""
-        dataset = places.dataset
+    def open(cls, url: str, numbered: NumberedRows, column: str) -> Index | None:
+        """Open the index of a column; None for a flat one, which is exact search. InputError where there is none, or
+        one of another dataset or column, or where the dataset has changed since."""
+        dataset = numbered.dataset
         output = Output.at(url, dataset.output.storage_options)
         started, card = begun(output), read_card(output)
         if started is None or started[0] != STEP:
-            raise InputError(f"{url}: no index here; name the folder given to `clipmill index --out`")
+            raise InputError(f"{url} is not a clipmill index: name the folder given to `clipmill index --out`")
         if card is None:
-            raise InputError(f"{url}: this index is not finished; run the same `clipmill index` again")
+            raise InputError(f"{url}: the index is not finished: run the same `clipmill index` again")
         if (started[1]["fingerprint"], started[1]["dataset"]) != (dataset.settings.digest, dataset.url):
-            raise InputError(f"{url}: an index of {started[1]['dataset']}, not of {dataset.url}")
+            raise InputError(f"{url} is an index of {started[1]['dataset']}, not of {dataset.url}")
         if card.column != column:
-            raise InputError(f"{url}: an index of {card.column}, not of {column}; --for and --alias say which is meant")
+            raise InputError(f"{url} is an index of {card.column}, not of {column}: choose with --for and --alias")
         if card.version != dataset.version:
             raise InputError(
-                f"{url}: index is of {card.rows:,} rows, dataset has {len(places):,} and was written since: run "
-                "`clipmill index` again"
+                f"{url}: the dataset has changed since this index of {card.rows:,} rows was made, and has "
+                f"{len(numbered):,} now: run `clipmill index` again"
             )
         return None if card.kind == "flat" else cls(card, _read(output, card))
 
     def nearest(self, vectors: Stored, query: Vector, k: int) -> tuple[Numbers, Scores]:
-        """Places and scores, best first; fewer than `k` only where fewer rows are indexed. The index names candidates;
-        their exact scores, by `vectors` [rows, dim], put them in order."""
+        """Positions and scores, best first; fewer than `k` only where fewer rows are indexed. The index names
+        candidates; their exact scores, by `vectors` [rows, dim], put them in order."""
         rows = candidates(self.index, self.card.kind, query, k)
         if self.card.kind == "hnsw" and len(rows) < min(k, self.index.ntotal):
             return best(vectors, query[None], k, self._mapped(len(vectors)))[0]
         return highest(rows, similarities(vectors[rows], query[None])[:, 0], k)
 
     def _mapped(self, rows: int) -> Mask:
-        """Which rows a graph has. Among many equal vectors not all can be reached, whatever the effort."""
+        """Which rows the graph holds. Among many equal vectors it cannot reach all, whatever the effort."""
         mask = np.zeros(rows, dtype=np.bool_)
         mask[faiss().vector_to_array(self.index.id_map)] = True
         return mask
 
 
 def candidates(index: Any, kind: IndexKind, query: Vector, k: int) -> Numbers:
-    """Some more rows than `k`, ascending; fewer than `k` only where fewer are indexed, or can be reached in a graph.
+    """Positions of somewhat more than `k` rows, ascending; fewer where fewer are indexed, or the graph reaches fewer.
 
-    The effort of the index was measured for a few rows: for more, ever more cells are looked into.
+    The index's effort was measured for ten rows: where it is too small for `k`, more cells are searched.
     """
     count, enough = min(_MORE[kind] * k, index.ntotal), min(k, index.ntotal)
-    _, found = index.search(query[None], count)
+    _, positions = index.search(query[None], count)
     if kind != "hnsw":
         cells = index.nprobe
-        while np.count_nonzero(found >= 0) < enough and cells < index.nlist:
+        while np.count_nonzero(positions >= 0) < enough and cells < index.nlist:
             cells = min(2 * cells, index.nlist)
             more = faiss().SearchParametersIVF(nprobe=cells)  # of this search alone: threads share the index
-            _, found = index.search(query[None], count, params=more)
-    return np.unique(found[found >= 0])
+            _, positions = index.search(query[None], count, params=more)
+    return np.unique(positions[positions >= 0])
 
 
 def read_card(output: Output) -> Card | None:
-    """None where no index is finished."""
+    """The card of a finished index; None where there is none."""
     content = output.read(CARD)
     return None if content is None else Card(**json.loads(content))
 
@@ -130,7 +130,8 @@ def _read(output: Output, card: Card) -> Any:
 
 
 def opened(folder: Path) -> Any:
-    """FAISS's index, its cells left on disk. FAISS finds them by itself, too, and prints to stdout that it did."""
+    """FAISS's index with its cells left on disk. They are named here because FAISS, when it looks for them itself,
+    prints to stdout."""
     index = faiss().read_index(str(folder / INDEX), faiss().IO_FLAG_SKIP_IVF_DATA)
     if (folder / LISTS).exists():
         lists = faiss().downcast_InvertedLists(faiss().extract_index_ivf(index).invlists)
@@ -140,7 +141,7 @@ def opened(folder: Path) -> Any:
 
 
 def _fetched(output: Output, card: Card) -> Path:
-    """A local copy of an object store's."""
+    """A folder with a local copy of an index in an object store."""
     folder = cache_folder() / "index" / hashlib.sha256(f"{output.url} {card}".encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     for name in (LISTS, INDEX) if card.nlist else (INDEX,):

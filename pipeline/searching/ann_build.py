@@ -1,4 +1,4 @@
-"""How an index of each kind is made with FAISS: trained on a sample, filled with rows, its pieces put together."""
+"""Making an index with FAISS: train it on a sample, fill pieces of it with rows, put the pieces together."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _SHARE = 0.7  # of the machine's memory that a graph may fill
 _FLAT, _IVF = 50_000, 20_000_000  # vectors, up to which auto takes these kinds
 
 
-def kind_for(asked: str, vectors: int, dim: int) -> IndexKind:
-    """UserError for a kind that so many vectors do not allow."""
-    if asked == "auto":
-        asked = "flat" if vectors <= _FLAT else "ivf" if vectors <= _IVF else "ivfpq"
-    if asked == "ivfpq" and vectors < _LEAST:
-        raise UserError(f"--kind ivfpq: needs {_LEAST} vectors to learn codes from, not {vectors}; use flat")
+def kind_for(requested: str, vectors: int, dim: int) -> IndexKind:
+    """The kind to build; auto goes by the number of vectors. UserError where they are too few or too many for it."""
+    if requested == "auto":
+        requested = "flat" if vectors <= _FLAT else "ivf" if vectors <= _IVF else "ivfpq"
+    if requested == "ivfpq" and vectors < _LEAST:
+        raise UserError(f"--kind ivfpq needs at least {_LEAST} vectors, and there are {vectors}: use --kind flat")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if asked == "hnsw" and (needed := vectors * (2 * dim + 8 * _LINKS + 16)) > _SHARE * memory:
-        raise UserError(f"--kind hnsw: its graph takes {needed / 1e9:,.0f} GB of memory; use ivf or ivfpq")
-    return asked  # type: ignore[return-value]  # the command line's choices
+    if requested == "hnsw" and (needed := vectors * (2 * dim + 8 * _LINKS + 16)) > _SHARE * memory:
+        raise UserError(f"--kind hnsw needs {needed / 1e9:,.0f} GB of memory for its graph: use --kind ivf or ivfpq")
+    return requested  # type: ignore[return-value]  # one of the command line's choices
 
 
-def cells_for(asked: int | None, vectors: int) -> int:
-    return min(asked or max(1, round(2 * vectors**0.5)), vectors)
+def cells_for(requested: int | None, vectors: int) -> int:
+    return min(requested or max(1, round(2 * vectors**0.5)), vectors)
 
 
 def sample_size(nlist: int) -> int:
@@ -46,7 +46,7 @@ def sample_size(nlist: int) -> int:
 
 
 def least_sample(kind: IndexKind, nlist: int) -> int:
-    """Vectors without which FAISS does not train at all."""
+    """The fewest vectors that FAISS trains with."""
     return max(nlist, _LEAST if kind == "ivfpq" else 1)
 
 
@@ -56,7 +56,7 @@ def trained(kind: IndexKind, nlist: int, sample: Vectors) -> Any:
     codes = {"ivf": f"IVF{nlist},SQfp16", "ivfpq": f"IVF{nlist},PQ{_code_size(dim)}", "hnsw": f"HNSW{_LINKS}_SQfp16"}
     index = faiss().index_factory(dim, codes[kind], faiss().METRIC_INNER_PRODUCT)
     if kind != "hnsw":
-        index.cp.min_points_per_centroid = 1  # or it complains on stderr; we know how many they are
+        index.cp.min_points_per_centroid = 1  # without this FAISS warns on stderr of small cells
     if kind == "ivfpq":
         index.pq.cp.min_points_per_centroid = 1
     index.train(sample)
@@ -78,7 +78,7 @@ def fill(index: Any, vectors: Stored, rows: Numbers, on_rows: Callable[[int], No
 
 
 def put_together(kind: IndexKind, empty: Path, pieces: list[Path], folder: Path) -> None:
-    """Write the whole index into `folder`; its cells go from file to file, and not through memory."""
+    """Write the complete index into `folder`. Its cells go from file to file, never through memory all at once."""
     if kind == "hnsw":
         (piece,) = pieces
         piece.replace(folder / INDEX)
@@ -87,21 +87,21 @@ def put_together(kind: IndexKind, empty: Path, pieces: list[Path], folder: Path)
     ivf = faiss().extract_index_ivf(index)
     parts = [faiss().read_index(str(piece), faiss().IO_FLAG_MMAP) for piece in pieces]
     cells = [faiss().extract_index_ivf(part).invlists for part in parts]
-    sizes = np.array([sum(each.list_size(cell) for each in cells) for cell in range(ivf.nlist)], dtype=np.uint64)
+    sizes = np.array([sum(lists.list_size(cell) for lists in cells) for cell in range(ivf.nlist)], dtype=np.uint64)
     with (folder / LISTS).open("wb") as file:
         for cell in range(ivf.nlist):
-            _write_cell(file, cell, [each for each in cells if each.list_size(cell)])
-    lists = faiss().OnDiskInvertedLists(ivf.nlist, ivf.code_size, LISTS)
-    lists.set_all_lists_sizes(faiss().swig_ptr(sizes))
-    lists.totsize = (folder / LISTS).stat().st_size
-    ivf.replace_invlists(lists, True)
-    lists.this.disown()
+            _write_cell(file, cell, [lists for lists in cells if lists.list_size(cell)])
+    on_disk = faiss().OnDiskInvertedLists(ivf.nlist, ivf.code_size, LISTS)
+    on_disk.set_all_lists_sizes(faiss().swig_ptr(sizes))
+    on_disk.totsize = (folder / LISTS).stat().st_size
+    ivf.replace_invlists(on_disk, True)
+    on_disk.this.disown()
     index.ntotal = ivf.ntotal = int(sizes.sum())
     faiss().write_index(index, str(folder / INDEX))
 
 
 def _write_cell(file: BinaryIO, cell: int, parts: list[Any]) -> None:
-    """As FAISS lays them out: the codes of a cell, then its numbers. FAISS's own way of merging prints to stdout."""
+    """In FAISS's layout: the codes of a cell, then its row numbers. (FAISS's own merge prints to stdout.)"""
     for part in parts:
         file.write(faiss().rev_swig_ptr(part.get_codes(cell), part.list_size(cell) * part.code_size))
     for part in parts:
@@ -109,5 +109,5 @@ def _write_cell(file: BinaryIO, cell: int, parts: list[Any]) -> None:
 
 
 def _code_size(dim: int) -> int:
-    """Bytes of a short code: one for every eight numbers, if that goes evenly."""
+    """Bytes of a short code: one for every eight numbers, or the next smaller count that divides `dim`."""
     return next(size for size in range(max(1, dim // 8), 0, -1) if dim % size == 0)

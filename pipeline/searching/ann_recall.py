@@ -1,4 +1,4 @@
-"""How well an index finds what exact search does, on queries that it was not trained with."""
+"""Recall of an index against exact search, measured with queries that it was not trained on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..records import Vectors
 from .ann import EFFORT, Card, Index, candidates, faiss
 from .dense import Dense
-from .places import Places
+from .numbered_rows import NumberedRows
 from .scan import Numbers, Scores, best, similarities
 
 K = 10
@@ -31,25 +31,26 @@ class Queries:
     rows: Numbers
 
 
-def held_out(places: Places, column: str, dense: Dense, others: str | None, seed: int = 0) -> dict[str, Queries]:
-    """Queries by their side: some rows of the column itself, and some of the other side's, as texts ask for images."""
-    random = np.random.default_rng(seed)
+def held_out(numbered: NumberedRows, column: str, dense: Dense, others: str | None) -> dict[str, Queries]:
+    """Queries by side: some rows of the indexed column, and some of the other side's column `others` (captions that
+    look for images)."""
+    random = np.random.default_rng(0)
     present = np.flatnonzero(dense.present)
     count = min(_QUERIES, max(1, len(present) // 10))
     rows = np.sort(random.choice(present, count, replace=False))
-    found = {_side(column): Queries(dense.vectors[rows].astype(np.float32), rows)}
+    queries = {_side(column): Queries(dense.vectors[rows].astype(np.float32), rows)}
     if others is not None:
         some = np.sort(random.choice(present, count, replace=False))
-        read = [row[others] for row in places.read(some.tolist(), [others])]
+        read = [row[others] for row in numbered.read(some.tolist(), [others])]
         if vectors := [vector for vector in read if vector is not None]:
-            found[_side(others)] = Queries(np.array(vectors, dtype=np.float32), np.full(len(vectors), -1))
-    return found
+            queries[_side(others)] = Queries(np.array(vectors, dtype=np.float32), np.full(len(vectors), -1))
+    return queries
 
 
 def measured(card: Card, index: Any, dense: Dense, queries: Mapping[str, Queries], target: float) -> Card:
-    """The card with the least effort that finds `target` of the true ten nearest on average, for each side's queries;
-    where none does, with the most there is."""
-    truths = {side: _truth(dense, each) for side, each in queries.items()}
+    """The card with the least effort whose average recall@10 reaches `target` for the queries of every side; with the
+    greatest effort where none does."""
+    truths = {side: _truth(dense, of_side) for side, of_side in queries.items()}
     efforts = [2**n for n in range(4 if card.kind == "hnsw" else 0, 14)]
     if card.nlist:
         efforts = [*(effort for effort in efforts if effort < card.nlist), card.nlist]
@@ -61,14 +62,14 @@ def measured(card: Card, index: Any, dense: Dense, queries: Mapping[str, Queries
             break
     some = next(iter(queries.values())).vectors[:_TIMED]
     exact = _seconds(lambda query: best(dense.vectors, query[None], K, dense.present), some)
-    ours = _seconds(lambda query: Index(card, index).nearest(dense.vectors, query, K), some)
-    return replace(card, exact_seconds=exact, seconds=ours)
+    approximate = _seconds(lambda query: Index(card, index).nearest(dense.vectors, query, K), some)
+    return replace(card, exact_seconds=exact, seconds=approximate)
 
 
 def _truth(dense: Dense, queries: Queries) -> list[Scores]:
     """The scores of the ten nearest, by query."""
-    found = best(dense.vectors, queries.vectors, K + 1, dense.present)
-    return [scores[rows != own][:K] for (rows, scores), own in zip(found, queries.rows, strict=True)]
+    nearest = best(dense.vectors, queries.vectors, K + 1, dense.present)
+    return [scores[rows != own][:K] for (rows, scores), own in zip(nearest, queries.rows, strict=True)]
 
 
 def _recall(card: Card, index: Any, dense: Dense, queries: Queries, truths: list[Scores]) -> float:
@@ -81,7 +82,7 @@ def _recall(card: Card, index: Any, dense: Dense, queries: Queries, truths: list
 
 
 def _seconds(search: Callable[[Vectors], object], queries: Vectors) -> float:
-    """Median of a query."""
+    """The median time of one query."""
     times = []
     for query in queries:
         began = time.perf_counter()

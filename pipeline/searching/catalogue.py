@@ -20,7 +20,7 @@ from ..dataset.labels import Labels
 from ..dataset.plan import planned_shards
 from ..dataset.sql import check_condition, complaint, connect, files, identifier, literal, register_storage
 from ..errors import UserError
-from .places import Mask, Places
+from .numbered_rows import Mask, NumberedRows
 
 _PATIENCE = 20.0  # seconds that a question may take
 _MEMORY = "1500MB"
@@ -192,22 +192,22 @@ class Catalogue:
 
 
 @contextmanager
-def catalogue(places: Places, columns: Sequence[str], labels: Labels | None = None) -> Iterator[Catalogue]:
+def catalogue(numbered: NumberedRows, columns: Sequence[str], labels: Labels | None = None) -> Iterator[Catalogue]:
     """Copies these columns to a temporary file, which goes with the context."""
     with tempfile.TemporaryDirectory(prefix="clipmill-rows-") as folder:
         database = Path(folder) / "rows.duckdb"
-        _write(database, places, columns, labels)
-        made = Catalogue(database, len(places), Path(folder) / "spilled")
+        _write(database, numbered, columns, labels)
+        made = Catalogue(database, len(numbered), Path(folder) / "spilled")
         try:
             yield made
         finally:
             made.close()
 
 
-def _write(database: Path, places: Places, columns: Sequence[str], labels: Labels | None) -> None:
-    dataset = places.dataset
+def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
+    dataset = numbered.dataset
     shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
-    starts = pa.table({"shard": [shards[part] for part in dataset.parts], "start": places.starts[:-1]})
+    starts = pa.table({"shard": [shards[part] for part in dataset.parts], "start": numbered.starts[:-1]})
     with connect(dataset) as connection:
         connection.execute(f"ATTACH {literal(str(database))} AS catalogue")
         connection.register("starts", starts)

@@ -1,5 +1,5 @@
-"""A dataset's embeddings of one side once more, as one array on a local disk, which a search reads at memory speed: a
-list column of Parquet takes ten times as long."""
+"""A copy of one column of embeddings as a NumPy array on a local disk, which a search reads at memory speed: reading
+the Parquet column takes ten times as long."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from filelock import FileLock
 from ...clipmodel.download import cache_folder
 from ..dataset.dataset import Dataset, stored_vectors
 from ..errors import InfrastructureError, InputError, OutputError
-from .places import Mask, Places
+from .numbered_rows import Mask, NumberedRows
 
-OnBytes = Callable[[int, "int | None"], None]  # copied, and in all
+OnBytes = Callable[[int, "int | None"], None]  # bytes copied, bytes in all
 
 _ROWS = 1 << 13  # read at a time, in each thread
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Row i is the dataset's i-th. Rows without an embedding are zero."""
+    """Row i belongs to the dataset's row at position i. Rows without an embedding are zero."""
 
     vectors: npt.NDArray[Any]  # float16 or float32 [rows, dim], L2-normalised, mapped from a file
     present: Mask
 
 
-def dense(places: Places, column: str, on_bytes: OnBytes = lambda *_: None) -> Dense:
-    """The copy of a column, made where there is none of this version of the dataset; older ones are removed.
+def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: None) -> Dense:
+    """The copy of a column, which is made where this version of the dataset has none yet; older copies are removed.
 
     OutputError where it cannot be written, or does not fit on the disk.
     """
-    dataset = places.dataset
+    dataset = numbered.dataset
     version = hashlib.sha256(f"{dataset.version} {dataset.settings.digest}".encode()).hexdigest()[:16]
     folder = _home(dataset) / f"{column}-{version}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder.parent}/{column}.lock"):
             if not folder.exists():
-                _make(places, column, folder, on_bytes)
+                _make(numbered, column, folder, on_bytes)
                 _remove_others(folder, column)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{folder}: cannot be written to: {reason}; set CLIPMILL_CACHE to a folder") from error
+        raise OutputError(f"{folder} cannot be written ({reason}): set CLIPMILL_CACHE to a folder") from error
     return Dense(np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "present.npy"))
 
 
 def column_of(dataset: Dataset, side: str, alias: str | None) -> str:
-    """InputError where the dataset has no embeddings of that side (`image` or `text`)."""
+    """The name of the column of embeddings. InputError where the dataset has none of that side (`image` or `text`)."""
     if f"{side}s" not in dataset.settings.embeds.split(" and "):
-        raise InputError(f"{dataset.url} holds embeddings of {dataset.settings.embeds} alone, none of {side}s")
+        raise InputError(f"{dataset.url} has embeddings of {dataset.settings.embeds} only, not of {side}s")
     return f"{dataset.model(alias).prefix}{side}_embedding"
 
 
@@ -66,40 +66,40 @@ def _home(dataset: Dataset) -> Path:
     return cache_folder() / "search" / hashlib.sha256(dataset.url.encode()).hexdigest()[:16]
 
 
-def _make(places: Places, column: str, folder: Path, on_bytes: OnBytes) -> None:
-    """Written under another name, and renamed when it is whole."""
-    unfinished = folder.with_name(f"{column}.unfinished")  # whoever left one behind is dead: we hold the lock
+def _make(numbered: NumberedRows, column: str, folder: Path, on_bytes: OnBytes) -> None:
+    """Write the copy under another name, and rename it when it is complete."""
+    unfinished = folder.with_name(f"{column}.unfinished")  # left by a process that died: we hold the lock
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    kind = places.dataset.schema.field(column).type
-    shape = (len(places), kind.list_size)
+    kind = numbered.dataset.schema.field(column).type
+    shape = (len(numbered), kind.list_size)
     dtype = np.dtype(kind.value_type.to_pandas_dtype())
     total = shape[0] * shape[1] * dtype.itemsize
     if total > (free := shutil.disk_usage(unfinished).free):
         raise OutputError(
-            f"{unfinished.parent}: searching needs {total / 1e9:,.1f} GB here and {free / 1e9:,.1f} GB are free; set "
-            "CLIPMILL_CACHE to a folder with more"
+            f"{unfinished.parent}: searching needs {total / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free: set "
+            "CLIPMILL_CACHE to a folder with more space"
         )
     copy = _Copy(
-        places,
+        numbered,
         column,
         np.lib.format.open_memmap(unfinished / "vectors.npy", "w+", dtype, shape),
-        np.zeros(len(places), dtype=np.bool_),
+        np.zeros(len(numbered), dtype=np.bool_),
     )
     done = 0
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="copy") as pool:
-        for rows in pool.map(copy.part, range(len(places.dataset.parts))):
+        for rows in pool.map(copy.part, range(len(numbered.dataset.parts))):
             done += rows
             on_bytes(done * shape[1] * dtype.itemsize, total)
     np.save(unfinished / "present.npy", copy.present)
-    for path in unfinished.iterdir():  # or a crash of the machine might leave zeros where vectors should be
+    for path in unfinished.iterdir():  # or a crash of the machine could leave zeros in place of vectors
         with path.open("rb") as file:
             os.fsync(file.fileno())
     unfinished.rename(folder)
 
 
 def _remove_others(folder: Path, column: str) -> None:
-    """Of older versions. Who has mapped one keeps it."""
+    """Remove copies of older versions. Processes that have mapped one keep it."""
     for other in folder.parent.glob(f"{column}-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
@@ -107,15 +107,15 @@ def _remove_others(folder: Path, column: str) -> None:
 
 @dataclass(frozen=True)
 class _Copy:
-    places: Places
+    numbered: NumberedRows
     column: str
     vectors: npt.NDArray[Any]
     present: Mask
 
     def part(self, number: int) -> int:
-        """Copy one part; how many rows it has."""
-        dataset, part = self.places.dataset, self.places.dataset.parts[number]
-        start, stop = (int(each) for each in self.places.starts[number : number + 2])
+        """Copy one part. Returns its number of rows."""
+        dataset, part = self.numbered.dataset, self.numbered.dataset.parts[number]
+        start, stop = (int(edge) for edge in self.numbered.starts[number : number + 2])
         at = start
         with dataset.output.open(part) as source:
             for batch in pq.ParquetFile(source).iter_batches(_ROWS, columns=[self.column, "row"]):
@@ -128,6 +128,6 @@ class _Copy:
                 at += len(rows)
         if at != stop:
             raise InfrastructureError(
-                f"{dataset.url_of(part)}: other rows than the dataset's manifest says; run `clipmill embed` again"
+                f"{dataset.url_of(part)}: its rows are not those in the dataset's manifest: run `clipmill embed` again"
             )
         return stop - start

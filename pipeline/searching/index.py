@@ -1,7 +1,7 @@
 """An approximate index (FAISS) of one side of a dataset: trained on a sample, filled piece by piece, measured.
 
-Memory holds the sample or one piece, whatever the dataset's size; the cells are on disk. What a build that was killed
-has made is used again.
+Memory holds the sample or one piece, whatever the dataset's size; the cells are on disk. After a kill the next build
+uses the pieces that are finished.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .ann import CARD, INDEX, LISTS, STEP, Card, faiss, opened, read_card
 from .ann_build import cells_for, fill, kind_for, least_sample, piece_rows, put_together, sample_size, trained
 from .ann_recall import Queries, held_out, measured
 from .dense import Dense, OnBytes, column_of, dense
-from .places import Places
+from .numbered_rows import NumberedRows
 from .scan import Numbers, finite
 
 
@@ -72,10 +72,10 @@ def index(job: IndexJob, on_stage: OnStage = lambda _: None, on_bytes: OnBytes =
     if before is not None and before.version == dataset.version:
         return IndexSummary(output.url, dataset.url, before, True, time.monotonic() - began)
     output.delete(CARD)
-    places = Places.of(dataset)
-    vectors = dense(places, column, on_bytes)
+    numbered = NumberedRows.of(dataset)
+    vectors = dense(numbered, column, on_bytes)
     usable = replace(vectors, present=finite(vectors.vectors, vectors.present))  # FAISS fails over NaN
-    build = _Build(job, places, column, usable, on_stage)
+    build = _Build(job, numbered, column, usable, on_stage)
     with _work_folder({**settings, "version": dataset.version}) as work:
         card = build.into(work)
         for name in (LISTS, INDEX):
@@ -89,7 +89,7 @@ def index(job: IndexJob, on_stage: OnStage = lambda _: None, on_bytes: OnBytes =
 @dataclass(frozen=True)
 class _Build:
     job: IndexJob
-    places: Places
+    numbered: NumberedRows
     column: str
     dense: Dense
     on_stage: OnStage
@@ -98,14 +98,14 @@ class _Build:
         """Write `INDEX`, and `LISTS` where there are cells, into a folder."""
         rows, dim = np.flatnonzero(self.dense.present), self.dense.vectors.shape[1]
         if not len(rows):
-            url, side = self.places.dataset.url, self.job.side
-            raise InputError(f"{url}: none of its {len(self.places):,} rows has an embedding of its {side}")
+            url, side = self.numbered.dataset.url, self.job.side
+            raise InputError(f"{url}: none of its {len(self.numbered):,} rows has an embedding of its {side}")
         kind = kind_for(self.job.kind, len(rows), dim)
         nlist = cells_for(self.job.nlist, len(rows)) if kind in ("ivf", "ivfpq") else 0
-        card = Card(self.places.dataset.version, self.column, kind, len(self.places), len(rows), nlist)
+        card = Card(self.numbered.dataset.version, self.column, kind, len(self.numbered), len(rows), nlist)
         if kind == "flat":
             return card
-        queries = held_out(self.places, self.column, self.dense, self._other_side())
+        queries = held_out(self.numbered, self.column, self.dense, self._other_side())
         empty, pieces = work / "trained.faiss", []
         self.on_stage(Stage("training", "cells", 0, nlist))
         _keep(empty, lambda: trained(kind, nlist, self._sample(kind, nlist, rows, queries)))
@@ -119,14 +119,14 @@ class _Build:
         return measured(card, opened(work), self.dense, queries, self.job.recall)
 
     def _other_side(self) -> str | None:
-        """Its column; None where the dataset has none."""
+        """The other side's column; None where the dataset has none."""
         other = "text" if self.job.side == "image" else "image"
-        if f"{other}s" not in self.places.dataset.settings.embeds.split(" and "):
+        if f"{other}s" not in self.numbered.dataset.settings.embeds.split(" and "):
             return None
-        return column_of(self.places.dataset, other, self.job.alias)
+        return column_of(self.numbered.dataset, other, self.job.alias)
 
     def _sample(self, kind: IndexKind, nlist: int, rows: Numbers, queries: dict[str, Queries]) -> Vectors:
-        """Queries are in it only where there would be too little without them."""
+        """Vectors to train on: not the queries, unless there are too few without them."""
         others = np.setdiff1d(rows, queries[self.job.side].rows)
         if len(others) < least_sample(kind, nlist):
             others = rows
@@ -140,7 +140,7 @@ class _Build:
 
 
 def _keep(path: Path, make: Callable[[], Any]) -> None:
-    """Make an index and write it, unless a build that was killed did."""
+    """Make an index and write it, unless an earlier build, killed since, has written it."""
     if not path.exists():
         unfinished = path.with_suffix(".part")
         faiss().write_index(make(), str(unfinished))
@@ -149,11 +149,11 @@ def _keep(path: Path, make: Callable[[], Any]) -> None:
 
 @contextmanager
 def _work_folder(settings: Mapping[str, Any]) -> Iterator[Path]:
-    """On a local disk, the same for the same index; it stays until the index is written."""
+    """A folder on a local disk, the same for the same settings; it stays until the index is written."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "index" / f"work-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        folder.mkdir(exist_ok=True)  # whoever held the lock may have done this very index
+        folder.mkdir(exist_ok=True)  # the process that held the lock may have finished this index and removed it
         yield folder
         shutil.rmtree(folder)

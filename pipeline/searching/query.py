@@ -1,4 +1,4 @@
-"""What somebody looks for, as a vector of the dataset's space: float32 [dim], L2-normalised."""
+"""A query as a vector of the dataset's space: float32 [dim], L2-normalised."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from ..errors import InputError, UserError
 from ..inputs.entries import asking
 from ..records import Sample, Vector
 from ..storage.urls import canonical_url, open_storage
-from .places import Places
+from .numbered_rows import NumberedRows
 
 MAX_IMAGE = 64 << 20  # bytes
 
 
 def of_text(loaded: Loaded, text: str) -> Vector:
-    """UserError for what is no text. Longer texts are cut as captions are."""
+    """The vector of a text; long ones are cut as captions are. UserError for a text that cannot be tokenised."""
     return _encode(loaded, Sample(0, "", caption=text), "the query")
 
 
 def of_image(loaded: Loaded, image: bytes, name: str) -> Vector:
-    """UserError, which names the image, for bytes that are none."""
+    """The vector of an image file's bytes. UserError, which begins with `name`, where they cannot be decoded."""
     return _encode(loaded, Sample(0, "", image=image), name)
 
 
-def of_row(places: Places, model: DatasetModel, place: int) -> Vector:
+def of_row(numbered: NumberedRows, model: DatasetModel, position: int) -> Vector:
     """A row's own image, or where it has none its caption. InputError for a row that has neither."""
     sides = [f"{model.prefix}{side}_embedding" for side in ("image", "text")]
-    (row,) = places.read([place], ["key", "error", *sides])
+    (row,) = numbered.read([position], ["key", "error", *sides])
     for side in sides:
         if row[side] is not None:
             return np.array(row[side], dtype=np.float32)
-    raise InputError(f"key {row['key']}: has no embedding; {row['error'] or 'its pair is empty'}")
+    raise InputError(f"the pair of key {row['key']} has no embedding ({row['error'] or 'it is empty'}): choose another")
 
 
 def read_image(path: str, storage_options: Mapping[str, Any] | None = None) -> bytes:
-    """A file's bytes, wherever it is. InputError where there is none, or one larger than `MAX_IMAGE`."""
+    """The bytes of a file on any storage. InputError where there is none, or it is larger than `MAX_IMAGE`."""
     url = canonical_url(path)
     with asking(url):
         storage = open_storage(url, storage_options)
         info = storage.info(url)
         if info["type"] == "directory":
-            raise InputError(f"{path}: a folder, not an image")
+            raise InputError(f"{path}: this is a folder: name an image file")
         if (info["size"] or 0) > MAX_IMAGE:
-            raise InputError(f"{path}: larger than {MAX_IMAGE >> 20} MiB")
+            raise InputError(f"{path} is larger than {MAX_IMAGE >> 20} MiB")
         data: bytes = storage.cat_file(url)
     return data
 

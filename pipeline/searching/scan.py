@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 
 from ..records import Vectors
-from .places import Mask
+from .numbered_rows import Mask
 
 Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]
 Scores = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 _TASK = 1 << 16  # rows a thread takes at a time
-_BLOCK = 1 << 18  # numbers made float32 at a time: a core's own cache holds them
+_BLOCK = 1 << 18  # numbers converted to float32 at a time: they fit a core's cache
 _THREADS = 16  # more do not make memory faster
-_SPARSE = 8  # where fewer than one row in so many counts, only those are read
+_SPARSE = 8  # where fewer than one row in so many is allowed, only the allowed are read
 
 
 def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple[Numbers, Scores]]:
@@ -37,30 +37,30 @@ def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple
             scores = similarities(vectors[rows], queries)
         else:
             scores = similarities(vectors[start : start + _TASK], queries)[rows - start]
-        return [highest(rows, each, k) for each in scores.T]
+        return [highest(rows, of_query, k) for of_query in scores.T]
 
-    found = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-    for every in _threads().map(task, range(0, len(vectors), _TASK)):
-        found = [
+    nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+    for of_task in _threads().map(task, range(0, len(vectors), _TASK)):
+        nearest = [
             highest(np.concatenate([rows, more]), np.concatenate([scores, others]), k)
-            for (rows, scores), (more, others) in zip(found, every, strict=True)
+            for (rows, scores), (more, others) in zip(nearest, of_task, strict=True)
         ]
-    return found
+    return nearest
 
 
 def finite(vectors: Stored, allowed: Mask) -> Mask:
-    """Those of the allowed rows whose numbers are all finite: times zero, no others are zero."""
+    """The allowed rows whose numbers are all finite. Their product with zero tells: infinity and NaN give NaN."""
     zero = np.zeros((1, vectors.shape[1]), dtype=np.float32)
     starts = range(0, len(vectors), _TASK)
-    found = allowed.copy()
+    usable = allowed.copy()
     scored = _threads().map(lambda start: similarities(vectors[start : start + _TASK], zero)[:, 0], starts)
     for start, scores in zip(starts, scored, strict=True):
-        found[start : start + _TASK] &= np.isfinite(scores)
-    return found
+        usable[start : start + _TASK] &= np.isfinite(scores)
+    return usable
 
 
 def highest(rows: Numbers, scores: Scores, k: int) -> tuple[Numbers, Scores]:
-    """The k highest scores, best first, of equal ones the lower row. What is infinite or no number does not count: it
+    """The k highest scores, best first, of equal ones the lower row. Infinite and NaN scores are left out: they
     would come before every real score."""
     usable = np.isfinite(scores)
     if not usable.all():
@@ -76,7 +76,7 @@ def similarities(stored: Stored, queries: Vectors) -> Scores:
     """[n, dim] and [queries, dim] -> their dot products in float32, [n, queries].
 
     One query meets row after row, so that equal rows score equally; of several the products are computed in tiles, and
-    the last bits depend on a row's place.
+    the last bits depend on a row's position.
     """
     scores = np.empty((len(stored), len(queries)), dtype=np.float32)
     if len(queries) == 1:
@@ -93,8 +93,8 @@ def similarities(stored: Stored, queries: Vectors) -> Scores:
 
 
 def _blocks(stored: Stored) -> Iterator[tuple[int, Scores]]:
-    """Some rows at a time in float32, of the same memory, and where they begin. Threads take turns in Python: there is
-    little of it for each block."""
+    """Blocks of rows in float32, in the same memory one after another, with where they begin. Threads take turns in
+    Python, so that little Python runs for each block."""
     size = max(1, _BLOCK // max(1, stored.shape[1]))
     rows = torch.from_numpy(np.asarray(stored))  # not np.memmap, whose slices are made in Python
     is_float = rows.dtype == torch.float32
@@ -114,18 +114,18 @@ def _blocks(stored: Stored) -> Iterator[tuple[int, Scores]]:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """In each of which torch works alone: threads of its own would wait for each other after every block."""
-    _hear_the_warning()
+    """Threads in which torch uses no further threads: those would wait for each other after every block."""
+    _warn_once_silently()
     count = min(os.cpu_count() or 1, _THREADS)
     before, started = torch.get_num_threads(), Barrier(count)
     pool = ThreadPoolExecutor(count, thread_name_prefix="scan", initializer=torch.set_num_threads, initargs=(1,))
     wait([pool.submit(started.wait) for _ in range(count)])
-    torch.set_num_threads(before)  # what threads that begin later will take up
+    torch.set_num_threads(before)  # threads that start later take up this number
     return pool
 
 
-def _hear_the_warning() -> None:
-    """Torch warns once a process of memory that may not be written to; here it is only read."""
+def _warn_once_silently() -> None:
+    """Torch warns once a process of memory that cannot be written to; here it is only read: hide that warning."""
     array = np.zeros(1, dtype=np.float32)
     array.flags.writeable = False
     with warnings.catch_warnings():

@@ -20,14 +20,14 @@ from ..job.search import SearchJob
 from ..records import Vector
 from .ann import Index
 from .dense import Dense, OnBytes, column_of, dense
-from .places import Mask, Places
+from .numbered_rows import Mask, NumberedRows
 from .query import of_image, of_row, of_text, read_image
 from .scan import Numbers, Scores, best
 
 
 @dataclass(frozen=True)
 class Hit:
-    """place: the row's number in the dataset. score: cosine with the query, from the embedding as it is stored."""
+    """place: the row's position in the dataset, from 0. score: cosine of the query and the stored embedding."""
 
     rank: int  # from 1
     score: float
@@ -46,9 +46,9 @@ class Found:
     hits: Sequence[Hit]
 
     def as_json(self) -> dict[str, Any]:
-        """What is infinite or no number is None: JSON has no word for it."""
+        """Infinite numbers and NaN become None: JSON has no word for them."""
         hits = [{"rank": hit.rank, "score": hit.score, **hit.row} for hit in self.hits]
-        plain = [{name: None if _is_no_number(value) else value for name, value in hit.items()} for hit in hits]
+        plain = [{name: None if _is_not_finite(value) else value for name, value in hit.items()} for hit in hits]
         return {**asdict(self), "hits": plain}
 
 
@@ -63,12 +63,12 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
     job.check()
     dataset = Dataset.open(job.dataset, job.storage_options)
     column = column_of(dataset, job.side, job.alias)
-    places = Places.of(dataset)
-    index = Index.open(job.index, places, column) if job.index is not None else None
-    mask = _mask(job, places)
-    itself = _place(job, places)
-    query = _query(job, places, itself, on_download)
-    space = Space(places, dense(places, column, on_bytes), index)
+    numbered = NumberedRows.of(dataset)
+    index = Index.open(job.index, numbered, column) if job.index is not None else None
+    mask = _mask(job, numbered)
+    itself = _position(job, numbered)
+    query = _query(job, numbered, itself, on_download)
+    space = Space(numbered, dense(numbered, column, on_bytes), index)
     rows, scores = space.nearest(query, job.k + (itself is not None), mask)
     others = np.flatnonzero(rows != itself)[: job.k] if itself is not None else slice(None)
     hits = space.hits(rows[others], scores[others])
@@ -81,12 +81,12 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
 class Space:
     """One side of a dataset, ready to be searched again and again."""
 
-    places: Places
+    numbered: NumberedRows
     dense: Dense
     index: Index | None = None
 
     def nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
-        """Places and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
+        """Positions and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
         cannot tell how far to look for rows that are left."""
         if self.index is not None and mask is None:
             rows, scores = self.index.nearest(self.dense.vectors, query, k)
@@ -95,14 +95,14 @@ class Space:
         return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
 
     def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
-        """Rows that can be found; itself: the place of a row that is not looked for."""
+        """Rows that can be found; itself: the position of a row that is not looked for."""
         allowed = self._allowed(mask)
         return int(allowed.sum()) - bool(itself is not None and allowed[itself])
 
     def hits(self, rows: Numbers, scores: Scores) -> list[Hit]:
-        found = self.places.read(rows.tolist(), readable(self.places.dataset))
-        each = zip(scores.tolist(), rows.tolist(), found, strict=True)
-        return [Hit(rank, score, place, row) for rank, (score, place, row) in enumerate(each, start=1)]
+        read = self.numbered.read(rows.tolist(), readable(self.numbered.dataset))
+        ranked = zip(scores.tolist(), rows.tolist(), read, strict=True)
+        return [Hit(rank, score, position, row) for rank, (score, position, row) in enumerate(ranked, start=1)]
 
     def _allowed(self, mask: Mask | None) -> Mask:
         return self.dense.present if mask is None else self.dense.present & mask
@@ -113,31 +113,31 @@ def readable(dataset: Dataset) -> list[str]:
     return [field.name for field in dataset.schema if not kinds.is_fixed_size_list(field.type)]
 
 
-def _is_no_number(value: Any) -> bool:
+def _is_not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _mask(job: SearchJob, places: Places) -> Mask | None:
+def _mask(job: SearchJob, numbered: NumberedRows) -> Mask | None:
     if job.where is None and job.within is None:
         return None
-    return places.mask(job.where, Subset.within(job.within, places.dataset))
+    return numbered.mask(job.where, Subset.within(job.within, numbered.dataset))
 
 
-def _place(job: SearchJob, places: Places) -> int | None:
-    """Of the pair that others like it are looked for."""
+def _position(job: SearchJob, numbered: NumberedRows) -> int | None:
+    """Of the pair that `--key` names."""
     if job.key is None:
         return None
-    place = places.of_key(job.key)
-    if place is None:
+    position = numbered.of_key(job.key)
+    if position is None:
         raise InputError(f"{job.dataset}: no pair has the key {job.key}")
-    return place
+    return position
 
 
-def _query(job: SearchJob, places: Places, itself: int | None, on_download: Progress | None) -> Vector:
+def _query(job: SearchJob, numbered: NumberedRows, itself: int | None, on_download: Progress | None) -> Vector:
     if itself is not None:
-        return of_row(places, places.dataset.model(job.alias), itself)
+        return of_row(numbered, numbered.dataset.model(job.alias), itself)
     image = read_image(job.image, job.storage_options) if job.image is not None else None
-    loaded = load_model(places.dataset, job.alias, job.model, on_download)
+    loaded = load_model(numbered.dataset, job.alias, job.model, on_download)
     if image is not None:
         return of_image(loaded, image, job.image or "")
     return of_text(loaded, job.text or "")

@@ -23,7 +23,7 @@ from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.searching.ann import Index
 from clipmill.pipeline.searching.catalogue import Condition
 from clipmill.pipeline.searching.dense import Dense, dense
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from clipmill.pipeline.searching.search import Space
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
@@ -101,18 +101,18 @@ def measure(quick: bool) -> list[Row]:
             models=variant,
             weights_sha256=loaded.card.weights_sha256,
         )
-        places = Places.of(dataset)
-        copy, first = _first(places, 1 if quick else 3)
-        space = Space(places, copy)
+        numbered = NumberedRows.of(dataset)
+        copy, first = _first(numbered, 1 if quick else 3)
+        space = Space(numbered, copy)
         warm = _warm(space, clusters.drawn(1 << 21, 30), 3 if quick else 9)
         found = list(_index(folder, space, clusters.drawn(1 << 20, QUERIES), quick))
         page = list(_page(ServeJob(dataset.url, model=model), 3 if quick else 9))
     return [warm, first, *found, *page]
 
 
-def _first(places: Places, rounds: int) -> tuple[Dense, Row]:
+def _first(numbered: NumberedRows, rounds: int) -> tuple[Dense, Row]:
     """Copying the embeddings and searching them, against reading the column from Parquet and leaving it at that."""
-    gigabytes = len(places) * places.dataset.schema.field(COLUMN).type.list_size * 2 / 1e9
+    gigabytes = len(numbered) * numbered.dataset.schema.field(COLUMN).type.list_size * 2 / 1e9
     copies: list[Dense] = []
 
     def ours() -> float:
@@ -121,18 +121,18 @@ def _first(places: Places, rounds: int) -> tuple[Dense, Row]:
         for path in Path(os.environ["CLIPMILL_CACHE"]).glob(f"search/*/{COLUMN}-*"):
             path.rmdir()
         began = time.perf_counter()
-        copies[:] = [dense(places, COLUMN)]
-        Space(places, copies[0]).nearest(np.asarray(copies[0].vectors[0], np.float32), K)
+        copies[:] = [dense(numbered, COLUMN)]
+        Space(numbered, copies[0]).nearest(np.asarray(copies[0].vectors[0], np.float32), K)
         return gigabytes / (time.perf_counter() - began)
 
     def reading() -> float:
         began = time.perf_counter()
-        for part in places.dataset.parts:
-            pq.read_table(places.dataset.url_of(part), columns=[COLUMN])
+        for part in numbered.dataset.parts:
+            pq.read_table(numbered.dataset.url_of(part), columns=[COLUMN])
         return gigabytes / (time.perf_counter() - began)
 
     rates = in_turn({"ours": ours, "reading": reading}, rounds)
-    what = f"first search of {len(places):,} rows, copy included"
+    what = f"first search of {len(numbered):,} rows, copy included"
     mine = {"ours": rates["ours"]}
     return copies[0], compared(what, "GB/s", mine, limit=rates["reading"], limit_is="the column read, no more")
 
@@ -151,9 +151,9 @@ def _warm(space: Space, queries: Vectors, rounds: int) -> Row:
 
     for query in queries[:3]:
         scores = matrix @ query
-        places, ours_scores = space.nearest(query, K)
+        positions, ours_scores = space.nearest(query, K)
         expect(np.allclose(ours_scores, np.sort(scores)[::-1][:K], atol=1e-5), "search: other scores than NumPy's")
-        expect(np.allclose(scores[places], ours_scores, atol=1e-5), "search: scores of other rows")
+        expect(np.allclose(scores[positions], ours_scores, atol=1e-5), "search: scores of other rows")
     rates = in_turn({"ours": ours, "numpy": numpy}, rounds)
     what = f"exact search of {len(matrix):,} x {matrix.shape[1]} float16 rows, warm"
     return compared(what, "queries/s", {"ours": rates["ours"]}, limit=rates["numpy"], limit_is="NumPy, float32 @ query")
@@ -161,10 +161,10 @@ def _warm(space: Space, queries: Vectors, rounds: int) -> Row:
 
 def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator[Row]:
     began = time.perf_counter()
-    made = index(IndexJob(space.places.dataset.url, f"{folder}/index", kind="ivf"))
+    made = index(IndexJob(space.numbered.dataset.url, f"{folder}/index", kind="ivf"))
     seconds = time.perf_counter() - began
-    opened = Index.open(f"{folder}/index", space.places, COLUMN)
-    quicker = Space(space.places, space.dense, opened)
+    opened = Index.open(f"{folder}/index", space.numbered, COLUMN)
+    quicker = Space(space.numbered, space.dense, opened)
     shares = []
     for query in queries:
         truth, _ = space.nearest(query, K)
@@ -180,7 +180,7 @@ def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator
         },
         3 if quick else 7,
     )
-    yield compared(f"search by the ivf index, {len(space.places):,} rows", "queries/s", rates)
+    yield compared(f"search by the ivf index, {len(space.numbered):,} rows", "queries/s", rates)
 
 
 def _page(job: ServeJob, rounds: int) -> Iterator[Row]:

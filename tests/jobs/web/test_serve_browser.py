@@ -164,7 +164,7 @@ def test_a_file_that_is_no_image_is_told_of(page: Page, tmp_path: Path) -> None:
     path.write_text("<svg onload=alert(1)>")
     page.one("#file").send_keys(str(path))
     page.until(lambda: page.one("#error").is_displayed())
-    assert page.text("#error") == "this file is no image that can be read"
+    assert page.text("#error") == "this file is not an image that can be read"
 
 
 def test_nobody_else_is_asked(page: Page, url: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from clipmill.clipmodel import load
 from clipmill.jobs.web import app as module
 from clipmill.jobs.web.app import app_of
-from clipmill.jobs.web.serving import run
+from clipmill.jobs.web.serving import serve
 from clipmill.jobs.web.site import Query, Site
 from clipmill.pipeline import IndexJob, SearchJob, ServeJob, filter, index, search
 from clipmill.pipeline.errors import InputError, UserError
@@ -199,7 +199,7 @@ def test_what_does_not_fit_the_dataset_is_refused_before_it_is_served(scenes: Se
     for change, error, said in (
         ({"model": "tiny=random:3"}, UserError, "was made with"),
         ({"labels": str(tmp_path)}, InputError, "no labels here"),
-        ({"index": str(tmp_path)}, InputError, "no index here"),
+        ({"index": str(tmp_path)}, InputError, "is not a clipmill index"),
         ({"alias": "b32"}, InputError, "no model is called 'b32'"),
         ({"port": 70000}, UserError, "--port 70000: must be from 0 to 65535"),
     ):
@@ -207,9 +207,8 @@ def test_what_does_not_fit_the_dataset_is_refused_before_it_is_served(scenes: Se
             pass
 
 
-def test_a_port_that_is_taken_or_a_host_that_is_not_ours_is_one_line(site: Site) -> None:
+def test_a_port_that_is_taken_or_a_host_that_is_not_ours_is_one_line(scenes: ServeJob) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for host, port in (("127.0.0.1", taken.getsockname()[1]), ("203.0.113.7", 0), ("no such host", 0)):
-            other = replace(site, job=ServeJob(site.job.dataset, host=host, port=port))
             with pytest.raises(UserError, match=f"--host {host} --port {port}: "):
-                run(other, lambda _: None)
+                serve(replace(scenes, host=host, port=port))

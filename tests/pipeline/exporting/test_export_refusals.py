@@ -39,10 +39,10 @@ def test_other_settings_datasets_and_folders_are_refused(job: Any, ran: Ran, tmp
         ("iceberg", {"within": "subset"}, "registers whole parts"),
         ("iceberg", {"table": "pairs"}, "must be NAMESPACE.NAME"),
         ("iceberg", {"catalog": "nowhere"}, "--catalog nowhere"),
-        ("iceberg", {"out": "memory://b/out"}, "must be a local folder"),
+        ("iceberg", {"out": "memory://b/out"}, "which needs a local folder"),
         ("lance", {"out": "memory://b/out"}, "local folders and s3"),
         ("lance", {"catalog": "any"}, "is for --to iceberg"),
-        ("datacomp", {"alias": ""}, "--alias: is for --to clip-retrieval"),
+        ("datacomp", {"alias": ""}, "--alias is for --to clip-retrieval"),
         ("clip-retrieval", {"rows_per_file": 0}, "must be at least 1"),
     ],
 )

@@ -119,9 +119,9 @@ def test_a_browser_asks_for_nothing_and_its_slider_works(made: Report, tmp_path:
     with nowhere() as proxy:
         through = f"--proxy-server=http://127.0.0.1:{proxy.port}"
         dom = loaded(Path(made.out), tmp_path / "profile", through)
-        assert proxy.asked == []
+        assert proxy.requests == []
         loaded(tmp_path / "loading.html", tmp_path / "profile", through)
-        assert proxy.asked[0].startswith("GET http://elsewhere.example/x.png")  # or the test would see nothing
+        assert proxy.requests[0].startswith("GET http://elsewhere.example/x.png")  # or the test would see nothing
     assert re.search(r"<output>≥ -?\d\.\d{3} keeps 108 rows, 100\.0%</output>", dom)
 
 
@@ -150,7 +150,7 @@ def test_within_a_subset_only_its_rows_count(ran: Ran, labels: Path, tmp_path: P
     assert found.numbers.similarities[0].scored == sum(row["similarity"] is not None for row in rows)
     assert found.labels and found.labels.images == sum(row["error"] is None for row in rows)
     text = Page((tmp_path / "r.html").read_text()).text
-    assert f"within {output.url}" in text and "Of the whole dataset." in text
+    assert f"within {output.url}" in text and "Of the whole dataset, not of the subset alone." in text
     other = make_dataset(tmp_path / "other", [{"similarity": [0.5]}])
     for wrong in ({"within": output.url}, {"labels": str(labels)}):
         with pytest.raises(InputError, match="not of"):

@@ -21,7 +21,7 @@ from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running import embed as run_module
 from clipmill.pipeline.running.events import Planned, ShardDone, Stopping
 from clipmill.pipeline.running.manifest_keeper import ManifestKeeper
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from fakes import Drawn, files, parts, write_pairs
 
 
@@ -171,7 +171,7 @@ def test_after_a_retry_that_was_killed_the_parts_tell_what_they_are(
             embed(replace(some, retry_failed=True))
     assert len(parts(some.out)) == 47
     dataset = Dataset.open(some.out)
-    assert len(Places.of(dataset)) == 47 and embed(some).dataset.rows == 47
+    assert len(NumberedRows.of(dataset)) == 47 and embed(some).dataset.rows == 47
 
 
 def test_parts_that_are_not_where_they_should_be_are_no_success(

@@ -13,7 +13,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.summary import SUCCESS, Status, status
 from clipmill.pipeline.running.events import Event, ShardDone
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from fakes import jpeg, parts, write_pairs, write_tar
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -116,4 +116,4 @@ def test_a_run_that_is_killed_while_it_replaces_parts_leaves_nothing_that_tells_
         embed(replace(first, retry_failed=True), idle_and_killed)
     assert len(parts(first.out)) == 7 + 7 + 2
     assert (told(first).dataset.rows, told(first).dataset.failed) == (16, 1)
-    assert len(Places.of(Dataset.open(first.out))) == 16 and embed(first).dataset.rows == 16
+    assert len(NumberedRows.of(Dataset.open(first.out))) == 16 and embed(first).dataset.rows == 16

@@ -16,7 +16,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.searching import catalogue as module
 from clipmill.pipeline.searching.catalogue import Catalogue, Condition, catalogue
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from clipmill.pipeline.searching.search import readable
 from made import make_dataset
 
@@ -25,17 +25,17 @@ ALL = Condition()
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def numbered(tmp_path: Path) -> NumberedRows:
     parts = [
         {"similarity": SIMILARITIES[:5], "width": list(range(5)), "key": ["a", "b", "a'; --", "d", "e"]},
         {"similarity": SIMILARITIES[5:], "width": [5, 6, 7], "key": ["a", "g", "h"]},
     ]
-    return Places.of(make_dataset(tmp_path / "in", parts))
+    return NumberedRows.of(make_dataset(tmp_path / "in", parts))
 
 
 @pytest.fixture
-def rows(places: Places) -> Iterator[Catalogue]:
-    with catalogue(places, readable(places.dataset)) as made:
+def rows(numbered: NumberedRows) -> Iterator[Catalogue]:
+    with catalogue(numbered, readable(numbered.dataset)) as made:
         yield made
 
 
@@ -84,8 +84,8 @@ def test_of_one_value_a_histogram_has_one_bin(rows: Catalogue) -> None:
 def test_what_is_no_number_is_missing(tmp_path: Path) -> None:
     values = [0.1, float("nan"), 0.9, None, float("inf"), -float("inf"), 0.3]
     part = {"similarity": values, "width": list(range(7))}
-    places = Places.of(make_dataset(tmp_path / "spoilt", [part]))
-    with catalogue(places, readable(places.dataset)) as rows:
+    numbered = NumberedRows.of(make_dataset(tmp_path / "spoilt", [part]))
+    with catalogue(numbered, readable(numbered.dataset)) as rows:
         sides, found = rows.sides("similarity", "0.25", ALL, 5), rows.histogram("similarity", ALL)
         assert (sides.below, sides.above, sides.missing) == (1, 2, 4)
         assert (widths(sides.just_below), widths(sides.just_above)) == ([0], [6, 2])
@@ -95,13 +95,13 @@ def test_what_is_no_number_is_missing(tmp_path: Path) -> None:
         assert (sum(nothing.counts), nothing.missing) == (0, 1)
 
 
-def test_labels_are_joined_and_filter_by_name(places: Places, tmp_path: Path) -> None:
+def test_labels_are_joined_and_filter_by_name(numbered: NumberedRows, tmp_path: Path) -> None:
     output = Output.at(str(tmp_path / "labels")).prepare()
-    begin(output, "label", {"dataset": places.dataset.url, "fingerprint": places.dataset.settings.digest})
+    begin(output, "label", {"dataset": numbered.dataset.url, "fingerprint": numbered.dataset.settings.digest})
     names = ["cat", "it's", None, "cat", "it's", "cat", "none", "cat"]
-    for number, part in enumerate(places.dataset.parts):
-        start, stop = places.starts[number : number + 2]
-        table = pa.table(places.dataset.read(part, ["shard", "row"]))
+    for number, part in enumerate(numbered.dataset.parts):
+        start, stop = numbered.starts[number : number + 2]
+        table = pa.table(numbered.dataset.read(part, ["shard", "row"]))
         for name, values in (
             ("label", pa.array(names[start:stop])),
             ("label_id", pa.array(np.arange(stop - start))),
@@ -110,7 +110,7 @@ def test_labels_are_joined_and_filter_by_name(places: Places, tmp_path: Path) ->
         ):
             table = table.append_column(name, values)
         pq.write_table(table, tmp_path / "labels" / part)
-    with catalogue(places, readable(places.dataset), Labels.open(output.url, places.dataset)) as rows:
+    with catalogue(numbered, readable(numbered.dataset), Labels.open(output.url, numbered.dataset)) as rows:
         assert rows.labels() == [("cat", 4), ("it's", 2), ("none", 1)]
         assert rows.count(Condition("width > 2", "cat")) == 3 and rows.count(Condition(None, "it's")) == 2
         assert rows.count(Condition("labels.probability > 0.9")) == 2

@@ -12,7 +12,7 @@ from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.errors import InfrastructureError, InputError, OutputError
 from clipmill.pipeline.searching import dense as module
 from clipmill.pipeline.searching.dense import column_of, dense
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from fakes import Ran
 from made import make_dataset, unit_vectors
 
@@ -28,7 +28,7 @@ def cache_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_holds_what_the_dataset_holds(ran: Ran) -> None:
     dataset = Dataset.open(str(ran.out))
     told: list[tuple[int, int | None]] = []
-    copy = dense(Places.of(dataset), COLUMN, lambda *bytes_: told.append(bytes_))
+    copy = dense(NumberedRows.of(dataset), COLUMN, lambda *bytes_: told.append(bytes_))
     stored = [vectors_of(dataset.read(part, [COLUMN])[COLUMN]) for part in dataset.parts]
     assert np.array_equal(copy.vectors, np.concatenate([vectors for vectors, _ in stored]))
     assert np.array_equal(copy.present, np.concatenate([present for _, present in stored]))
@@ -37,56 +37,56 @@ def test_it_holds_what_the_dataset_holds(ran: Ran) -> None:
 
 
 def test_it_is_made_once_for_each_version_of_the_dataset(tmp_path: Path, cache_here: Path) -> None:
-    def made(rows: int, parts: int = 1) -> Places:
+    def made(rows: int, parts: int = 1) -> NumberedRows:
         shutil.rmtree(tmp_path / "in", ignore_errors=True)
-        return Places.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, rows)}] * parts))
+        return NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, rows)}] * parts))
 
     told: list[int] = []
-    places = made(10)
+    numbered = made(10)
     for _ in range(2):
-        dense(places, COLUMN, lambda *_: told.append(1))
+        dense(numbered, COLUMN, lambda *_: told.append(1))
     assert len(told) == 1
     assert len(dense(made(10, parts=2), COLUMN).vectors) == 20
     assert len([path for path in cache_here.glob("*/*") if path.is_dir()]) == 1  # the older one is gone
 
 
 def test_a_copy_that_broke_off_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = Places.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 10)}] * 2))
+    numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 10)}] * 2))
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        dense(places, COLUMN, stop)
-    assert np.array_equal(dense(places, COLUMN).vectors, np.tile(unit_vectors(0, 10).astype(np.float16), (2, 1)))
+        dense(numbered, COLUMN, stop)
+    assert np.array_equal(dense(numbered, COLUMN).vectors, np.tile(unit_vectors(0, 10).astype(np.float16), (2, 1)))
 
 
 def test_a_dataset_without_rows_has_an_empty_one(tmp_path: Path) -> None:
-    copy = dense(Places.of(make_dataset(tmp_path / "in", [{}])), COLUMN)
+    copy = dense(NumberedRows.of(make_dataset(tmp_path / "in", [{}])), COLUMN)
     assert copy.vectors.shape == (0, 4) and copy.present.shape == (0,)
 
 
 def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")(100)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    places = Places.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 100)}]))
+    numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 100)}]))
     with pytest.raises(OutputError, match="set CLIPMILL_CACHE to a folder with more"):
-        dense(places, COLUMN)
+        dense(numbered, COLUMN)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CLIPMILL_CACHE", str(tmp_path / "file"))
-    places = Places.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 3)}]))
+    numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 3)}]))
     with pytest.raises(OutputError, match="set CLIPMILL_CACHE to a folder"):
-        dense(places, COLUMN)
+        dense(numbered, COLUMN)
 
 
 def test_a_part_that_is_not_what_the_manifest_says_is_told(tmp_path: Path) -> None:
-    places = Places.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 10)}]))
+    numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 10)}]))
     make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 11)}])
     with pytest.raises(InfrastructureError, match="run `clipmill embed` again"):
-        dense(places, COLUMN)
+        dense(numbered, COLUMN)
 
 
 def test_columns_go_by_side_and_alias(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ def test_columns_go_by_side_and_alias(tmp_path: Path) -> None:
     assert column_of(several, "text", "l14") == "l14_text_embedding"
     assert column_of(several, "image", None) == "b32_image_embedding"
     alone = make_dataset(tmp_path / "b", [{}], embeds="images")
-    with pytest.raises(InputError, match="embeddings of images alone, none of texts"):
+    with pytest.raises(InputError, match="embeddings of images only, not of texts"):
         column_of(alone, "text", None)

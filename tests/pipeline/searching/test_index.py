@@ -20,7 +20,7 @@ from clipmill.pipeline.searching import ann_build
 from clipmill.pipeline.searching import index as indexing
 from clipmill.pipeline.searching.ann import Index
 from clipmill.pipeline.searching.dense import dense
-from clipmill.pipeline.searching.places import Places
+from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from made import make_dataset, unit_vectors
 from s3 import Bucket
 
@@ -89,7 +89,7 @@ def test_it_is_filled_in_pieces_that_a_killed_build_leaves_behind(
     monkeypatch.setattr(indexing, "fill", counting)
     with pytest.raises(KeyboardInterrupt):
         index(job)
-    with pytest.raises(InputError, match="not finished; run the same `clipmill index` again"):
+    with pytest.raises(InputError, match="not finished: run the same `clipmill index` again"):
         keys(dataset, job.out)
     card = index(job).card
     assert filled == [300, 300, -1, 300, 128]
@@ -119,7 +119,7 @@ def test_an_index_of_other_rows_or_another_dataset_is_refused(job: IndexJob, dat
     with pytest.raises(InputError, match=r"an index of .*grown, not of "):
         keys(dataset, job.out)
     larger = make_dataset(tmp_path / "grown", [part(1, 700), part(2, 500), part(3, 100)], dim=DIM)
-    with pytest.raises(InputError, match=r"index is of 1,200 rows, dataset has 1,300 .* run `clipmill index` again"):
+    with pytest.raises(InputError, match=r"index of 1,200 rows .* has 1,300 now: run `clipmill index` again"):
         keys(larger, job.out)
     with pytest.raises(InputError, match="an index of image_embedding, not of text_embedding"):
         keys(larger, job.out, side="text")
@@ -138,8 +138,8 @@ def test_as_many_rows_as_are_asked_for_are_found(job: IndexJob, dataset: Dataset
 
 def test_many_who_ask_for_different_amounts_get_them(job: IndexJob, dataset: Dataset) -> None:
     index(replace(job, nlist=200, recall=0.01))
-    places = Places.of(dataset)
-    opened, vectors = Index.open(job.out, places, "image_embedding"), dense(places, "image_embedding").vectors
+    numbered = NumberedRows.of(dataset)
+    opened, vectors = Index.open(job.out, numbered, "image_embedding"), dense(numbered, "image_embedding").vectors
     assert opened is not None
     ask = [(number % 9, 1 + number * 37 % 1028) for number in range(64)]
     queries = clustered(7, 9).astype(np.float32)
@@ -245,9 +245,9 @@ def test_what_is_wrong_is_one_line(job: IndexJob, change: dict[str, Any], said: 
 
 
 def test_too_few_vectors_for_codes_or_too_many_for_a_graph() -> None:
-    with pytest.raises(UserError, match="needs 256 vectors"):
+    with pytest.raises(UserError, match="needs at least 256 vectors"):
         ann_build.kind_for("ivfpq", 100, 512)
-    with pytest.raises(UserError, match="GB of memory; use ivf or ivfpq"):
+    with pytest.raises(UserError, match=r"GB of memory .* use --kind ivf or ivfpq"):
         ann_build.kind_for("hnsw", 10**11, 512)
 
 
