@@ -1,7 +1,7 @@
-"""Sample -> Decoded: pixels and tokens, or the reason why not.
+"""Sample -> Decoded: pixels and tokens, or the reason why there are none.
 
-A row is whole or failed: what the sample holds and the model wants is there, or `error` says which stage gave up and
-neither pixels nor tokens are. A side the sample does not hold stays None.
+A row has every side that the sample holds and the model wants, or it failed: `error` then names the stage and the
+reason, and pixels and tokens are None. A side that the sample does not hold is None, too.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from ...clipmodel.tokenizer import Tokenizer
 from ..errors import SampleError
 from ..records import Decoded, Sample, TokenIds
 
+MAX_TOKENISED = 1 << 15  # characters of a caption; a model reads about 300, at most 1,000
+_MAX_SIDE = (1 << 31) - 1
 _BOM = b"\xef\xbb\xbf"
 
 
 def reason_of(error: str) -> str:
-    """The part of a row's error that is worth counting: the detail in brackets at its end differs from row to row."""
+    """A row's error without the detail in brackets at its end, which differs from row to row: what is counted."""
     return error.split(" (", 1)[0]
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Samples to what the encoder eats. Without `preprocess` images are left alone, without `tokenizer` captions are.
+    """Decodes images and tokenises captions. Without `preprocess` images are ignored, without `tokenizer` captions are.
 
-    Thread-safe, and no bytes make it raise.
+    Thread-safe. No sample makes it raise: what cannot be decoded is a failed row.
     """
 
     preprocess: Preprocess | None
@@ -41,7 +43,11 @@ class Decoder:
         return self.decode_batch([sample])[0]
 
     def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
-        """In order. Images go through the pool, which must share memory (threads); captions are tokenised at once."""
+        """A row for each sample, in order.
+
+        Images are decoded by the pool, which must be one of threads. All captions are tokenised in one call, each up to
+        its first `MAX_TOKENISED` characters.
+        """
         decoded = list(pool.map(self._without_tokens, samples) if pool else map(self._without_tokens, samples))
         if self.tokenizer:
             self._tokenise(self.tokenizer, [row for row in decoded if row.error is None and row.caption is not None])
@@ -84,15 +90,15 @@ class Decoder:
             row.pixels, (row.width, row.height) = preprocess.with_size(image)
         except ImageError as error:
             row.error = f"decode: {error}"
-            if error.size:
+            if error.size and max(error.size) <= _MAX_SIDE:  # a header may say more than the columns hold
                 row.width, row.height = error.size
 
     @staticmethod
     def _tokenise(tokenizer: Tokenizer, rows: list[Decoded]) -> None:
-        captions = [row.caption or "" for row in rows]
+        captions = [(row.caption or "")[:MAX_TOKENISED] for row in rows]
         try:
             encoded: list[TokenIds | str] = list(tokenizer.encode(captions))
-        except Exception:  # one of them is at fault: find it, and let the others pass
+        except Exception:  # because of one caption: the others must not fail with it
             encoded = [_encode_alone(tokenizer, caption) for caption in captions]
         for row, ids in zip(rows, encoded, strict=True):
             if isinstance(ids, str):
@@ -103,7 +109,7 @@ class Decoder:
 
 
 def _encode_alone(tokenizer: Tokenizer, caption: str) -> TokenIds | str:
-    """The caption's tokens, or why there are none."""
+    """The caption's tokens, or the reason why there are none."""
     try:
         return tokenizer.encode([caption])[0]
     except UnicodeError:
@@ -133,8 +139,7 @@ def _caption(sample: Sample) -> str | None:
 
 
 def _mended(caption: str) -> str:
-    """Halves of surrogate pairs, which json may hold and no file of text can, become U+FFFD; the tokenizer's clean-up
-    makes the same of them."""
+    """With U+FFFD for half a surrogate pair, which json may hold and UTF-8 cannot; the tokenizer does the same."""
     if caption.isascii():
         return caption
     return caption.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

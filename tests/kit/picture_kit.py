@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,9 @@ def drawn(mode: str, width: int, height: int, seed: int = 0) -> Image.Image:
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # IM's days are numbered
+        image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

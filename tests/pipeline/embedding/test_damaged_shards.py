@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from clipmill.clipmodel.preprocess import _FORMATS, MAX_PIXELS
+from clipmill.clipmodel.preprocess import MAX_PIXELS
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.errors import ShardError
@@ -29,6 +29,8 @@ from PIL import Image
 COUNT = int(os.environ.get("CLIPMILL_FUZZ", "500"))
 SEED = int(os.environ.get("CLIPMILL_FUZZ_SEED", "0"))
 TOGETHER = 25  # damaged images in one tar
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 Rows = list[dict[str, Any]]
 
@@ -194,7 +196,7 @@ def readable(image: bytes) -> bool:
     if not image:
         return False
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             warnings.simplefilter("ignore")
             if opened.width * opened.height > MAX_PIXELS:
                 return False

@@ -12,7 +12,7 @@ import pytest
 from clipmill.clipmodel.config import PreprocessConfig
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.tokenizer import Tokenizer
-from clipmill.pipeline.embedding.decode import Decoder, reason_of
+from clipmill.pipeline.embedding.decode import MAX_TOKENISED, Decoder, reason_of
 from clipmill.pipeline.records import Decoded, Sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -100,7 +100,7 @@ def test_an_empty_batch_is_empty(decoder: Decoder) -> None:
     "image, error",
     [
         (b"", "decode: empty file"),
-        (b"<html>", "decode: not an image"),
+        (b"<html>", "decode: an HTML page, not an image"),
         (IMAGE[: len(IMAGE) // 2], "decode: truncated JPEG"),
     ],
 )
@@ -167,6 +167,21 @@ def test_a_caption_that_is_not_utf8_fails_the_row(decoder: Decoder, caption: byt
 
 def test_the_first_stage_that_failed_is_the_reason(decoder: Decoder) -> None:
     assert failed(decoder.decode(Sample(0, "k", b"junk", b"\xff"))) == "decode: not an image"
+
+
+def test_of_a_caption_without_end_the_beginning_is_tokenised_and_all_of_it_is_kept() -> None:
+    class Counting(Words):
+        longest = 0
+
+        def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+            self.longest = max(map(len, texts))
+            return super().encode(texts)
+
+    words = Counting()
+    caption = "a bus " * 200_000
+    row = Decoder(PREPROCESS, words).decode(Sample(0, "k", IMAGE, caption.encode()))
+    assert row.error is None and row.caption == caption
+    assert words.longest == MAX_TOKENISED and row.caption_tokens == len(caption[:MAX_TOKENISED].split()) + 2
 
 
 def test_a_caption_the_tokenizer_refuses_fails_its_own_row_only(decoder: Decoder) -> None:
