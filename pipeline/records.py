@@ -48,6 +48,9 @@ class SampleKeys:
     caption: tuple[str, ...] = ()
 
 
+USUAL_KEYS = SampleKeys()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An image-text pair as it stands in the shard, still encoded."""
@@ -89,6 +92,8 @@ class Decoded(Generic[ModelPixels, ModelTokens]):
     tokens: ModelTokens | None = None
     caption_tokens: int | None = None  # before truncation at the context length
     error: str | None = None
+    half_pair: str | None = None  # which side is missing though both were wanted, and why: `caption: no file`
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ class ShardStats:
     blocked: dict[str, float] = field(default_factory=dict)  # and for room for what goes out
     flop: float = 0.0  # of the models, for what was embedded
     peak: float = 0.0  # FLOP a second of the worker's device; 0 where it is not known
+    half_pairs: Counter[str] = field(default_factory=Counter)  # embedded rows that lack a side: `caption: no file`
+    notes: Counter[str] = field(default_factory=Counter)  # embedded rows by what is to be said of them
 
     @property
     def failed(self) -> int:

@@ -24,7 +24,7 @@ MAX_FILES_AT_THE_TOP = 6
 # The rooms from the ground up. A file imports from its own room and from rooms on floors below; rooms on one floor do
 # not know each other, but for what STEPS_THAT_SHARE names. A tree's own name stands for the files at its top.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("clipmodel", "clipmodel/assets", "clipmodel/pictures"),
+    ("clipmodel",),
     ("pipeline",),
     ("pipeline/storage", "pipeline/job"),
     ("pipeline/inputs", "pipeline/dataset"),
@@ -142,7 +142,8 @@ def test_a_tree_imports_only_those_below_it() -> None:
 
 
 def room(path: Path) -> str:
-    return path.parent.relative_to(ROOT).as_posix()
+    folder = path.parent.relative_to(ROOT)
+    return "clipmodel" if folder.parts[0] == "clipmodel" else folder.as_posix()  # one room, whose files are sorted
 
 
 def room_of(module: list[str]) -> str | None:
@@ -150,7 +151,7 @@ def room_of(module: list[str]) -> str | None:
     only when they are asked for a name, as a string."""
     if module[0] != "clipmill" or module[1:2] == []:
         return None
-    folder = "/".join(module[1:3])
+    folder = "/".join(module[1:3]) if module[1] != "clipmodel" else "clipmodel"
     return folder if folder in FLOOR else module[1]
 
 

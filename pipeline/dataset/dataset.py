@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
+from .footer import model_cards, not_a_part, read_footer
 from .manifest import MANIFEST
 from .output import Output
 from .plan import Fingerprint, planned_shards, read_plan
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing 
     from ..records import Vectors
 
 _AHEAD = 2  # batches read before they are asked for
-_CARD = b"clipmill.model_card"
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,11 @@ class Dataset:
         sizes = tuple(committed[part] for part in parts)
         if not parts:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
+        first = f"{output.url}/{parts[0]}"
         with output.open(parts[0]) as file:
-            schema, models = _footer(pq.ParquetFile(file), f"{output.url}/{parts[0]}")
+            models = _models(model_cards(read_footer(file, first), first), first)
+            file.seek(0)
+            schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
         version = hashlib.sha256(repr((parts, sizes)).encode() + (output.read(MANIFEST) or b"")).hexdigest()
         return cls(output, settings, parts, sizes, schema, models, version)
 
@@ -86,7 +88,7 @@ class Dataset:
     def model_cards(self) -> Any:
         """As the parts' footers have them: the only model's, or by alias."""
         with self.output.open(self.parts[0]) as file:
-            return json.loads(pq.ParquetFile(file).metadata.metadata[_CARD])
+            return model_cards(read_footer(file, self.url_of(self.parts[0])), self.url_of(self.parts[0]))
 
     def read(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a part, whole."""
@@ -113,14 +115,12 @@ def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     return output, settings
 
 
-def _footer(file: pq.ParquetFile, url: str) -> tuple[pa.Schema, tuple[DatasetModel, ...]]:
+def _models(cards: Mapping[str, Any], url: str) -> tuple[DatasetModel, ...]:
+    named = {"": cards} if "variant" in cards else cards
     try:
-        cards = json.loads(file.metadata.metadata[_CARD])
-        named = {"": cards} if "variant" in cards else cards
-        models = tuple(_model(alias, card) for alias, card in named.items())
-    except (KeyError, TypeError, ValueError) as error:
-        raise InfrastructureError(f"{url}: not a part of ours; move it away") from error
-    return file.schema_arrow.remove_metadata(), models
+        return tuple(_model(alias, card) for alias, card in named.items())
+    except (KeyError, TypeError) as error:
+        raise InfrastructureError(not_a_part(url)) from error
 
 
 def _model(alias: str, card: Mapping[str, Any]) -> DatasetModel:

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InfrastructureError
 from ..records import Shard, ShardStats
+from .footer import read_footer, stats_of
 from .output import OWN, Output
 from .part import unpacked
 from .totals import Totals
@@ -34,6 +34,8 @@ _SCHEMA = pa.schema(
         ("waits", pa.string()),  # json, by kind and stage
         ("flop", pa.float64()),
         ("peak", pa.float64()),
+        ("half_pairs", pa.string()),  # json, by side and cause
+        ("notes", pa.string()),  # json
     ]
 )
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
@@ -144,6 +146,8 @@ def _row(stats: ShardStats) -> dict[str, Any]:
         "waits": json.dumps({"starved": stats.starved, "blocked": stats.blocked}),
         "flop": stats.flop,
         "peak": stats.peak,
+        "half_pairs": json.dumps(stats.half_pairs),
+        "notes": json.dumps(stats.notes),
     }
 
 
@@ -158,27 +162,14 @@ def _stats(row: dict[str, Any]) -> ShardStats:
         **json.loads(row["waits"] or "{}"),
         flop=row["flop"] or 0.0,
         peak=row["peak"] or 0.0,
+        half_pairs=Counter(json.loads(row["half_pairs"] or "{}")),
+        notes=Counter(json.loads(row["notes"] or "{}")),
     )
 
 
 def _from_footer(output: Output, shard: Shard) -> ShardStats:
+    name = f"{output.url}/{shard.part_name}"
     with output.open(shard.part_name) as file:
-        try:
-            metadata = pq.ParquetFile(file).metadata.metadata or {}
-            counts = json.loads(metadata[b"clipmill.counts"])
-            seconds = json.loads(metadata[b"clipmill.seconds"])
-            later = {
-                **json.loads(metadata.get(b"clipmill.waits", b"{}")),
-                **json.loads(metadata.get(b"clipmill.compute", b"{}")),
-            }
-        except (KeyError, ValueError, pa.ArrowException) as error:
-            raise InfrastructureError(f"{output.url}/{shard.part_name}: not a part of ours; move it away") from error
-        except OSError as error:  # its footer is broken, or the storage fails
-            said = " ".join(str(error).split())
-            raise InfrastructureError(
-                f"{output.url}/{shard.part_name}: cannot be read: {said}; if it never can, move it away"
-            ) from error
+        footer = read_footer(file, name)
         size = file.seek(0, io.SEEK_END)
-    return ShardStats(
-        shard.url, counts["rows"], counts["embedded"], Counter(counts["failures"]), seconds, size, **later
-    )
+    return stats_of(footer, shard, size, name)

@@ -22,6 +22,8 @@ class Totals:
     embedded: int = 0
     part_bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    half_pairs: Counter[str] = field(default_factory=Counter)  # embedded rows that lack a side: `caption: no file`
+    notes: Counter[str] = field(default_factory=Counter)  # embedded rows by what is to be said of them
     seconds: Counter[str] = field(default_factory=Counter)
     starved: Counter[str] = field(default_factory=Counter)
     blocked: Counter[str] = field(default_factory=Counter)
@@ -35,6 +37,8 @@ class Totals:
         self.embedded += stats.embedded
         self.part_bytes += stats.part_bytes
         self.failures.update(stats.failures)
+        self.half_pairs.update(stats.half_pairs)
+        self.notes.update(stats.notes)
         self.seconds.update({"worker": stats.seconds.get("total", 0.0), **stats.seconds})
         self.starved.update(stats.starved)
         self.blocked.update(stats.blocked)
@@ -54,6 +58,8 @@ class Totals:
             "embedded": self.embedded,
             "failed": self.failed,
             "failures": dict(self.failures.most_common()),
+            "half_pairs": dict(self.half_pairs.most_common()),
+            "notes": dict(self.notes.most_common()),
             "part_bytes": self.part_bytes,
             "seconds": _rounded(self.seconds),
             "starved": _rounded(self.starved),

@@ -51,9 +51,12 @@ class Decoder:
         decoded = list(pool.map(self._without_tokens, samples) if pool else map(self._without_tokens, samples))
         if self.tokenizer:
             self._tokenise(self.tokenizer, [row for row in decoded if row.error is None and row.caption is not None])
-        for row in decoded:
+        for row, sample in zip(decoded, samples, strict=True):
+            row.notes = sample.notes
             if row.error is not None:
                 row.pixels = row.tokens = None
+            elif self.preprocess and self.tokenizer:
+                row.half_pair = _half_pair(sample, row)
         return decoded
 
     def _without_tokens(self, sample: Sample) -> Decoded:
@@ -116,6 +119,14 @@ def _encode_alone(tokenizer: Tokenizer, caption: str) -> TokenIds | str:
         return "caption is not Unicode text"
     except Exception as error:
         return f"caption cannot be tokenised ({type(error).__name__})"
+
+
+def _half_pair(sample: Sample, row: Decoded) -> str | None:
+    if sample.no_image or row.pixels is None:
+        return f"image: {sample.no_image or 'no file'}"
+    if sample.no_caption or row.tokens is None:
+        return f"caption: {sample.no_caption or 'no file'}"
+    return None
 
 
 def _has_caption(sample: Sample) -> bool:

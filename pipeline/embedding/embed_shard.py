@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...clipmodel.flops import Flops
+from ..dataset import footer
 from ..dataset.output import Output
 from ..dataset.part import PartLayout, PartWriter, verify
 from ..records import Shard, ShardStats, Vector
@@ -32,7 +32,7 @@ class ShardTools:
     encoder: Encoder[Any, Any]  # of what its reader decodes
     reader: ShardReader
     layout: PartLayout
-    provenance: Mapping[str, str]  # goes into every part's footer
+    provenance: Mapping[str, str]  # for every part's footer
     images_a_batch: int = 32
     replace: bool = False  # parts that are there already
     flops: tuple[Flops, ...] = ()  # of the models
@@ -65,7 +65,7 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
                     with clock.stage("write"):
                         part.write(tools.layout.table(shard, *window))
             _note(clock, stats)
-            part.finish(_footer(shard, stats, tools.provenance))
+            part.finish({**tools.provenance, **footer.of_shard(shard, stats)})
         with clock.stage("commit"):
             stats.part_bytes = verify(path, tools.layout, stats.rows)
             commit.close()
@@ -140,6 +140,9 @@ def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
     stats.rows += len(window.rows)
     stats.embedded += len(window.rows) - len(failures)
     stats.failures.update(failures)
+    embedded = [row for row in window.rows if row.error is None]
+    stats.half_pairs.update(row.half_pair for row in embedded if row.half_pair is not None)
+    stats.notes.update(note for row in embedded for note in row.notes)
     images = sum(image is not None for image in window.images)
     tokens = [row.caption_tokens or 0 for row, text in zip(window.rows, window.texts, strict=True) if text is not None]
     stats.flop += sum(model.total(images, tokens) for model in flops)
@@ -148,19 +151,3 @@ def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
 def _note(clock: Clock, stats: ShardStats) -> None:
     times = clock.times()
     stats.seconds, stats.starved, stats.blocked = times.busy, times.starved, times.blocked
-
-
-def _footer(shard: Shard, stats: ShardStats, provenance: Mapping[str, str]) -> dict[str, str]:
-    """Key-value metadata of the part. Timings are up to here: the commit's own cannot be in what is committed."""
-    return {
-        **provenance,
-        "clipmill.shard": json.dumps({"url": shard.url, "size": shard.size, "etag": shard.etag}),
-        "clipmill.counts": json.dumps({"rows": stats.rows, "embedded": stats.embedded, "failures": stats.failures}),
-        "clipmill.seconds": json.dumps(_rounded(stats.seconds)),
-        "clipmill.waits": json.dumps({"starved": _rounded(stats.starved), "blocked": _rounded(stats.blocked)}),
-        "clipmill.compute": json.dumps({"flop": stats.flop, "peak": stats.peak}),
-    }
-
-
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {stage: round(value, 4) for stage, value in seconds.items()}

@@ -38,8 +38,8 @@ class ModelFiles:
             ) from error
         if resolved.sha256 != self.resolved.sha256:
             raise ModelError(
-                f"{self.spec}: a worker's machine finds other weights than the driver; name weights that are the same on "
-                "all machines"
+                f"{self.spec}: a worker's machine finds other weights than the driver; name weights that are the same "
+                "on all machines"
             )
         return resolved
 

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin, begun
+from ..dataset.footer import embedded_rows, read_footer, shard_of
 from ..dataset.output import Output
 from ..dataset.plan import is_another
 from ..dataset.subset import ROWS, Subset
-from ..errors import InfrastructureError, InputError, OutputError
+from ..errors import InputError, OutputError
 from ..inputs.listing import look_again
 from ..job.reshard import ReshardJob
-from ..records import Shard
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from .new_shard import WriteShard
@@ -114,12 +114,8 @@ def _sources(dataset: Dataset, subset: Subset | None) -> list[Source]:
 
 def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
     with dataset.output.open(part) as file:
-        said = pq.ParquetFile(file).metadata.metadata or {}
-    try:
-        shard = Shard(**json.loads(said[b"clipmill.shard"]))
-        wanted = json.loads(said[b"clipmill.counts"])["embedded"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InfrastructureError(f"{dataset.url_of(part)}: not a part of ours; move it away") from error
+        footer = read_footer(file, dataset.url_of(part))
+    shard, wanted = shard_of(footer, dataset.url_of(part)), embedded_rows(footer, dataset.url_of(part))
     which = ""
     if subset:
         with subset.output.open(part) as file:

@@ -4,56 +4,58 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
 from ..errors import InfrastructureError, one_line
+from .cluster_address import wants_token
+from .local_ray import guarded, local_options
 from .placement import Placement, divide
-
-_HOST_AND_PORT = re.compile(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)")
-_PATIENCE = 5.0  # seconds for an address to answer
-_OBJECT_STORE = 128 << 20  # bytes for every four CPUs: pixels pass through it where processes of their own decode
 
 
 @contextmanager
 def connected(address: str = "auto") -> Generator[None, None, None]:
     """A Ray cluster: `local` starts one on this machine, `auto` joins one where RAY_ADDRESS names it and else starts
-    one, anything else is joined. One that was connected before is used, and left as it is."""
+    one, anything else is joined. One that was connected before is used, and left as it is. UserError for a cluster that
+    refuses us, InfrastructureError where none answers or starts."""
     if ray.is_initialized():
         yield
         return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "local"
-    local = address == "local"
-    if local:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # glibc gives each of many threads a pool, and what one frees no other uses: a third of a worker's memory
-        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES alone
-        options |= {
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE * max(1, (os.cpu_count() or 1) // 4),
-        }
+    with guarded() if address == "local" else nullcontext():
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if address == "local":
+        options |= local_options()
+        failure = "a Ray cluster on this machine did not start"
     else:
-        check_address(address)
+        if wants_token(address):
+            _send_token()
+        failure = f"no Ray cluster answers at {address}"
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
     try:
         ray.init(address, **options)
     except Exception as error:  # Ray raises many kinds, and Exception itself when its processes are slow to start
-        what = "a Ray cluster on this machine did not start" if local else f"no Ray cluster answers at {address}"
-        raise InfrastructureError(f"{what}: {one_line(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise InfrastructureError(f"{failure}: {one_line(error)}") from error
+
+
+def _send_token() -> None:
+    """Ray sends a token to a named address only in this mode, and it has read its settings by now."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    ray._raylet.Config.initialize("")  # as Ray does where it finds a cluster by itself
 
 
 def gpus() -> float:
@@ -100,14 +102,3 @@ def leaving() -> dict[str, float]:
         deadlines = ray._private.state.state.get_draining_nodes()
     now = time.time()
     return {node: ms / 1000 - now if ms else float("inf") for node, ms in deadlines.items()}
-
-
-def check_address(address: str) -> None:
-    """InfrastructureError where nothing listens at HOST:PORT or ray://HOST:PORT. Other addresses are Ray's to read."""
-    match = _HOST_AND_PORT.fullmatch(address)
-    if match is None:
-        return
-    try:
-        socket.create_connection((match[1], int(match[2])), _PATIENCE).close()
-    except (OSError, OverflowError) as error:  # the latter for ports that there are not
-        raise InfrastructureError(f"no Ray cluster answers at {address}: {error}") from error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...clipmodel.download import Progress
 from ..choices import Precision
+from ..dataset import footer
 from ..dataset.columns import columns_besides
 from ..dataset.manifest import Manifest, ledger
 from ..dataset.output import Output
@@ -136,12 +135,7 @@ class _Models:
     def settings(self, precision: Precision, layout: PartLayout, fingerprint: Fingerprint) -> DatasetSettings:
         from ..embedding.settings import DatasetSettings  # with torch, as above
 
-        cards = {alias: {**asdict(card), "precision": precision} for alias, card in self.cards.items()}
-        provenance = {
-            "clipmill.version": metadata.version("clipmill"),
-            "clipmill.fingerprint": fingerprint.digest,
-            "clipmill.model_card": json.dumps(cards.get("", cards)),
-        }
+        provenance = footer.provenance(fingerprint.digest, self.cards, precision)
         return DatasetSettings(tuple(self.files.values()), precision, layout, provenance)
 
 

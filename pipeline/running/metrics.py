@@ -25,6 +25,7 @@ from .events import (
 _COUNTERS = {
     "clipmill_rows": ("Rows of committed parts, by outcome: embedded or failed.", ("outcome",)),
     "clipmill_row_failures": ("Failed rows of committed parts, by reason.", ("reason",)),
+    "clipmill_half_pairs": ("Embedded rows that lack an image or a caption, by side and cause.", ("cause",)),
     "clipmill_stage_seconds": ("Seconds that each stage was busy, or waited, over all workers.", ("stage",)),
     "clipmill_part_bytes": ("Bytes of committed parts.", ()),
     "clipmill_shards": ("Shards that ended, by outcome: done or failed.", ("outcome",)),
@@ -76,6 +77,8 @@ class Metrics:
         self._count("clipmill_part_bytes", stats.part_bytes)
         for reason, rows in stats.failures.items():
             self._count("clipmill_row_failures", rows, reason=reason)
+        for cause, rows in stats.half_pairs.items():
+            self._count("clipmill_half_pairs", rows, cause=cause)
         for stage, seconds in stats.seconds.items():
             self._count("clipmill_stage_seconds", seconds, stage=stage)
 

@@ -32,7 +32,7 @@ def embed_here(
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
     tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        source=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
+        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)

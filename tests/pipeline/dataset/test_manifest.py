@@ -133,7 +133,7 @@ def test_a_part_that_is_gone_is_not_counted_though_the_manifest_has_it(output: O
 @pytest.mark.parametrize("content", [b"", b"junk" * 99])
 def test_a_part_that_is_not_ours_is_named(output: Output, shards: list[Shard], content: bytes) -> None:
     output.write(shards[1].part_name, content)
-    with pytest.raises(InfrastructureError, match=rf"{shards[1].part_name}: not a part of ours"):
+    with pytest.raises(InfrastructureError, match=rf"{shards[1].part_name} is not a clipmill part"):
         ledger(output, shards, NOTHING)
 
 

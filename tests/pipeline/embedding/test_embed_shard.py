@@ -217,7 +217,8 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
         footer = pq.read_metadata(file).metadata
     assert footer[b"made.by"] == b"a test"
     assert json.loads(footer[b"clipmill.shard"]) == {"url": shard.url, "size": shard.size, "etag": None}
-    counts = {"rows": stats.rows, "embedded": stats.embedded, "failures": dict(stats.failures)}
+    sides = {"half_pairs": dict(stats.half_pairs), "notes": {}}
+    counts = {"rows": stats.rows, "embedded": stats.embedded, "failures": dict(stats.failures), **sides}
     assert json.loads(footer[b"clipmill.counts"]) == counts
     seconds, waits = json.loads(footer[b"clipmill.seconds"]), json.loads(footer[b"clipmill.waits"])
     assert set(seconds) == {"read", "decode", "encode", "write", "worker", "total"}
