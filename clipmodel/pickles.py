@@ -71,7 +71,7 @@ def read_pickle(path: Path) -> Any:
     raise ModelError(f"holds objects of {_STAND_INS_MOST} classes: save its state dict as safetensors")
 
 
-def _try_to_read(path: Path, allowed: list[type]) -> tuple[Any, pickle.UnpicklingError | None]:
+def _try_to_read(path: Path, allowed: list[Any]) -> tuple[Any, pickle.UnpicklingError | None]:
     """(what was saved, why it was refused), one of them None."""
     try:
         # an open file, as a name would be looked at for the format

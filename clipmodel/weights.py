@@ -25,7 +25,8 @@ from .header import HEADER, write_header
 from .infer import Heads, infer, looks_like, mismatches, same_architecture
 from .model import CLIP
 from .preprocess import Preprocess
-from .resolve import ModelSpec, Resolved, parse_spec, resolve
+from .resolve import Resolved, resolve
+from .spec import ModelSpec, parse_spec
 from .tokenizer import FULL_VOCABULARY, Tokenizer
 
 __all__ = [

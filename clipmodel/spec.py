@@ -1,0 +1,86 @@
+"""A model as a user names it, understood and checked without PyTorch and without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import VARIANTS, variant
+from .errors import ModelError
+from .sources import find, releases
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A variant, with a release's tag, `random[:SEED]` or a path; or a path alone."""
+
+    variant: str | None
+    weights: str | None
+
+    @property
+    def is_random(self) -> bool:
+        return self.weights == "random" or (self.weights or "").startswith("random:")
+
+    def seed(self) -> int:
+        """Of random weights. ModelError where it is not a whole number."""
+        seed = (self.weights or "").removeprefix("random").removeprefix(":") or "0"
+        if not seed.isdecimal():
+            raise ModelError(f"{self.variant}={self.weights}: the seed must be a whole number")
+        return int(seed)
+
+    @property
+    def path(self) -> str | None:
+        """Of the weights, where the spec names a file or a folder."""
+        if self.variant is None:
+            return self.weights
+        tags = releases(self.variant)
+        return self.weights if self.weights and _is_path(self.weights) and self.weights not in tags else None
+
+
+def parse_spec(spec: str) -> ModelSpec:
+    """`NAME`, `NAME=TAG`, `NAME=random[:SEED]`, `NAME=PATH` or `PATH`. ModelError when it is none of them."""
+    name, equals, weights = spec.partition("=")
+    if equals and name in VARIANTS:
+        if not weights:
+            raise ModelError(f"{spec}: nothing after the equals sign; give a release's tag or a path")
+        return ModelSpec(name, weights)
+    if spec in VARIANTS:
+        return ModelSpec(spec, None)
+    if not _exists(spec) and (equals or not _is_path(spec)):
+        try:
+            variant(name)
+        except ModelError as error:
+            raise ModelError(f"{error} (and there is no file {spec!r})") from None
+    return ModelSpec(None, spec)
+
+
+def check_spec(spec: str) -> None:
+    """ModelError for a variant, a tag or a seed that does not exist. Takes milliseconds, so that a job can be refused
+    before anything heavy is imported. Files and URLs, `NAME=s3://bucket/FILE`, are not opened; they may lie on another
+    machine."""
+    before, is_url, _ = spec.partition("://")
+    if is_url:
+        name, equals, _scheme = before.rpartition("=")
+        if equals:
+            variant(name)
+        return
+    parsed = parse_spec(spec)
+    if parsed.variant is None or parsed.path is not None:
+        return
+    if parsed.is_random:
+        parsed.seed()
+    else:
+        find(parsed.variant, parsed.weights)
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(_SUFFIXES) or text.startswith(("/", "./", "../", "~")) or _exists(text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, of nobody's home, with a null in it
+        return False

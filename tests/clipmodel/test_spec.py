@@ -1,0 +1,65 @@
+"""A model's name is checked in milliseconds, with the words that loading it would use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clipmill.clipmodel.errors import ModelError
+from clipmill.clipmodel.spec import check_spec
+from clipmill.clipmodel.weights import load
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["tinny", "ViT-B33=x.pt", "ViT-B-32=", "ViT-B-32=laion2b_s34b_b79", "tiny=random:x", "tiny=openai", "x" * 3000],
+)
+def test_what_loading_would_refuse_by_name_is_refused_with_the_same_words(spec: str) -> None:
+    with pytest.raises(ModelError) as checked:
+        check_spec(spec)
+    with pytest.raises(ModelError) as loaded:
+        load(spec)
+    assert str(checked.value) == str(loaded.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(
+            "tiny",
+            "ViT-B/32",
+            "ViT-B-32=laion2b_s34b_b79k",
+            "ViT-B-32=LAION2B-s34B-b79K",
+            "tiny=random",
+            "tiny=random:3",
+        ),
+        *("tiny=/elsewhere/weights.pt", "/elsewhere/weights.safetensors", "s3://bucket/weights.pt", "tiny=s3://b/w.pt"),
+    ],
+)
+def test_names_and_files_of_other_machines_pass(spec: str) -> None:
+    check_spec(spec)
+
+
+def test_a_url_under_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ModelError, match="unknown model 'tinny': did you mean tiny"):
+        check_spec("tinny=s3://bucket/weights.pt")
+
+
+def test_a_folder_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mymodel").mkdir()
+    monkeypatch.chdir(tmp_path)
+    check_spec("mymodel")
+    check_spec("tiny=mymodel")
+
+
+def test_checking_imports_neither_torch_nor_a_hub() -> None:
+    script = """
+import sys
+from clipmill.clipmodel.spec import check_spec
+check_spec("ViT-B-32=laion2b_s34b_b79k")
+print(sorted({"torch", "numpy", "huggingface_hub", "safetensors", "PIL"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
