@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shlex
 import shutil
 import tempfile
@@ -17,12 +16,13 @@ from typing import Any
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from ...pipeline.errors import ClipmillError, InfrastructureError, UserError
+from ...pipeline.errors import ClipmillError, InfrastructureError, UserError, one_line
 from ...pipeline.redaction import shows_secret
+from ...pipeline.running.cluster_address import AuthToken, token_refused
 from .wheel import build_wheel
 
 _JOB_FILE = "job.yaml"
-# these tell of every upload and every closed connection
+# loggers that tell of every upload and every closed connection
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -31,7 +31,7 @@ _TALKATIVE = (
 
 
 class RemoteJobError(ClipmillError):
-    """The job ended otherwise than well; its own exit code is ours."""
+    """The job failed or was stopped; clipmill ends with its exit code."""
 
     def __init__(self, reason: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -58,8 +58,8 @@ class Submission:
 
 
 def submit(submission: Submission) -> str:
-    """Submit; returns the job's id. UserError for an address that is none and for a secret among the variables,
-    InfrastructureError where nobody answers."""
+    """Submit; returns the job's id. UserError for an address that is not a URL, for a secret among the variables and
+    for a token that the cluster refuses; InfrastructureError where no dashboard answers."""
     for variable in submission.variables:
         if shows_secret(variable):
             raise UserError(
@@ -92,7 +92,7 @@ def follow(address: str, job: str, on_text: Callable[[str], object]) -> None:
     if details.status == JobStatus.SUCCEEDED:
         return
     code = details.driver_exit_code if details.driver_exit_code and details.driver_exit_code > 0 else 1
-    reason = " ".join((details.message or "").split())[-300:]
+    reason = one_line(details.message or "no reason given")[-300:]
     raise RemoteJobError(f"{job} at {address}: {details.status.value.lower()}: {reason}", code)
 
 
@@ -106,22 +106,12 @@ def cancel(address: str, job: str) -> bool:
 def _client(address: str) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise UserError(f"--address {address}: must be the cluster's dashboard, http://HOST:8265")
+    token = AuthToken.find()  # Ray sends it only in a mode that has to be named; a head may want it without
     with _asking(address):
-        client = JobSubmissionClient(address, headers=_authorization())
+        client = JobSubmissionClient(address, headers=dict([token.header]) if token else {})
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     return client
-
-
-def _authorization() -> dict[str, str]:
-    """The token of a cluster that wants one, from where Ray's own tools look: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH,
-    ~/.ray/auth_token. They send it only in a mode that has to be named; a head may want it without anybody having done
-    so."""
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    if not token:
-        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-        token = path.read_text().strip() if path.is_file() else ""
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 @contextmanager
@@ -130,10 +120,8 @@ def _asking(address: str) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise UserError(
-            f"{address}: the cluster wants a token, or another one: set RAY_AUTH_TOKEN to what `ray get-auth-token` "
-            "says on its head"
-        ) from error
+        raise token_refused(address, AuthToken.find()) from error
     except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InfrastructureError(f"{address}: the Ray dashboard does not help: {reason}") from error
+        raise InfrastructureError(
+            f"{address}: the request to the Ray dashboard failed: {one_line(error)[:300]}"
+        ) from error

@@ -28,6 +28,8 @@ TOKEN = "0123456789abcdef" * 4
 class Head:
     dashboard: str  # http://HOST:PORT
     metrics: str  # where Prometheus would look
+    head: str  # HOST:PORT, for drivers on its machine
+    client: str  # ray://HOST:PORT
     log: Path
 
 
@@ -61,7 +63,7 @@ def ray_head(folder: Path, with_clipmill: bool = False, **environment: str) -> I
     try:
         url = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{url}/api/version", log)
-        yield Head(url, f"http://127.0.0.1:{metrics}/metrics", log)
+        yield Head(url, f"http://127.0.0.1:{metrics}/metrics", f"127.0.0.1:{gcs}", f"ray://127.0.0.1:{client}", log)
     finally:
         _end(process)
         shutil.rmtree(short, ignore_errors=True)

@@ -94,7 +94,7 @@ def test_a_secret_among_the_variables_is_refused(given: str, cluster_only: bool,
 
 
 def test_a_date_that_is_none_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^\S+job\.yaml: not valid YAML: month must be in 1\.\.12; put text .* into quotes$"):
+    with pytest.raises(UserError, match=r"^\S+job\.yaml: not valid YAML: month must be in 1\.\.12; put text"):
         rendered(tmp_path, f"{JOB}vars: {{day: 2024-13-45}}\n")
 
 

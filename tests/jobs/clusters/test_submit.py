@@ -68,6 +68,31 @@ def test_a_wrong_tokens_holder_is_told_what_to_do(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
     refused = submitted(job(tmp_path, drawn.folder, sharp_weights), head, tmp_path)
     assert (refused.code, "set RAY_AUTH_TOKEN" in refused.complaint()) == (2, True)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    refused = submitted(job(tmp_path, drawn.folder, sharp_weights), head, tmp_path)
+    assert (refused.code, "wants a token" in refused.complaint()) == (2, True)
+
+
+@pytest.mark.parametrize("service", ["head", "client"])
+def test_a_driver_that_joins_learns_at_once_that_a_token_is_wanted(
+    service: str, head: Head, drawn: Drawn, sharp_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line: Ray tries for half a minute, and writes twenty lines of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    address = getattr(head, service)
+    command = ["embed", drawn.folder, "-o", tmp_path / "out", "-m", f"tiny={sharp_weights}", "--address", address]
+    began = time.monotonic()
+    refused = started(*command)
+    assert time.monotonic() - began < 20
+    assert refused.code == 2
+    assert f"{address}: the Ray cluster wants a token, and there is none in RAY_AUTH_TOKEN" in refused.complaint()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
+    refused = started(*command)
+    assert (refused.code, "refuses the token in RAY_AUTH_TOKEN" in refused.complaint()) == (2, True)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    assert started(*command).code == 0
 
 
 def test_its_exit_code_is_ours(token: None, head: Head, sharp_weights: Path, tmp_path: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
-from clipmill.pipeline.errors import InfrastructureError
-from clipmill.pipeline.running.cluster import check_address, connected
+from clipmill.pipeline.errors import InfrastructureError, UserError
+from clipmill.pipeline.running import cluster_address
+from clipmill.pipeline.running.cluster import connected
+from clipmill.pipeline.running.cluster_address import wants_token
 
 
 @pytest.fixture
@@ -23,21 +28,35 @@ def closed() -> int:
     return port
 
 
-def test_where_somebody_listens_ray_may_ask(listening: int) -> None:
-    check_address(f"127.0.0.1:{listening}")
-    check_address(f"ray://127.0.0.1:{listening}")
+def test_where_somebody_listens_who_is_slow_ray_may_ask(listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_address, "_PATIENCE", 0.5)
+    assert not wants_token(f"127.0.0.1:{listening}")
+    assert not wants_token(f"ray://127.0.0.1:{listening}")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_listens_there_and_is_not_ray_is_told_at_once(scheme: str) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"{scheme}127.0.0.1:{server.server_port}"
+        with pytest.raises(InfrastructureError, match=f"no Ray cluster answers at {address}, but something else does"):
+            wants_token(address)
+        server.shutdown()
 
 
 def test_where_nobody_does_it_is_one_line(closed: int) -> None:
     for address in (f"127.0.0.1:{closed}", f"ray://127.0.0.1:{closed}", f"[::1]:{closed}", "127.0.0.1:99999"):
         with pytest.raises(InfrastructureError) as caught:
-            check_address(address)
+            wants_token(address)
         assert str(caught.value).startswith(f"no Ray cluster answers at {address}: ") and "\n" not in str(caught.value)
 
 
 def test_other_spellings_are_left_to_ray() -> None:
     for address in ("auto", "local", "anyscale://cluster", "head"):
-        check_address(address)
+        assert not wants_token(address)
 
 
 def test_a_run_asks_before_ray_does(closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +67,18 @@ def test_a_run_asks_before_ray_does(closed: int, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("RAY_ADDRESS", environment)
         with pytest.raises(InfrastructureError, match=f"no Ray cluster answers at 127.0.0.1:{closed}"):
             connected(address).__enter__()
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_rays_sockets_is_told_before_ray_is_started(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("a" * 60)
+    folder.mkdir()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("asked Ray"))
+    with pytest.raises(UserError, match=rf"{folder}: the path .* too long for Ray's sockets: set RAY_TMPDIR"):
+        connected("local").__enter__()
