@@ -13,8 +13,15 @@ DEV := $(VENV)/.clipmill-dev
 # The pins need 3.11 (numpy, pandas and others dropped 3.10); an older Python resolves pyproject.toml's ranges.
 PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
+# `apt_install NAMES` succeeds where it may: as root, on Debian and its kin. What apt-get prints is shown if it fails.
+APT_INSTALL = apt_install() { \
+	[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || return; \
+	echo "installing $$*"; \
+	log=$$( { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		-o DPkg::Lock::Timeout=120 --no-install-recommends "$$@"; } 2>&1 </dev/null) || { echo "$$log" >&2; return 1; }; }
+
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test test-fast check bench bench-gpu bench-peers tiny examples clean
+.PHONY: help venv dev programs demo test test-fast check bench bench-gpu bench-peers tiny examples clean
 
 # Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
 export RAY_USAGE_STATS_ENABLED = 0
@@ -24,16 +31,20 @@ help: ## this list
 
 venv: $(RUNTIME) ## an environment that runs clipmill (3 minutes the first time)
 
-dev: $(DEV) ## the same, with what the tests and checks need
+dev: $(DEV) ## the same, with the Python packages that the tests and checks need
+
+# Where they may not be installed, the tests that need them are skipped: tests/kit/needs.py says which, and names them.
+programs: $(DEV) ## Chromium and Ceph, which some tests need, from Debian's packages (as root)
+	@$(APT_INSTALL); $(BIN)/python tests/kit/needs.py | while read -r packages; do apt_install $$packages || true; done
 
 demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter it, into demo-out/
 	$(BIN)/clipmill demo --out $(OUT)
 
 # Two processes, each with a Ray cluster of its own: many tests wait for processes to start and to die.
-test: $(DEV) ## the whole test suite
+test: programs ## the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
 
-test-fast: $(DEV) ## the tests that take less than a minute each
+test-fast: programs ## the tests that take less than a minute each
 	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m "not long"
 
 # mypy does not follow an editable install's import hook: build/mypy/clipmill is the package as it will be imported.
@@ -66,11 +77,8 @@ clean: ## back to a fresh clone: all that make made here, .venv included (an ove
 # PyPI's torch for Linux brings gigabytes of CUDA, so without an NVIDIA driver the CPU build is asked for first;
 # where no index that pip knows has one, PyPI's serves.
 $(RUNTIME): pyproject.toml constraints.txt
-	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
-	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& echo "installing python3-venv" && apt-get update -qq >/dev/null \
-		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null \
-		&& $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } \
+	@$(APT_INSTALL); [ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+	|| { apt_install python3-venv && $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } \
 	|| { echo "'$(PYTHON) -m venv $(VENV)' failed: install Python 3.10 or newer with its venv module" \
 		"(Debian, Ubuntu: apt-get install python3-venv), then run make again" >&2; exit 1; }
 	@echo "installing clipmill's dependencies into $(VENV) (minutes the first time)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import needs
 import pytest
 import s3
 import torch
@@ -25,7 +26,10 @@ torch.set_num_threads(1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line(f"object storage in tests: {s3.described()}")  # a header is not seen with -q
+    """One line about the programs that were missing."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := needs.summary(str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

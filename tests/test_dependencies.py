@@ -1,14 +1,20 @@
-"""What the product imports is declared, what is declared is pinned, and what is installed fits together."""
+"""What the product imports is declared, what is declared is pinned, and what is installed fits together.
+
+Programs that tests need are installed where they may be, and their tests skipped, aloud, where not."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
+from needs import CEPH, CHROMIUM, NEEDS
 from test_layout import PRODUCT, ROOT, imports, name, tree
 
 # declared elsewhere than under their own name: by whom; and what is looked for and done without
@@ -82,3 +88,94 @@ def test_nothing_unpickles() -> None:
                 if unsafe or (called == "torch.load" and "weights_only=True" not in given):
                     found.append(f"{name(path)}:{node.lineno} {called}")
     assert found == []
+
+
+# --- programs that tests need ----------------------------------------------------------------------------------------
+
+NEEDY = """
+from browser import browser
+from needs import CEPH
+
+def test_a_page(tmp_path):
+    with browser(tmp_path):
+        pass
+
+def test_a_store(s3_server):
+    if not s3_server.is_ceph:
+        CEPH.skip()
+"""
+
+
+def run_needy_tests(folder: Path, **environment: str) -> tuple[int, str]:
+    """Tests of a page and of a store, where no program is on the PATH."""
+    (folder / "test_needy.py").write_text(NEEDY)
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests" / "kit")])
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "test_needy.py"],
+        cwd=folder,
+        env={"HOME": str(folder), "PATH": str(folder), "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+def test_where_programs_are_missing_one_line_says_what_was_skipped_and_what_to_install(tmp_path: Path) -> None:
+    code, printed = run_needy_tests(tmp_path)
+    lines = [line for line in printed.splitlines() if "skipped" in line]
+    assert code == 0
+    assert lines[:-1] == [
+        "tests skipped: 1 that needs Chromium, 1 that needs Ceph (other tests of object storage ran on moto, a mock); "
+        "to run them: apt-get install chromium chromium-driver ceph-mon ceph-osd radosgw"
+    ]
+    assert lines[-1].startswith("2 skipped")
+
+
+def test_where_nothing_may_be_skipped_a_missing_program_fails_its_tests(tmp_path: Path) -> None:
+    code, printed = run_needy_tests(tmp_path, CLIPMILL_TESTS_NEED_ALL="1")
+    assert code == 1
+    assert "1 failed, 1 error" in printed and "skipped" not in printed
+    for need in (CHROMIUM, CEPH):
+        assert need.reason in printed
+
+
+def make_programs(folder: Path, user: int) -> tuple[str, list[str]]:
+    """`make programs` by a user of this number, where no program is installed: what it prints, and its calls of apt-get
+    after the update. All of apt-get's installs fail."""
+    log = folder / "apt-get.log"
+    for tool in ("sh", "make", "sed"):
+        (folder / tool).symlink_to(shutil.which(tool) or "")
+    for tool, script in {"id": f"echo {user}", "apt-get": f'echo "$@" >> {log}; [ "$1" = update ]'}.items():
+        (folder / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / tool).chmod(0o755)
+    installed = f"{sys.prefix}/.clipmill-dev"  # taken for up to date
+    ended = subprocess.run(
+        [folder / "make", "-s", "-o", installed, f"VENV={sys.prefix}", "programs"],
+        cwd=ROOT,
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (0, "")
+    calls = log.read_text().splitlines() if log.exists() else []
+    return ended.stdout, [call for call in calls if "install" in call.split()]
+
+
+def test_make_installs_each_missing_program_as_root_and_goes_on_if_it_cannot(tmp_path: Path) -> None:
+    printed, calls = make_programs(tmp_path, user=0)
+    assert printed.splitlines() == [f"installing {' '.join(need.packages)}" for need in NEEDS]
+    assert [call.endswith(" ".join(need.packages)) for call, need in zip(calls, NEEDS, strict=True)] == [True, True]
+
+
+def test_make_installs_nothing_for_other_users(tmp_path: Path) -> None:
+    assert make_programs(tmp_path, user=1000) == ("", [])
+
+
+def test_packages_are_named_in_one_place() -> None:
+    """CI installs them by `make test`, and lets no test be skipped for want of them."""
+    for path in (ROOT / "Makefile", ROOT / ".ci" / "run"):
+        assert not [package for need in NEEDS for package in need.packages if package in path.read_text().split()]
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "CLIPMILL_TESTS_NEED_ALL=1" in ci and re.search(r"for target in .*\btest\b", ci)

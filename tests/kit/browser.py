@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of the web page."""
+"""A headless Chromium for tests of the web page, driven as people would drive it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chromium import SWITCHES, executable
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -16,20 +17,15 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 T = TypeVar("T")
 
-_SWITCHES = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-)  # fmt: skip
-
 
 class Page:
-    """A page in it. Waits where people would."""
+    """A tab at the web page's address. Waits where people would."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver, self.url = driver, url
 
     def open(self, fragment: str = "") -> None:
-        """Afresh, and its first search done."""
+        """Loads the page afresh and waits for its first search."""
         self.driver.get("about:blank")
         self.driver.get(f"{self.url}#{fragment}")
         self.settled()
@@ -50,11 +46,11 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def until(self, what: Callable[[], T]) -> T:
-        return WebDriverWait(self.driver, 20, 0.05).until(lambda _: what())
+    def until(self, condition: Callable[[], T]) -> T:
+        return WebDriverWait(self.driver, 20, 0.05).until(lambda _: condition())
 
     def settled(self) -> None:
-        """An answer, or a complaint, is shown."""
+        """Waits until an answer or an error is shown."""
         self.until(
             lambda: self.run(
                 "return !document.querySelector('#results').classList.contains('waiting') && "
@@ -63,10 +59,9 @@ class Page:
         )
 
     def places(self) -> list[int]:
-        """Of the rows that are shown."""
-        return [
-            int(place) for place in self.run("return [...document.querySelectorAll('.card')].map(c => c.dataset.place)")
-        ]
+        """The dataset's row numbers of the cards that are shown, in their order."""
+        script = "return [...document.querySelectorAll('.card')].map(c => c.dataset.place)"
+        return [int(place) for place in self.run(script)]
 
     def loaded(self, selector: str) -> bool:
         """Whether all of these images are drawn."""
@@ -74,20 +69,19 @@ class Page:
         return bool(self.run(script, selector))
 
     def complaints(self) -> list[str]:
-        """What the browser itself found wrong: scripts that failed, what the page's policy forbids."""
-        said = [entry["message"] for entry in self.driver.get_log("browser")]
-        return [line for line in said if "/api/" not in line]  # refused questions are answers, too
+        """The browser's own errors: scripts that failed, loads that the page's policy forbids."""
+        messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in messages if "/api/" not in message]  # a refused request is an answer, too
 
 
 @contextmanager
 def browser(profile: Path) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
-    for switch in (*_SWITCHES, f"--user-data-dir={profile}"):
+    for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     options.unhandled_prompt_behavior = "ignore"
-    if chromium := shutil.which("chromium"):
-        options.binary_location = chromium
+    options.binary_location = executable()
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
         yield driver

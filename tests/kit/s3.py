@@ -1,7 +1,7 @@
 """An S3 server on loopback for tests: Ceph's RADOS Gateway over one disk in memory; where Ceph is not installed, moto.
 
 Ceph is the real thing: it checks signatures and permissions, and of several writers with `If-None-Match: *` one wins.
-Debian's packages ceph-mon, ceph-osd, ceph-common and radosgw; starts in three seconds and takes about 350 MB.
+It starts in three seconds and takes about 350 MB. Where moto may not stand in (needs.py), no server starts.
 """
 
 from __future__ import annotations
@@ -21,20 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from needs import CEPH, may_skip
 from s3fs import S3FileSystem
 
-NEEDED = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 REGION = "us-east-1"
 
 
 def kind() -> str:
-    """Which server tests get. CLIPMILL_TEST_S3=moto asks for the mock where both are there."""
-    asked = os.environ.get("CLIPMILL_TEST_S3")
-    return asked or ("ceph" if all(map(shutil.which, NEEDED)) else "moto")
-
-
-def described() -> str:
-    return "Ceph RADOS Gateway" if kind() == "ceph" else "moto, a mock, as Ceph is not installed (or not wanted)"
+    """The server that tests get: "ceph" or "moto". CLIPMILL_TEST_S3=moto chooses the mock where both are installed."""
+    return os.environ.get("CLIPMILL_TEST_S3") or ("moto" if CEPH.is_missing else "ceph")
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Account:
 
 @dataclass(frozen=True)
 class S3Server:
-    """`stranger` is another account, which may not touch what the owner makes; moto does not mind."""
+    """`stranger` is another account, without rights on the owner's buckets; moto gives it all the same."""
 
     port: int
     is_ceph: bool
@@ -57,7 +52,7 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def environment(self, endpoint: str | None = None) -> dict[str, str]:
-        """What people set, and nothing else that may be about: no files, no cloud's metadata service."""
+        """The variables that people set. Files with settings and a cloud's metadata service are switched off."""
         return {
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_ACCESS_KEY_ID": self.owner.key,
@@ -69,14 +64,14 @@ class S3Server:
         }
 
     def options(self, endpoint: str | None = None, account: Account | None = None) -> dict[str, Any]:
-        """The same as storage options, for processes with another environment: Ray's."""
+        """The same as storage options, for Ray's workers, whose environment is another."""
         account = account or self.owner
         return {"endpoint_url": endpoint or self.endpoint, "key": account.key, "secret": account.secret}
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of the owner's."""
+    """A bucket that belongs to the server's owner account."""
 
     name: str
     server: S3Server
@@ -92,23 +87,25 @@ class Bucket:
 
     @property
     def storage(self) -> S3FileSystem:
-        """The way past whatever is tested."""
+        """Direct access to the server, past the code under test."""
         return S3FileSystem(**self.server.options(), use_listings_cache=False)
 
     def objects(self) -> dict[str, bytes]:
-        """All that is in it, by key."""
-        found = self.storage.find(self.name)
-        return {name.removeprefix(f"{self.name}/"): self.storage.cat_file(name) for name in found}
+        """The bucket's objects by key."""
+        names = self.storage.find(self.name)
+        return {name.removeprefix(f"{self.name}/"): self.storage.cat_file(name) for name in names}
 
     def uploads(self) -> list[str]:
         """The keys of uploads in pieces that were neither completed nor aborted."""
-        listed = self.storage.call_s3("list_multipart_uploads", Bucket=self.name)
-        return [upload["Key"] for upload in listed.get("Uploads", [])]
+        answer = self.storage.call_s3("list_multipart_uploads", Bucket=self.name)
+        return [upload["Key"] for upload in answer.get("Uploads", [])]
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[S3Server]:
     """A server with its files in `folder`, which must be empty. It ends with the context, and with this process."""
+    if kind() != "ceph" and not may_skip():
+        CEPH.skip()
     with ExitStack() as stack:
         yield _ceph(folder, stack) if kind() == "ceph" else _moto(folder, stack)
 
@@ -116,9 +113,9 @@ def serve(folder: Path) -> Iterator[S3Server]:
 def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _start(stack: ExitStack, command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -136,11 +133,11 @@ def _start(stack: ExitStack, command: list[str], log: Path, environment: Mapping
     stack.callback(stop)
 
 
-def _until(true: Callable[[], bool], seconds: float, what: str) -> None:
+def _until(condition: Callable[[], bool], seconds: float, trouble: str) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}, even after {seconds:.0f} seconds")
+            raise TimeoutError(f"{trouble}, even after {seconds:.0f} seconds")
         time.sleep(0.05)
 
 
@@ -195,7 +192,7 @@ rgw enable lc threads = false
 rgw thread pool size = 64
 """
 
-_MAY = {
+_CAPABILITIES = {
     "mon.": ["mon", "allow *"],
     "client.admin": ["mon", "allow *", "osd", "allow *", "mgr", "allow *"],
     "client.rgw.a": ["mon", "allow *", "osd", "allow *"],
@@ -214,16 +211,17 @@ def _ceph(folder: Path, stack: ExitStack) -> S3Server:
     configured = ["-c", str(folder / "ceph.conf")]
 
     def run(*command: str) -> str:
-        ran = subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
-        if ran.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {ran.stderr.strip()}")
-        return ran.stdout
+        ended = subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {ended.stderr.strip()}")
+        return ended.stdout
 
     keyring, monmap = str(folder / "keyring"), str(folder / "monmap")
     run("ceph-authtool", "--create-keyring", keyring)
-    for who, may in _MAY.items():
-        caps = [word for kind, what in zip(may[::2], may[1::2], strict=True) for word in ("--cap", kind, what)]
-        run("ceph-authtool", keyring, "--gen-key", "-n", who, *caps)
+    for entity, capabilities in _CAPABILITIES.items():
+        pairs = zip(capabilities[::2], capabilities[1::2], strict=True)
+        caps = [word for daemon, rights in pairs for word in ("--cap", daemon, rights)]
+        run("ceph-authtool", keyring, "--gen-key", "-n", entity, *caps)
     address = f"[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]"
     run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, monmap)
     run("ceph-mon", *configured, "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", keyring)
