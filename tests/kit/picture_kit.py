@@ -87,3 +87,23 @@ def files() -> dict[str, bytes]:
         "pbm": encoded(drawn("1", 61, 47), "PPM"),
         "plain ppm": b"P3 # a comment\n3 2\n255\n" + b" ".join(b"%d" % (9 * i) for i in range(18)),
     }
+
+
+@cache
+def plugged() -> dict[str, tuple[bytes, Image.Image]]:
+    """Files of types that plug-ins decode, and the picture that each was made of."""
+    from pillow_heif import from_pillow
+    from pillow_jxl import JpegXLImagePlugin  # noqa: F401
+
+    smooth = drawn("RGB", 12, 9).resize((122, 94), Image.Resampling.BICUBIC)
+    alpha = smooth.copy()
+    alpha.putalpha(drawn("L", 12, 9).resize(alpha.size, Image.Resampling.BICUBIC))
+    result: dict[str, tuple[bytes, Image.Image]] = {}
+    for name, source in {"colour": smooth, "alpha": alpha, "grey": smooth.convert("L")}.items():
+        file = io.BytesIO()
+        from_pillow(source).save(file, quality=95)
+        result[f"heic, {name}"] = file.getvalue(), source
+        result[f"jpeg xl, {name}"] = encoded(source, "JXL", quality=95), source
+    result["jpeg xl, boxed"] = encoded(smooth, "JXL", quality=95, use_container=True), smooth
+    result["jpeg xl, lossless"] = encoded(smooth, "JXL", lossless=True), smooth
+    return result
