@@ -8,6 +8,7 @@ from ...pipeline.dataset.summary import Summary
 from ...pipeline.dataset.totals import Totals
 from .amounts import counted, every, size
 from .console import out
+from .half_pairs import warnings
 
 
 def show_summary(summary: Summary) -> None:
@@ -35,6 +36,8 @@ def show_dataset(totals: Totals, planned: int, failed_shards: dict[str, str]) ->
         f"{totals.shards:,} of {counted(planned, 'shard')}, {size(totals.part_bytes)}"
     )
     show_failures(totals.failures)
+    for warning in warnings(totals):
+        out.print(f"WARNING     {warning}", style="bold yellow")
     for url, reason in list(failed_shards.items())[:10]:
         out.print(f"  shard failed: {named(url, reason)}")
 
