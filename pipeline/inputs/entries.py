@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InfrastructureError, InputError
 from ..storage.urls import is_web
-from .folder_input import is_image_name
+from .folder_files import is_image_name
 from .shards import is_shard_name
 
 

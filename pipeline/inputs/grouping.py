@@ -1,118 +1,264 @@
-"""What WebDataset tars and folders of images share: files of one stem are one sample."""
+"""Files of one key as samples: which of them is the image, which the caption, and how many samples they are.
+
+Tars and folders share it. A file's extension begins at the first dot of its name; its last part, the kind, says what
+the file is, and what stands before that is the middle: `0.left.jpg` is a jpg of the key `0` whose middle is `left`.
+"""
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-from ..records import Sample
+from ..records import USUAL_KEYS, Missing, Note, Sample, SampleKeys
+from .names import (
+    CAPTION_EXTENSION,
+    CAPTION_NAMES,
+    IMAGE_EXTENSIONS,
+    IMAGE_NAMES,
+    JSON_CAPTION,
+    JSON_EXTENSION,
+    USUAL_IMAGES,
+    looks_like_caption,
+)
 from .tario import MAX_MEMBER
+from .values import caption_of, has_field, image_of, parse_json, value_of
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2"})
-
-_STARTS = (
-    ("png", rb"\x89PNG"), ("gif", b"GIF8"), ("webp", b"RIFF....WEBP"), ("bmp", b"BM"), ("tiff", rb"II\*\0|MM\0\*"),
-    ("avif", b"....ftypavi[fs]"), ("jp2", rb"....jP  |\xff\x4f\xff\x51"),
-)  # fmt: skip
-
-_KNOWN = IMAGE_EXTENSIONS | {"txt", "json"}
+_NEVER = 1 << 30  # rank of a file that does not have the role
 
 
-def utf8(key: str) -> str:
-    """Keys become Parquet strings, which must be UTF-8: other bytes of a file's name are spelt out."""
-    return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+class File(NamedTuple):
+    """A file of a sample. data: None where nobody needs it, or where `fault` says why it is not there."""
+
+    extension: str  # from the first dot of the name on, lower-cased
+    data: bytes | None
+    offset: int | None = None  # of the data in the shard
+    fault: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.extension.rpartition(".")[2]
+
+    @property
+    def middle(self) -> str:
+        return self.extension.rpartition(".")[0]
 
 
 @dataclass(slots=True)
-class Group:
-    """The files of one sample, as they come."""
+class SampleFiles:
+    """A sample as its files, with what they are."""
 
     key: str
-    extensions: set[str] = field(default_factory=set)
+    files: list[File] = field(default_factory=list)
     image: bytes | None = None
     image_offset: int | None = None
     caption: bytes | str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
-
-    def takes(self, key: str, extension: str) -> bool:
-        return key == self.key and extension not in self.extensions
-
-    def is_sample(self) -> bool:
-        return not self.extensions.isdisjoint(_KNOWN)
-
-    def add(self, extension: str, data: bytes | None, offset: int | None = None) -> None:
-        """`extension` is lower-case; `data` is None where it is larger than what is held in memory."""
-        first_image = extension in IMAGE_EXTENSIONS and self.extensions.isdisjoint(IMAGE_EXTENSIONS)
-        self.extensions.add(extension)
-        if not first_image and extension not in ("txt", "json"):
-            return
-        if data is None:
-            self.error = too_large("image" if first_image else extension)
-        elif extension == "txt":
-            self.caption = data
-        elif extension == "json":
-            try:
-                self.metadata = _parse_json(data)
-            except (ValueError, RecursionError):
-                self.error = "read: json is not valid"  # or the selected columns would be null without a word
-        else:
-            self.image, self.image_offset = data, offset
+    no_image: Missing | None = "no file"
+    no_caption: Missing | None = "no file"
+    notes: tuple[Note, ...] = ()
+    understood: bool = True  # False where no file is an image, a caption or json
 
     def sample(self, row: int) -> Sample:
-        caption = self.caption
-        if "txt" not in self.extensions and isinstance(text := self.metadata.get("caption"), str):
-            caption = text
-        return Sample(row, self.key, self.image, caption, self.metadata, self.image_offset, self.error)
+        return Sample(
+            row,
+            self.key,
+            self.image,
+            self.caption,
+            self.metadata,
+            self.image_offset,
+            self.error,
+            self.no_image,
+            self.no_caption,
+            self.notes,
+        )
 
 
-@dataclass(slots=True)
-class WholeGroup(Group):
-    """A sample that keeps all of its files, of whatever kind: extension, and contents unless too large to be held."""
-
-    files: list[tuple[str, bytes | None]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, sample: Sample) -> WholeGroup:
-        """A sample that never was files, as files."""
-        group = cls(sample.key, error=sample.error)
-        if sample.image is not None:
-            group.add(_extension(sample.image), sample.image)
-        if sample.caption is not None:
-            group.add("txt", sample.caption.encode() if isinstance(sample.caption, str) else sample.caption)
-        if sample.metadata:
-            group.add("json", json.dumps(sample.metadata).encode())
-        return group
-
-    def add(self, extension: str, data: bytes | None, offset: int | None = None) -> None:
-        Group.add(self, extension, data, offset)  # not super(), which dataclasses with slots break
-        self.files.append((extension, data))
+def too_large(content: str) -> str:
+    return f"{content} larger than {MAX_MEMBER >> 20} MiB"
 
 
-def _extension(image: bytes) -> str:
-    """By the first bytes; jpg where they tell nothing."""
-    return next((name for name, start in _STARTS if re.match(start, image, re.DOTALL)), "jpg")
+class Grouper:
+    """Makes samples of the files of one key."""
+
+    def __init__(self, keys: SampleKeys = USUAL_KEYS) -> None:
+        self._keys = keys
+        self._image_ranks: dict[str, int] = {}  # by extension: few occur, and each is asked for often
+        self._caption_ranks: dict[str, int] = {}
+
+    def needs(self, extension: str) -> bool:
+        """Whether the contents of such a file are part of a sample."""
+        if extension == JSON_EXTENSION or extension.endswith("." + JSON_EXTENSION):
+            return True
+        return self.is_image(extension) or self.is_caption(extension)
+
+    def is_image(self, extension: str) -> bool:
+        return self._image_rank(extension) < _NEVER
+
+    def is_caption(self, extension: str) -> bool:
+        return self._caption_rank(extension) < _NEVER
+
+    def samples(self, key: str, files: list[File], parted: bool = False) -> Iterable[SampleFiles]:
+        """The samples of all files of one key, in archive order.
+
+        Files that share a middle and make a pair are a sample of their own, whose key has that middle added:
+        `a.1.jpg`, `a.1.txt`, `a.2.jpg`, `a.2.txt` are the samples `a.1` and `a.2`. Then so are other middles with an
+        image or a caption, and what remains (`a.json`) belongs to each. Where no middle makes a pair, all files are one
+        sample: `0.image.jpg`, `0.caption.txt`. parted: other files of this key were samples of their own already.
+        """
+        own, shared = self._parts(files)
+        if len(own) < 2 and not (parted and own):
+            return [self.sample(key, files)]
+        return [
+            self.sample(f"{key}.{middle}" if middle else key, self.with_shared(part, shared))
+            for middle, part in own.items()
+        ]
+
+    def with_shared(self, files: list[File], shared: Iterable[File]) -> list[File]:
+        """A sample's files, and those that it shares with others; its own caption and json go before such."""
+        captions = any(self.is_caption(file.extension) for file in files)
+        jsons = any(file.kind == JSON_EXTENSION for file in files)
+        return files + [
+            file
+            for file in shared
+            if not (captions and self.is_caption(file.extension)) and not (jsons and file.kind == JSON_EXTENSION)
+        ]
+
+    def holds_pairs(self, files: list[File]) -> bool:
+        """Whether some of the files make samples of their own."""
+        return bool(self._parts(files)[0])
+
+    def _parts(self, files: list[File]) -> tuple[dict[str, list[File]], list[File]]:
+        """The files of each sample by middle, and those that belong to all; no samples where all files are one."""
+        parts: dict[str, list[File]] = {}
+        for file in files:
+            parts.setdefault(file.middle, []).append(file)
+        if not any(middle and self._is_pair(part) for middle, part in parts.items()):
+            return {}, files
+        own = {middle: part for middle, part in parts.items() if self._stands_alone(middle, part)}
+        return own, [file for middle, part in parts.items() if middle not in own for file in part]
+
+    def _is_pair(self, files: list[File]) -> bool:
+        if not any(self.is_image(file.extension) for file in files):
+            return False
+        return any(self.is_caption(file.extension) or self._has_caption(file) for file in files)
+
+    def _has_caption(self, file: File) -> bool:
+        if file.kind != JSON_EXTENSION or file.data is None:
+            return False
+        try:
+            fields = parse_json(file.data)
+        except ValueError:
+            return False
+        return any(has_field(fields, name) for name in self._keys.caption or [JSON_CAPTION])
+
+    def _stands_alone(self, middle: str, files: list[File]) -> bool:
+        if any(self.is_image(file.extension) for file in files):
+            return True
+        return bool(middle) and any(self.is_caption(file.extension) for file in files)
+
+    def sample(self, key: str, files: list[File], metadata: dict[str, Any] | None = None) -> SampleFiles:
+        """All of `files` as one sample. metadata: what a table beside the files says of it; its json adds to that."""
+        sample = SampleFiles(key, files)
+        jsons = [file for file in files if file.kind == JSON_EXTENSION]
+        images = [file for file in files if self.is_image(file.extension)]
+        captions = [file for file in files if self.is_caption(file.extension)]
+        sample.understood = bool(jsons or images or captions or metadata)
+        if metadata:
+            sample.metadata = metadata
+        if jsons:
+            _read_json(sample, min(jsons, key=lambda file: file.middle != ""))
+        self._take_image(sample, images)
+        self._take_caption(sample, captions, table=metadata is not None)
+        if not sample.understood:
+            ends = ", ".join(f".{extension}" for extension in dict.fromkeys(file.extension for file in files))
+            sample.error = f"read: no file of this sample is an image, a caption or json ({ends[:200]})"
+            sample.no_image = sample.no_caption = "not understood"
+        return sample
+
+    def _take_image(self, sample: SampleFiles, images: list[File]) -> None:
+        chosen = min(images, key=lambda file: self._image_rank(file.extension)) if images else None
+        rank = self._image_rank(chosen.extension) if chosen else _NEVER
+        for name in self._keys.image[:rank]:
+            if has_field(sample.metadata, name):
+                sample.image, sample.no_image = image_of(value_of(sample.metadata, name))
+                if sample.image is not None:
+                    return
+        if chosen is None:
+            if sample.no_image == "no file" and any(file.kind in IMAGE_EXTENSIONS for file in sample.files):
+                sample.no_image = "not understood"
+            return
+        if len(images) > 1:
+            sample.notes += ("another image",)
+        if chosen.data is None:
+            sample.no_image = "not understood"
+            sample.error = sample.error or f"read: {chosen.fault or too_large('image')}"
+            return
+        sample.image, sample.image_offset = chosen.data, chosen.offset
+        sample.no_image = None if chosen.data else "empty"
+
+    def _take_caption(self, sample: SampleFiles, captions: list[File], table: bool) -> None:
+        chosen = min(captions, key=lambda file: self._caption_rank(file.extension)) if captions else None
+        if len(captions) > 1:
+            sample.notes += ("another caption",)
+        names = self._keys.caption[: self._caption_rank(chosen.extension) if chosen else None]
+        if not self._keys.caption and chosen is None:
+            names = CAPTION_NAMES if table else (JSON_CAPTION,)
+        for name in names:
+            if has_field(sample.metadata, name):
+                sample.caption, sample.no_caption = caption_of(value_of(sample.metadata, name))
+                if sample.caption is not None:
+                    return
+        if chosen is None and sample.no_caption == "no file":
+            others = [*(file.extension for file in sample.files if file.kind != JSON_EXTENSION), *sample.metadata]
+            if any(map(looks_like_caption, others)):
+                sample.no_caption = "not understood"
+        elif chosen is not None and chosen.data is None:
+            sample.no_caption = "not understood"
+            sample.error = sample.error or f"read: {chosen.fault or too_large(chosen.extension)}"
+        elif chosen is not None:
+            sample.caption, sample.no_caption = caption_of(chosen.data)
+
+    def _image_rank(self, extension: str) -> int:
+        if (rank := self._image_ranks.get(extension)) is None:
+            rank = self._image_ranks[extension] = self._new_image_rank(extension)
+        return rank
+
+    def _caption_rank(self, extension: str) -> int:
+        if (rank := self._caption_ranks.get(extension)) is None:
+            rank = self._caption_ranks[extension] = self._new_caption_rank(extension)
+        return rank
+
+    def _new_image_rank(self, extension: str) -> int:
+        """Of a sample's images the one with the lowest rank counts, of equal ones the first: the one that the user
+        names first; else a usual format before a rare one, and a plain or telling middle before another."""
+        if self._keys.image:
+            return _named(extension, self._keys.image)
+        middle, _, kind = extension.rpartition(".")
+        if kind not in IMAGE_EXTENSIONS:
+            return _NEVER
+        return 2 * (kind not in USUAL_IMAGES) + (middle not in ("", *IMAGE_NAMES))
+
+    def _new_caption_rank(self, extension: str) -> int:
+        if self._keys.caption:
+            return _named(extension, self._keys.caption)
+        middle, _, kind = extension.rpartition(".")
+        return int(middle not in ("", *CAPTION_NAMES)) if kind == CAPTION_EXTENSION else _NEVER
 
 
-def too_large(what: str) -> str:
-    return f"read: {what} larger than {MAX_MEMBER >> 20} MiB"
+def _named(extension: str, names: Sequence[str]) -> int:
+    """The place of the first name that means a file of this extension: all of it, its kind or its middle."""
+    middle, _, kind = extension.rpartition(".")
+    means = (extension, kind, middle) if kind != JSON_EXTENSION else (extension,)
+    return next((rank for rank, name in enumerate(names) if name.lower() in means), _NEVER)
 
 
-def _parse_json(data: bytes) -> dict[str, Any]:
-    """An object's fields. Raises ValueError for anything else."""
-    text = data.decode("utf-8-sig")
-    metadata = json.loads(text)
-    if not isinstance(metadata, dict):
-        raise ValueError("not an object")
-    return cast(dict[str, Any], _without_surrogates(metadata)) if "\\u" in text else metadata
-
-
-def _without_surrogates(value: Any) -> Any:
-    """JSON's escapes can spell half a surrogate pair, which no Parquet string can hold."""
-    if isinstance(value, str):
-        return re.sub("[\ud800-\udfff]", "\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
-    return [_without_surrogates(v) for v in value] if isinstance(value, list) else value
+def _read_json(sample: SampleFiles, file: File) -> None:
+    if file.data is None:
+        sample.error = f"read: {file.fault or too_large('json')}"
+        return
+    try:
+        sample.metadata = {**sample.metadata, **parse_json(file.data)}
+    except ValueError:
+        sample.error = "read: json is not valid"  # or the selected columns would be null without a word

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-from ..errors import InputError, ShardError
+from ..errors import InputError
 from ..records import Shard
 from ..storage.retry import retry
 from ..storage.urls import canonical_url, is_web, open_storage, scheme_of, url_of
-from . import folder_input
+from . import folder_files
 from .braces import expand, is_pattern
 from .entries import DeniedInput, Entry, NoSuchInput, asking, etag_of
-from .grouping import utf8
-from .shards import is_shard_name, read_samples, sidecars
+from .first_look import look_into as look_into
+from .names import utf8
+from .shards import is_shard_name, sidecars
 
-_LOOK = 8  # shards to look into before work starts; usually one is enough
 _ATTEMPTS = 5  # a second and a half; somebody waits
 _FEW = 16  # up to here, asking for each file is cheaper than listing the folder they are in
 
@@ -57,29 +57,6 @@ def look_again(shards: Sequence[Shard], storage_options: Mapping[str, Any] | Non
     lister = _Lister(storage_options)
     lister.look_up(shard.url for shard in shards)
     return [None if entry is None else Shard(entry.url, entry.size, entry.etag) for entry in map(lister.now, shards)]
-
-
-def look_into(shards: Sequence[Shard], storage_options: Mapping[str, Any] | None = None) -> None:
-    """InputError when the first shards are none: what was named is something else. One that can be read is enough,
-    since a bad shard among good ones is for the run to count."""
-    reasons = []
-    for shard in shards[:_LOOK]:
-        if (reason := _refusal(shard, storage_options)) is None:
-            return
-        reasons.append(reason)
-    if reasons:
-        raise InputError(reasons[0] + (f" (and {len(reasons) - 1} more like it)" if len(reasons) > 1 else ""))
-
-
-def _refusal(shard: Shard, storage_options: Mapping[str, Any] | None) -> str | None:
-    """Why this is no shard. None where it is one, or where the storage hiccups: workers try again."""
-    try:
-        next(read_samples(shard, storage_options), None)
-    except ShardError as error:
-        return str(error)
-    except Exception:
-        return None
-    return None
 
 
 class _Asked(NamedTuple):
@@ -217,7 +194,7 @@ class _Lister:
         shards = [entry for entry in entries if entry.is_shard() and entry.matches()]
         if shards or is_web(url) or not any(entry.is_image() for entry in entries):
             return shards
-        etag = folder_input.etag_of((entry.name, entry.size, entry.etag) for entry in entries if not entry.is_folder)
+        etag = folder_files.etag_of((entry.name, entry.size, entry.etag) for entry in entries if not entry.is_folder)
         return [Entry(url if url.endswith("/") else f"{url}/", is_folder=True, etag=etag)]
 
     def _below(self, url: str) -> Iterator[Entry]:

@@ -1,163 +1,201 @@
-"""What the columns of a Parquet file of samples are, and their values as plain Python."""
+"""Which columns of a Parquet file are a sample's image, caption, key and further fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.types as kinds
 
 from ..errors import ShardError
-from ..records import Sample
+from ..records import Missing, Sample, SampleKeys
 from .grouping import too_large
+from .names import CAPTION_NAMES, IMAGE_NAMES, KEY_NAMES, looks_like_caption, looks_like_image
+from .parquet_values import (
+    is_caption,
+    is_image,
+    is_scalar,
+    is_text,
+    item_of,
+    keys_of,
+    storage_at,
+    storage_of,
+    values,
+    values_at,
+)
 from .tario import MAX_MEMBER
+from .values import caption_of, image_of
 
-_IMAGES = ("image", "jpg", "png", "webp", "img", "image_bytes", "bytes")
-_CAPTIONS = ("caption", "text", "txt", "TEXT")
-_KEYS = ("key", "__key__", "id", "uid")
+_Types = dict[str, pa.DataType]
+
+
+class _Cell(NamedTuple):
+    """Where a value is: the column, and the names that lead on through its structs; of lists, the first counts."""
+
+    column: str
+    steps: tuple[str, ...]
+    type: pa.DataType  # of what they lead to
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it is a struct that holds an image as `bytes`."""
+        return kinds.is_struct(self.type)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what, by name. An image is bytes, or Hugging Face's struct of `bytes` and `path`."""
+    """Which column is what. images and captions: in order of preference; of each row, the first with a value counts."""
 
-    image: str | None
-    in_struct: bool  # the image's bytes
-    caption: str | None
+    images: tuple[_Cell, ...]
+    captions: tuple[_Cell, ...]
     key: str | None
     metadata: tuple[str, ...]  # every scalar column, those above included
     paths: list[str]  # what is to be read, as Parquet calls it
+    unused_images: tuple[str, ...]  # columns that may hold images by name and type
+    unused_captions: tuple[str, ...]
 
     @classmethod
-    def of(cls, url: str, schema: pa.Schema) -> Columns:
+    def of(cls, url: str, schema: pa.Schema, keys: SampleKeys) -> Columns:
         """ShardError for a schema with neither image nor caption, or where it is not clear which is the image."""
         try:
-            types = {field.name: _storage(field.type) for field in reversed(schema)}  # of equal names the first
+            types = {field.name: storage_of(field.type) for field in reversed(schema)}  # of equal names the first
         except UnicodeDecodeError as error:
-            raise ShardError(f"{url}: a column's name is not UTF-8") from error
-        image = _image(url, types)
-        caption = next((n for n in _CAPTIONS if n in types and n != image and _is_caption(types[n])), None)
-        if image is None and caption is None:
-            raise ShardError(f"{url}: no column of images or captions among {', '.join(schema.names) or 'none at all'}")
-        key = next((name for name in _KEYS if name in types and _is_scalar(types[name])), None)
-        metadata = tuple(name for name in dict.fromkeys(schema.names) if _is_scalar(types[name]))
-        in_struct = image is not None and kinds.is_struct(types[image])
-        images = [image] if image and not in_struct else []
-        if image and in_struct:
-            images = [f"{image}.{child.name}" for child in types[image] if child.name in ("bytes", "path")]
-        paths = list(dict.fromkeys([*images, *([caption] if caption else []), *metadata]))
-        return cls(image, in_struct, caption, key, metadata, paths)
+            raise ShardError(f"{url}: a column's name is not UTF-8; rename it") from error
+        images = _cells(types, keys.image or _image(url, types))
+        used = {cell.column for cell in images}
+        captions = _cells(types, keys.caption or _caption(types, used))
+        if not images and not captions:
+            wanted = [*keys.image, *keys.caption]
+            options = f" named {' or '.join(wanted)}" if wanted else ""
+            among = ", ".join(schema.names) or "none at all"
+            raise ShardError(
+                f"{url}: no column of images or captions{options} among {among}; name them by --image-key and "
+                "--caption-key"
+            )
+        used |= {cell.column for cell in captions}
+        key = next((name for name in KEY_NAMES if name in types and is_scalar(types[name])), None)
+        metadata = tuple(name for name in dict.fromkeys(schema.names) if is_scalar(types[name]))
+        paths = [*_paths(types, images, ("bytes", "path")), *_paths(types, captions, ()), *metadata]
+        return cls(
+            images,
+            captions,
+            key,
+            metadata,
+            list(dict.fromkeys(paths)),
+            tuple(n for n in schema.names if n not in used and looks_like_image(n) and _may_be_image(types[n])),
+            tuple(n for n in schema.names if n not in used and looks_like_caption(n) and _may_be_caption(types[n])),
+        )
 
     def samples(self, batch: pa.RecordBatch, first: int) -> Iterator[Sample]:
         """The rows of a batch, which begins at row `first` of the shard."""
         names = batch.schema.names
         column = {name: batch.column(names.index(name)) for name in dict.fromkeys(names)}
-        captions = _texts(column[self.caption]) if self.caption else [None] * len(batch)
-        keys = _keys(column[self.key]) if self.key else [None] * len(batch)
-        metadata = {name: _values(column[name]) for name in self.metadata}
-        images, paths = self._images(column[self.image]) if self.image else (None, None)
+        keys = keys_of(column[self.key]) if self.key else [None] * len(batch)
+        metadata = {name: values(column[name]) for name in self.metadata}
+        captions = [values_at(column[cell.column], cell.steps) for cell in self.captions]
+        images = [_images_in(column[cell.column], cell) for cell in self.images]
         for i in range(len(batch)):
-            row, key, error = first + i, keys[i], None
-            image = images[i].as_py() if images is not None else None
-            if image is None and paths is not None and paths[i].is_valid:
-                error = "read: image is a path, not bytes"
-            elif image is not None and len(image) > MAX_MEMBER:
-                image, error = None, too_large("image")
-            fields = {name: values[i] for name, values in metadata.items()}
-            yield Sample(row, str(row) if key is None else key, image, captions[i], fields, error=error)
+            row, key = first + i, keys[i]
+            image, no_image = _first(images, image_of, "not understood" if self.unused_images else "no file")
+            caption, no_caption = _first(captions, caption_of, "not understood" if self.unused_captions else "no file")
+            error = None
+            if image is not None and len(image) > MAX_MEMBER:
+                image, no_image, error = None, "not understood", f"read: {too_large('image')}"
+            elif image is None and self._has_path(column, i):
+                no_image, error = "not understood", "read: image is a path, not bytes"
+            fields = {name: column_values[i] for name, column_values in metadata.items()}
+            yield Sample(
+                row,
+                str(row) if key is None else key,
+                image,
+                caption,
+                fields,
+                error=error,
+                no_image=no_image,
+                no_caption=no_caption,
+            )
 
-    def _images(self, array: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-        """The images' bytes, and their paths where there are such."""
-        array = _plain(array)
-        if not self.in_struct:
-            return array, None
-        children = dict(zip((child.name for child in array.type), array.flatten(), strict=True))
-        return children["bytes"], children.get("path")
-
-
-def _image(url: str, types: dict[str, pa.DataType]) -> str | None:
-    candidates = [name for name, type in types.items() if _is_image(type)]
-    named = [name for name in _IMAGES if name in candidates]
-    others = [name for name in reversed(candidates) if name not in _CAPTIONS + _KEYS]
-    if not named and len(others) > 1:
-        raise ShardError(f"{url}: the image may be in {' or '.join(others)}; name one of these columns image")
-    return next(iter(named + others), None)
-
-
-def _is_image(type: pa.DataType) -> bool:
-    if kinds.is_struct(type):
-        field = type.get_field_index("bytes")
-        return field >= 0 and _is_binary(type.field(field).type)
-    return _is_binary(type)
+    def _has_path(self, column: dict[str, pa.Array], row: int) -> bool:
+        """Whether the image of a row is named by a path where its bytes should be."""
+        return any(
+            next(values_at(column[cell.column].slice(row, 1), (*cell.steps, "path"))) is not None
+            for cell in self.images
+            if cell.has_bytes and cell.type.get_field_index("path") >= 0
+        )
 
 
-def _is_binary(type: pa.DataType) -> bool:
-    return kinds.is_binary(type) or kinds.is_large_binary(type) or kinds.is_binary_view(type)
+def _first(cells: Sequence[Iterator[Any]], side: Any, otherwise: Missing) -> tuple[Any, Missing | None]:
+    """The first of the cells' values in this row that is an image or a caption, or why there is none."""
+    result: tuple[Any, Missing | None] = None, otherwise
+    for value in [next(cell) for cell in cells]:
+        if result[0] is None:
+            result = side(value)
+    return result
 
 
-def _is_text(type: pa.DataType) -> bool:
-    return kinds.is_string(type) or kinds.is_large_string(type) or kinds.is_string_view(type)
+def _images_in(column: pa.Array, cell: _Cell) -> Iterator[Any]:
+    """Of each row, bytes or the text that spells them."""
+    images = values_at(column, (*cell.steps, "bytes") if cell.has_bytes else cell.steps)
+    return (image and image.decode("ascii", "replace") for image in images) if is_text(cell.type) else images
 
 
-def _is_caption(type: pa.DataType) -> bool:
-    return _is_text(type) or _is_binary(type)
+def _cells(types: _Types, names: Sequence[str]) -> tuple[_Cell, ...]:
+    """Where the named values are, of those that exist. Names may hold dots themselves, or lead into structs by them."""
+    cells = (_cell(types, name) for name in names)
+    return tuple(cell for cell in cells if cell is not None)
 
 
-def _is_scalar(type: pa.DataType) -> bool:
-    return _is_text(type) or _is_number(type) or _is_spelt(type)
+def _cell(types: _Types, name: str) -> _Cell | None:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        column, steps = ".".join(parts[:end]), tuple(parts[end:])
+        if column in types and (type := storage_at(types[column], steps)) is not None:
+            return _Cell(column, steps, type)
+    return None
 
 
-def _is_number(type: pa.DataType) -> bool:
-    return kinds.is_boolean(type) or kinds.is_integer(type) or kinds.is_floating(type)
+def _paths(types: _Types, cells: Sequence[_Cell], children: Sequence[str]) -> Iterator[str]:
+    """What to read of the cells' columns: nothing but the value where no list is on the way."""
+    for cell in cells:
+        if item_of(types[cell.column]) is not None:
+            yield cell.column
+        elif cell.has_bytes:
+            for child in cell.type:
+                if child.name in children:
+                    yield ".".join((cell.column, *cell.steps, child.name))
+        else:
+            yield ".".join((cell.column, *cell.steps))
 
 
-def _is_spelt(type: pa.DataType) -> bool:
-    """Values that JSON has no type for become text."""
-    return kinds.is_decimal(type) or (kinds.is_temporal(type) and not kinds.is_interval(type))
+def _image(url: str, types: _Types) -> list[str]:
+    """The column of images: known by name, or the only one of its type; lists of images where there is none."""
+    for candidates in (
+        [name for name, type in types.items() if is_image(type)],
+        [name for name, type in types.items() if (item := item_of(type)) is not None and is_image(item)],
+    ):
+        named = [name for name in IMAGE_NAMES if name in candidates]
+        others = [name for name in reversed(candidates) if name not in CAPTION_NAMES + KEY_NAMES]
+        if not named and len(others) > 1:
+            raise ShardError(f"{url}: the image may be in {' or '.join(others)}; name it by --image-key {others[0]}")
+        if named or others:
+            return (named + others)[:1]
+    return []
 
 
-def _storage(type: pa.DataType) -> pa.DataType:
-    """What a dictionary or an extension type holds."""
-    if isinstance(type, pa.BaseExtensionType):
-        return _storage(type.storage_type)
-    return _storage(type.value_type) if kinds.is_dictionary(type) else type
+def _caption(types: _Types, used: set[str]) -> list[str]:
+    names = [name for name in CAPTION_NAMES if name in types and name not in used]
+    texts = [name for name in names if is_caption(types[name])]
+    lists = [name for name in names if (item := item_of(types[name])) is not None and is_caption(item)]
+    return (texts + lists)[:1]
 
 
-def _plain(array: pa.Array) -> pa.Array:
-    if isinstance(array, pa.ExtensionArray):
-        return _plain(array.storage)
-    return _plain(array.dictionary_decode()) if kinds.is_dictionary(array.type) else array
+def _may_be_image(type: pa.DataType) -> bool:
+    inner = storage_at(type, ())
+    return is_image(inner) or is_text(inner)
 
 
-def _texts(array: pa.Array) -> list[bytes | None]:
-    """As bytes: whether they are UTF-8 is for others to find out, since Parquet's strings need not be."""
-    array = _plain(array)
-    texts: list[bytes | None] = (array.cast(pa.large_binary()) if _is_text(array.type) else array).to_pylist()
-    return texts
-
-
-def _keys(array: pa.Array) -> list[str | None]:
-    if _is_text(_plain(array).type):
-        return [None if text is None else text.decode("utf-8", "backslashreplace") for text in _texts(array)]
-    return [None if value is None else str(value) for value in _values(array)]
-
-
-def _values(array: pa.Array) -> Sequence[Any]:
-    array = _plain(array)
-    if _is_spelt(array.type):
-        array = _spelt(array)
-    if _is_text(array.type):
-        return [None if text is None else text.decode("utf-8", "replace") for text in _texts(array)]
-    if kinds.is_float16(array.type):
-        array = array.cast(pa.float32())
-    return array.to_pylist()
-
-
-def _spelt(array: pa.Array) -> pa.Array:
-    for type in (pa.string(), pa.int64()):  # a number for durations, and for times of zones that nobody knows
-        with suppress(pa.ArrowException):
-            return array.cast(type)
-    return pa.nulls(len(array))
+def _may_be_caption(type: pa.DataType) -> bool:
+    inner = storage_at(type, ())
+    return is_caption(inner) or kinds.is_struct(inner)

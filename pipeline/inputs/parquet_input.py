@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import ShardError
-from ..records import Sample, Shard
+from ..records import Sample, SampleKeys, Shard
 from ..storage.remote import RemoteFile
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .parquet_columns import Columns
@@ -25,17 +25,10 @@ _BATCH, _ROWS = 8 << 20, 32  # bytes and rows read at a time of all columns
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
-def read_parquet(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterator[Sample]:
+def read_parquet(shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys) -> Iterator[Sample]:
     """See `shards.read_samples`. Which columns are what: `parquet_columns.Columns`."""
-    with ExitStack() as stack:
-        with opening(shard.url):
-            remote = _open_remote(shard, storage_options)
-            if remote is None:
-                source = stack.enter_context(_open_local(shard, storage_options))
-            else:
-                source = stack.enter_context(io.BufferedReader(remote, 1 << 16))
-        file, schema = _footer(shard.url, source, remote)
-        columns = Columns.of(shard.url, schema)
+    with _opened(shard, storage_options) as (file, schema, remote):
+        columns = Columns.of(shard.url, schema, keys)
         rows = 0
         batches = _batches(file, columns)
         while True:
@@ -51,6 +44,26 @@ def read_parquet(shard: Shard, storage_options: Mapping[str, Any] | None) -> Ite
             rows += batch.num_rows
         if rows < file.metadata.num_rows:
             yield _lost(rows, file)
+
+
+def columns_of(shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys) -> Columns:
+    """Which columns of a Parquet shard are what, by its footer. Raises as `read_parquet` does."""
+    with _opened(shard, storage_options) as (_, schema, _):
+        return Columns.of(shard.url, schema, keys)
+
+
+@contextmanager
+def _opened(
+    shard: Shard, storage_options: Mapping[str, Any] | None
+) -> Generator[tuple[pq.ParquetFile, pa.Schema, RemoteFile | None], None, None]:
+    with ExitStack() as stack:
+        with opening(shard.url):
+            remote = _open_remote(shard, storage_options)
+            if remote is None:
+                source = stack.enter_context(_open_local(shard, storage_options))
+            else:
+                source = stack.enter_context(io.BufferedReader(remote, 1 << 16))
+        yield *_footer(shard.url, source, remote), remote
 
 
 def _open_local(shard: Shard, storage_options: Mapping[str, Any] | None) -> pa.NativeFile:
@@ -85,7 +98,7 @@ def _footer(url: str, source: Any, remote: RemoteFile | None) -> tuple[pq.Parque
             _raise_storage_failure(error, remote)
         raise ShardError(f"{url}: not a Parquet file, or a broken one: {_reason(error)}") from error
     if own:
-        raise ShardError(f"{url}: embeddings that clipmill wrote, not images to embed")
+        raise ShardError(f"{url}: these are embeddings that clipmill wrote, not images to embed")
     return file, schema
 
 

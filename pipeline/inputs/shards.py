@@ -5,43 +5,74 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..records import Sample, Shard
+from ..records import USUAL_KEYS, Sample, SampleKeys, Shard
 from ..storage.urls import is_web
-from .folder_input import read_folder, read_folder_groups
-from .grouping import WholeGroup
+from .folder_input import read_folder
+from .from_table import as_files
+from .grouping import SampleFiles
 from .parquet_input import read_parquet
-from .tar_input import read_tar, read_tar_groups
+from .tar_input import read_tar
 
 _Options = Mapping[str, Any] | None
 
 
 class _Format(NamedTuple):
     suffixes: tuple[str, ...]  # of the URL
-    read: Callable[[Shard, _Options], Iterator[Sample]]
-    read_files: Callable[[Shard, _Options], Iterator[WholeGroup]]
+    read: Callable[[Shard, _Options, SampleKeys], Iterator[Sample]]
+    read_files: Callable[[Shard, _Options, SampleKeys], Iterator[SampleFiles]]
 
 
-_TAR = _Format((".tar", ".tar.gz", ".tgz"), read_tar, lambda shard, how: read_tar_groups(shard, WholeGroup, how))
-_PARQUET = _Format((".parquet",), read_parquet, lambda shard, how: map(WholeGroup.of, read_parquet(shard, how)))
-_FOLDER = _Format(("/",), read_folder, lambda shard, how: read_folder_groups(shard, WholeGroup, how))
+def _read_tar(shard: Shard, options: _Options, keys: SampleKeys) -> Iterator[Sample]:
+    return _numbered(read_tar(shard, options, keys, every_file=False))
+
+
+def _read_tar_files(shard: Shard, options: _Options, keys: SampleKeys) -> Iterator[SampleFiles]:
+    return read_tar(shard, options, keys, every_file=True)
+
+
+def _read_folder(shard: Shard, options: _Options, keys: SampleKeys) -> Iterator[Sample]:
+    return _numbered(read_folder(shard, options, keys))
+
+
+def _read_parquet_files(shard: Shard, options: _Options, keys: SampleKeys) -> Iterator[SampleFiles]:
+    return map(as_files, read_parquet(shard, options, keys))
+
+
+def _numbered(files: Iterable[SampleFiles]) -> Iterator[Sample]:
+    for row, group in enumerate(files):
+        yield group.sample(row)
+
+
+_TAR = _Format((".tar", ".tar.gz", ".tgz"), _read_tar, _read_tar_files)
+_PARQUET = _Format((".parquet",), read_parquet, _read_parquet_files)
+_FOLDER = _Format(("/",), _read_folder, read_folder)
 _FORMATS = (_TAR, _PARQUET, _FOLDER)  # a further input format is a row here
 
 
-def read_samples(shard: Shard, storage_options: Mapping[str, Any] | None = None) -> Iterator[Sample]:
-    """The samples of a shard in its own order, `row` counting from 0.
+def read_samples(
+    shard: Shard, storage_options: Mapping[str, Any] | None = None, keys: SampleKeys = USUAL_KEYS
+) -> Iterator[Sample]:
+    """The samples of a shard in its own order, `row` counting from 0. keys: where images and captions are, if not
+    under the usual names.
 
     A sample that cannot be read has an `error`; a shard that breaks off ends with one such sample. Raises ShardError
-    for what is no shard at all, or may not be opened; a storage failure while reading goes through as it is, for
-    whoever retries.
+    for what is no shard at all, for a shard that cannot be opened, and at the end of one in which no sample was
+    understood; a storage failure while reading goes through as it is, for whoever retries.
     """
-    format = _format_of(shard.url) or _TAR  # who names a shard outright means it
-    return format.read(shard, storage_options)
+    format = _format_of(shard.url) or _TAR  # a shard that is named outright is read whatever its name
+    return format.read(shard, storage_options, keys)
 
 
-def read_files(shard: Shard, storage_options: Mapping[str, Any] | None = None) -> Iterator[WholeGroup]:
-    """The same samples with all files that belong to them, byte for byte; of Parquet, files that say the same."""
+def read_files(
+    shard: Shard, storage_options: Mapping[str, Any] | None = None, keys: SampleKeys = USUAL_KEYS
+) -> Iterator[SampleFiles]:
+    """The same samples with all files that belong to them, byte for byte; of Parquet, files with the same contents."""
     format = _format_of(shard.url) or _TAR
-    return format.read_files(shard, storage_options)
+    return format.read_files(shard, storage_options, keys)
+
+
+def is_parquet(url: str) -> bool:
+    return _format_of(url) is _PARQUET
 
 
 def is_shard_name(url: str) -> bool:

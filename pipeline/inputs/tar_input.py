@@ -5,29 +5,31 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from ..errors import ShardError
-from ..records import Sample, Shard
+from ..records import USUAL_KEYS, SampleKeys, Shard
 from ..storage.remote import RemoteFile
 from ..storage.urls import is_web, open_storage, opening, scheme_of
-from .grouping import Group, utf8
-from .tario import NotATar, TarDamage, members
-
-G = TypeVar("G", bound=Group)
+from .grouping import File, Grouper, SampleFiles
+from .names import split_name
+from .tar_links import Links
+from .tario import Member, NotATar, TarDamage, members
 
 _READ_AHEAD = 8 << 20  # bytes a request to a web server
 _BUFFER = 1 << 20
 
+# A key's files that are held until it is known which samples they are. A key with more is split where its middle
+# changes, as if the rest were a key of its own.
+_MOST_FILES, _MOST_BYTES = 4096, 64 << 20
 
-def read_tar(shard: Shard, storage_options: Mapping[str, Any] | None) -> Iterator[Sample]:
-    """See `shards.read_samples`."""
-    for row, group in enumerate(read_tar_groups(shard, Group, storage_options)):
-        yield group.sample(row)
+_REMEMBERED = 100_000  # keys of a shard, to notice those that come back: some 7 MB
 
 
-def read_tar_groups(shard: Shard, kind: type[G], storage_options: Mapping[str, Any] | None) -> Iterator[G]:
-    """The same samples while they are still files, in order. kind: what collects those of one sample."""
+def read_tar(
+    shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys, every_file: bool
+) -> Iterator[SampleFiles]:
+    """See `shards.read_files`. every_file: with the contents of those too that are neither image, caption nor json."""
     with _open(shard, storage_options) as file:
         with opening(shard.url):  # of remote files, only the first read tells whether they are there
             magic = file.peek(2)[:2]
@@ -37,9 +39,11 @@ def read_tar_groups(shard: Shard, kind: type[G], storage_options: Mapping[str, A
         compressed = magic == b"\x1f\x8b"
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file) if compressed else file)
         try:
-            yield from groups_in(stream, kind, None if compressed else 0)
+            yield from samples_in(stream, None if compressed else 0, keys, every_file)
         except NotATar as error:
             raise ShardError(f"{shard.url}: not a tar: {error}") from error
+        except NothingUnderstood as error:
+            raise ShardError(f"{shard.url}: {error}") from error
 
 
 def _open(shard: Shard, storage_options: Mapping[str, Any] | None) -> io.BufferedReader:
@@ -60,41 +64,120 @@ def _open(shard: Shard, storage_options: Mapping[str, Any] | None) -> io.Buffere
         return io.BufferedReader(storage.open(url, "rb", block_size=_READ_AHEAD, cache_type="readahead"), _BUFFER)
 
 
-def groups_in(stream: BinaryIO, kind: type[G], start: int | None) -> Iterator[G]:
+class NothingUnderstood(ShardError):
+    """An archive that ended without one sample."""
+
+
+def samples_in(
+    stream: BinaryIO,
+    start: int | None,
+    keys: SampleKeys = USUAL_KEYS,
+    every_file: bool = False,
+) -> Iterator[SampleFiles]:
     """Groups adjacent members of one key; an extension that comes back begins the next sample of that key.
 
     stream: an archive from a member's first header on, which is at byte `start` of it; None where nobody can seek. A
-    stream that breaks off ends with a group that has an `error`, and the key where that much could be read.
+    stream that breaks off ends with a sample that has an `error`, and the key where that much could be read. Raises
+    NothingUnderstood at its end where there were files, and not one sample among them.
     """
-    group: G | None = None
+    reader = _Reader(stream, start, Grouper(keys), every_file)
     try:
         for member in members(stream):
-            if (named := _split(member.name)) is None:
-                continue
-            if group is not None and not group.takes(*named):
-                if group.is_sample():
-                    yield group
-                group = None
-            group = group or kind(named[0])
-            group.add(named[1], member.data, None if start is None else start + member.offset)
+            if (named := split_name(member.name)) is not None:
+                yield from reader.add(*named, member)
+            else:
+                reader.passed_over = True
     except TarDamage as damage:
-        broken = _split(damage.name or "")
-        # a break inside one of its own members takes the sample along; it is the failed row then
-        if group is not None and group.is_sample() and not (broken and group.takes(*broken)):
-            yield group
-        yield kind(broken[0] if broken else "", error=f"read: truncated tar ({damage.reason})")
+        broken = split_name(damage.name or "")
+        if broken and reader.is_open_for(*broken):  # its sample breaks too, and is the failed row below
+            yield from reader.close_without(broken[1])
+        else:
+            yield from reader.close()
+        yield SampleFiles(broken[0] if broken else "", error=f"read: truncated tar ({damage.reason})")
         return
-    if group is not None and group.is_sample():
-        yield group
+    yield from reader.close()
+    reader.check()
 
 
-def _split(name: str) -> tuple[str, str] | None:
-    """A member's name -> key, lower-cased extension (WebDataset: from the first dot of the last path component on).
+class _Reader:
+    """The key whose files are being collected, and what is known of those before it."""
 
-    None for what is no part of a sample: no extension, hidden files, and what macOS adds to archives.
-    """
-    folder, slash, base = name.removeprefix("./").rpartition("/")
-    stem, dot, extension = base.partition(".")
-    if not stem or not dot or "__MACOSX" in folder.split("/"):
-        return None
-    return utf8(folder + slash + stem), extension.lower()
+    def __init__(self, stream: BinaryIO, start: int | None, grouper: Grouper, every_file: bool) -> None:
+        self._start, self._grouper, self._every_file = start, grouper, every_file
+        self._links = Links(None if start is None else stream)
+        self._key: str | None = None
+        self._files: list[File] = []
+        self._extensions: set[str] = set()
+        self._bytes = 0
+        self._parted = False  # files of this key were samples already
+        self._came_back = False
+        self._finished: set[int] = set()  # hashes of keys
+        self._endings: dict[str, None] = {}  # of files of samples that are not understood
+        self._understood = False
+        self.passed_over = False  # a file without a key
+
+    def is_open_for(self, key: str, extension: str) -> bool:
+        """Whether such a file would belong to the key at hand."""
+        return key == self._key and extension not in self._extensions
+
+    def add(self, key: str, extension: str, member: Member) -> Iterator[SampleFiles]:
+        """The samples that end before this file."""
+        if not self.is_open_for(key, extension):
+            yield from self._begin(key)
+        elif self._is_full() and extension.rpartition(".")[0] != self._files[-1].middle:
+            yield from self._samples()
+            self._files, self._bytes, self._parted = [], 0, True
+        needed = self._every_file or self._grouper.needs(extension)
+        if member.link is not None and needed:
+            member = self._links.follow(member)
+        self._extensions.add(extension)
+        data = member.data if needed else None
+        offset = None if self._start is None or member.offset is None else self._start + member.offset
+        self._files.append(File(extension, data, offset, member.fault))
+        self._bytes += len(data) if data else 0
+
+    def close(self) -> Iterator[SampleFiles]:
+        """The samples of the key at hand."""
+        if self._key is not None:
+            yield from self._samples()
+        self._key = None
+
+    def close_without(self, broken: str) -> Iterator[SampleFiles]:
+        """The pairs at hand that are complete, whose middle is not that of the broken extension."""
+        assert self._key is not None
+        middle = broken.rpartition(".")[0]
+        files = [file for file in self._files if file.middle != middle]
+        if self._grouper.holds_pairs(files):
+            yield from self._grouper.samples(self._key, files, parted=True)
+
+    def _is_full(self) -> bool:
+        return len(self._files) >= _MOST_FILES or self._bytes >= _MOST_BYTES
+
+    def check(self) -> None:
+        """Raise NothingUnderstood for an archive of files that are no samples."""
+        if not self._understood and (self._endings or self.passed_over):
+            ends = f"its files end in {', '.join(self._endings)}" if self._endings else "its files have no extension"
+            raise NothingUnderstood(
+                f"no sample in it is understood: {ends[:200]}; name what holds the images and captions by --image-key "
+                "and --caption-key"
+            )
+
+    def _begin(self, key: str) -> Iterator[SampleFiles]:
+        before = self._key
+        yield from self.close()
+        if before is not None and len(self._finished) < _REMEMBERED:
+            self._finished.add(hash(before))
+        self._came_back = key != before and hash(key) in self._finished
+        self._key, self._files, self._bytes, self._parted = key, [], 0, False
+        self._extensions.clear()
+
+    def _samples(self) -> Iterator[SampleFiles]:
+        assert self._key is not None
+        for sample in self._grouper.samples(self._key, self._files, self._parted):
+            if self._came_back and (sample.no_image or sample.no_caption):
+                sample.notes += ("key came back",)
+            if sample.understood:
+                self._understood = True
+            elif len(self._endings) < 9:
+                self._endings |= dict.fromkeys(f".{file.extension}" for file in sample.files)
+            yield sample

@@ -18,7 +18,7 @@ from ..dataset.dataset import Dataset
 from ..dataset.output import Output
 from ..dataset.subset import Subset
 from ..errors import InputError
-from ..inputs.grouping import WholeGroup
+from ..inputs.grouping import SampleFiles
 from ..inputs.tario import BLOCK, MAX_MEMBER
 from ..records import Shard
 from .new_table import NewTable
@@ -83,7 +83,7 @@ class WriteShard:
             raise InputError(
                 f"{self.dataset.url}: {part} has changed since the subset was made from it; make the subset again"
             )
-        return table, SourceSamples(shard, locations, rows.tolist(), self.storage_options, reading)
+        return table, SourceSamples(shard, locations, rows.tolist(), picked.source.keys, self.storage_options, reading)
 
     def _wanted(self, picked: Picked) -> tuple[npt.NDArray[np.int64], list[str] | None]:
         """The numbers of the wanted rows in the part, and their keys where a subset knows them."""
@@ -105,12 +105,11 @@ def _read_rows(file: pq.ParquetFile, columns: list[str], rows: npt.NDArray[np.in
     return table.take(rows - (ends[first] - sizes[first]))
 
 
-def _add(tar: BinaryIO, key: str, group: WholeGroup, shard: Shard) -> None:
-    for extension, data in group.files:
+def _add(tar: BinaryIO, key: str, group: SampleFiles, shard: Shard) -> None:
+    for extension, data, _, fault in group.files:
         if data is None:
-            raise InputError(
-                f"{shard.url}: {group.key}.{extension} is larger than {MAX_MEMBER >> 20} MiB; leave this row out"
-            )
+            reason = fault or f"file larger than {MAX_MEMBER >> 20} MiB"
+            raise InputError(f"{shard.url}: {group.key}.{extension} cannot be copied ({reason}); leave this row out")
         member = tarfile.TarInfo(f"{key}.{extension}")  # no owner and no time: the same bytes every time
         member.size = len(data)
         tar.write(member.tobuf(tarfile.GNU_FORMAT))  # `TarFile.addfile` takes twice as long

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..inputs.grouping import WholeGroup
+from ..inputs.grouping import SampleFiles
 
 # The columns of img2dataset's tables, in its order; filled from the dataset's column of that name where there is one.
 _FIELDS = (
@@ -40,7 +40,7 @@ class NewTable:
         shard = rows.schema.get_field_index("shard")
         self._rows.append(rows.set_column(shard, "shard", rows["shard"].cast(pa.string())))
 
-    def add(self, key: str, group: WholeGroup) -> None:
+    def add(self, key: str, group: SampleFiles) -> None:
         """key: in the new shard. group: the sample; its json has fields that the dataset lacks."""
         sides = {name: _side(group.metadata.get(name)) for name in ("original_width", "original_height")}
         exif = group.metadata.get("exif")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..records import Shard
+from ..records import USUAL_KEYS, SampleKeys, Shard
 
 _TOGETHER = 32  # new shards that a shuffle spreads samples over; bounds the number of sources of one new shard
 
@@ -21,6 +21,7 @@ class Source:
     shard: Shard  # as it was when it was embedded
     wanted: int  # rows
     which: str = ""  # digest of these rows' numbers, where a subset chose them
+    keys: SampleKeys = USUAL_KEYS  # where images and captions are in it
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import ClipmillError, InfrastructureError, InputError, one_line
-from ..inputs.grouping import WholeGroup
+from ..errors import ClipmillError, InfrastructureError, InputError, ShardError, one_line
+from ..inputs.grouping import SampleFiles
 from ..inputs.shards import read_files
-from ..inputs.tar_input import groups_in
-from ..inputs.tario import NotATar
-from ..records import Shard
+from ..inputs.tar_input import samples_in
+from ..records import USUAL_KEYS, SampleKeys, Shard
 from ..storage.retry import retry
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .spans import DISK, NETWORK, Request, Span, spans_of, worth_asking_for
@@ -44,23 +43,27 @@ class SourceSamples:
     shard: Shard
     locations: pa.Table
     rows: Sequence[int]
+    keys: SampleKeys = USUAL_KEYS  # as they were when the shard was embedded
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
 
-    def __iter__(self) -> Iterator[WholeGroup]:
+    def __iter__(self) -> Iterator[SampleFiles]:
         """In order. InputError where the shard no longer holds one of them, InfrastructureError where the storage
         keeps failing."""
         keys, sha256 = self.locations["key"].to_pylist(), self.locations["sha256"].to_pylist()
         requests = self._requests(keys)
-        groups = self._all_of_it() if requests is None else self._by_requests(requests, keys)
-        for row in self.rows:
+        samples = self._all_of_it(self.rows) if requests is None else self._by_requests(requests, keys)
+        for position, row in enumerate(self.rows):
             with _reading(self.shard.url):
-                group = next(groups, None)
-            if group is None or group.key != keys[row]:
-                raise self._changed(row, "the sample is not there any more")
-            if sha256[row] is not None and hashlib.sha256(group.image or b"").hexdigest() != sha256[row]:
-                raise self._changed(row, "its image has changed")
-            yield group
+                sample = next(samples, None)
+                if requests is not None and _difference(sample, keys[row], sha256[row]):
+                    # links lead to other bytes of the tar: only reading all of it tells whether the sample changed
+                    requests, samples = None, self._all_of_it(self.rows[position:])
+                    sample = next(samples, None)
+            if difference := _difference(sample, keys[row], sha256[row]):
+                raise self._changed(row, difference)
+            assert sample is not None
+            yield sample
 
     def _requests(self, keys: list[str]) -> list[Request] | None:
         """None to read the whole shard."""
@@ -72,26 +75,26 @@ class SourceSamples:
         pace = DISK if scheme_of(self.shard.url) == "file" else NETWORK
         return None if spans is None else worth_asking_for(self.rows, spans, self.shard.size, pace)
 
-    def _all_of_it(self) -> Iterator[WholeGroup]:
+    def _all_of_it(self, rows: Sequence[int]) -> Iterator[SampleFiles]:
         self.reading.whole_shards += 1
-        wanted = iter(self.rows)
+        wanted = iter(rows)
         next_wanted = next(wanted, None)
-        for row, group in enumerate(read_files(self.shard, self.storage_options)):
+        for row, sample in enumerate(read_files(self.shard, self.storage_options, self.keys)):
             if row == next_wanted:
-                yield group
+                yield sample
                 next_wanted = next(wanted, None)
             if next_wanted is None:
                 return
 
-    def _by_requests(self, requests: list[Request], keys: list[str]) -> Iterator[WholeGroup | None]:
+    def _by_requests(self, requests: list[Request], keys: list[str]) -> Iterator[SampleFiles | None]:
         offsets = self.locations["image_offset"].to_pylist()
         for request, data in zip(requests, self._fetched([request.span for request in requests]), strict=True):
-            groups = {}
-            with suppress(NotATar):  # the missing samples are reported by the caller
-                for group in groups_in(io.BytesIO(data), WholeGroup, request.span.start):
-                    groups[group.key, group.image_offset] = group
+            samples = {}
+            with suppress(ShardError):  # the missing samples are reported by the caller
+                for sample in samples_in(io.BytesIO(data), request.span.start, self.keys, every_file=True):
+                    samples[sample.key, sample.image_offset] = sample
             for row in request.rows:
-                yield groups.get((keys[row], offsets[row]))
+                yield samples.get((keys[row], offsets[row]))
 
     def _fetched(self, spans: list[Span]) -> Iterator[bytes]:
         """The bytes of each span, in order. Some requests run at the same time; their answers wait for their turn."""
@@ -121,6 +124,15 @@ class SourceSamples:
             f"{self.shard.url}: row {row} ({self.locations['key'][row]}) is not the sample that was embedded: "
             f"{reason}; restore the shard, or embed it again with `clipmill embed --refresh`"
         )
+
+
+def _difference(sample: SampleFiles | None, key: str, sha256: str | None) -> str | None:
+    """What distinguishes a sample from the one that was embedded; None for nothing."""
+    if sample is None or sample.key != key:
+        return "the sample is not there any more"
+    if sha256 is not None and hashlib.sha256(sample.image or b"").hexdigest() != sha256:
+        return "its image has changed"
+    return None
 
 
 @contextmanager

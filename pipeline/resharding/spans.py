@@ -52,16 +52,18 @@ def spans_of(
     last two are those of the images, offset -1 where there is none.
 
     A span reaches from the end of the last image before the row's own to the beginning of the first image after it: it
-    holds all files of the sample, in any order. None where another sample has the same key: then only reading from the
-    beginning tells which files belong to which.
+    holds all files of the sample, in any order. None where another sample has the same key, or one that differs only
+    after the first dot, or where images are not in order: then only reading from the beginning tells which files belong
+    to which.
     """
+    has = offsets >= 0
     count = len(keys)
     positions = np.arange(count)
-    has = offsets >= 0
     before = np.concatenate([[-1], np.maximum.accumulate(np.where(has, positions, -1))[:-1]])
     after = np.concatenate([np.minimum.accumulate(np.where(has, positions, count)[::-1])[::-1][1:], [count]])
-    times = Counter(keys)
-    if any(times[keys[row]] > 1 for row in rows):
+    groups = [_group(key) for key in keys]
+    times = Counter(groups)
+    if any(times[groups[row]] > 1 for row in rows) or np.any(np.diff(offsets[has]) <= 0):
         return None
     spans = []
     for row in rows:
@@ -69,6 +71,12 @@ def spans_of(
         start = int(offsets[first] + sizes[first]) if first >= 0 else 0
         spans.append(Span(start + -start % BLOCK, int(offsets[last]) if last < count else end))
     return spans
+
+
+def _group(key: str) -> str:
+    """The key that files have in the tar; where these are several samples, more is added after a dot."""
+    folder, slash, base = key.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def worth_asking_for(rows: Sequence[int], spans: Sequence[Span], end: int, pace: Pace) -> list[Request] | None:

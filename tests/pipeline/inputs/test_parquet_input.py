@@ -52,20 +52,20 @@ def test_rows_come_in_order_over_all_row_groups(read_parquet: Reader) -> None:
 
 def test_captions_alone_are_samples(read_parquet: Reader) -> None:
     assert read_parquet({"text": ["a", "b"], "url": ["u", None]}) == [
-        Sample(0, "0", caption=b"a", metadata={"text": "a", "url": "u"}),
-        Sample(1, "1", caption=b"b", metadata={"text": "b", "url": None}),
+        Sample(0, "0", caption=b"a", metadata={"text": "a", "url": "u"}, no_image="no file"),
+        Sample(1, "1", caption=b"b", metadata={"text": "b", "url": None}, no_image="no file"),
     ]
 
 
 def test_neither_images_nor_captions_is_a_shard_error(read_parquet: Reader) -> None:
     with pytest.raises(ShardError, match="no column of images or captions among url, caption"):
-        read_parquet({"url": ["u"], "caption": [["several"]]})
+        read_parquet({"url": ["u"], "caption": [{"en": "several"}]})
     with pytest.raises(ShardError, match="none at all"):
         read_parquet(pa.table({}))
 
 
 def test_two_columns_that_may_be_the_image_are_a_shard_error(read_parquet: Reader) -> None:
-    with pytest.raises(ShardError, match="left or right; name one of these columns image"):
+    with pytest.raises(ShardError, match="left or right; name it by --image-key left"):
         read_parquet({"left": [b"1"], "right": [b"2"], "caption": ["c"]})
 
 

@@ -81,9 +81,9 @@ def test_the_caption_falls_back_to_the_json(read: Reader) -> None:
 
 def test_images_only_and_texts_only_are_samples(read: Reader) -> None:
     assert read([("1.jpg", JPEG), ("2.jpg", JPEG), ("3.txt", b"hi")]) == [
-        Sample(0, "1", image=JPEG, image_offset=512),
-        Sample(1, "2", image=JPEG, image_offset=512 + 1024 + 512),
-        Sample(2, "3", caption=b"hi"),
+        Sample(0, "1", image=JPEG, image_offset=512, no_caption="no file"),
+        Sample(1, "2", image=JPEG, image_offset=512 + 1024 + 512, no_caption="no file"),
+        Sample(2, "3", caption=b"hi", no_image="no file"),
     ]
 
 
@@ -94,7 +94,7 @@ def test_folders_stay_in_the_key_and_only_dots_of_the_file_name_count(read: Read
     assert [(s.key, s.image, s.caption) for s in samples] == [
         ("a.b/1", JPEG, b"x"),
         ("c/1", None, b"y"),
-        ("d", None, b"z"),
+        ("d", b"", b"z"),
     ]
 
 
@@ -146,8 +146,15 @@ def test_an_empty_image_is_an_image(read: Reader) -> None:
 
 def test_what_is_no_part_of_a_sample_is_passed_over(read: Reader) -> None:
     content = [("1.jpg", JPEG), ("._1.jpg", b"x"), ("__MACOSX/1.jpg", b"x"), ("a/.DS_Store", b"x"), ("README", b"x")]
-    samples = read([*content, ("1.txt", b"t"), ("1.npy", b"x"), ("2.npy", b"x"), ("3.txt", b"u")])
+    samples = read([*content, ("1.txt", b"t"), ("1.npy", b"x"), ("3.txt", b"u")])
     assert [(s.row, s.key, s.caption) for s in samples] == [(0, "1", b"t"), (1, "3", b"u")]
+
+
+def test_a_group_of_files_that_are_not_understood_is_a_failed_row(read: Reader) -> None:
+    samples = read([("1.txt", b"t"), ("2.npy", b"x"), ("2.seg.cls", b"x"), ("3.txt", b"u")])
+    assert [(s.row, s.key, s.caption) for s in samples] == [(0, "1", b"t"), (1, "2", None), (2, "3", b"u")]
+    assert samples[1].error == "read: no file of this sample is an image, a caption or json (.npy, .seg.cls)"
+    assert (samples[1].no_image, samples[1].no_caption) == ("not understood", "not understood")
 
 
 @pytest.mark.parametrize(

@@ -116,5 +116,6 @@ def test_a_file_too_large_to_be_held_is_named(tmp_path: Path, monkeypatch: pytes
     from clipmill.pipeline.inputs.tario import members
 
     monkeypatch.setattr(tar_input, "members", lambda stream: members(stream, max_size=4000))
-    with pytest.raises(InputError, match=r"a\.tar: a\.mp4 is larger than 256 MiB; leave this row out"):
+    reason = r"a\.tar: a\.mp4 cannot be copied \(file larger than 256 MiB\); leave this row out"
+    with pytest.raises(InputError, match=reason):
         reshard(ReshardJob(made.url, str(tmp_path / "new")))

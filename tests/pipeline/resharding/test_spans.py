@@ -7,8 +7,7 @@ import tarfile
 from typing import Any
 
 import numpy as np
-from clipmill.pipeline.inputs.grouping import WholeGroup
-from clipmill.pipeline.inputs.tar_input import groups_in
+from clipmill.pipeline.inputs.tar_input import samples_in
 from clipmill.pipeline.resharding.spans import DISK, NETWORK, Pace, Span, spans_of, worth_asking_for
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +45,7 @@ def test_a_span_has_all_files_of_its_sample_and_the_rest_tells_them_apart(
     made: list[tuple[str, Files]], format: int, data: Any
 ) -> None:
     tar = packed(made, format)
-    whole = list(groups_in(io.BytesIO(tar), WholeGroup, 0))
+    whole = list(samples_in(io.BytesIO(tar), 0, every_file=True))
     assert [group.key for group in whole] == [key for key, _ in made]
     rows = data.draw(st.lists(st.integers(0, len(made) - 1), min_size=1, unique=True).map(sorted))
     offsets = np.array([-1 if group.image_offset is None else group.image_offset for group in whole])
@@ -58,7 +57,7 @@ def test_a_span_has_all_files_of_its_sample_and_the_rest_tells_them_apart(
     assert [row for request in requests for row in request.rows] == rows
     for request in requests:
         stream = io.BytesIO(tar[request.span.start : request.span.stop])
-        found = {(g.key, g.image_offset): g for g in groups_in(stream, WholeGroup, request.span.start)}
+        found = {(g.key, g.image_offset): g for g in samples_in(stream, request.span.start, every_file=True)}
         for row in request.rows:
             assert found[whole[row].key, whole[row].image_offset] == whole[row]
 
