@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from ..errors import UserError
 from ..storage.urls import open_storage, scheme_of
@@ -26,7 +27,7 @@ def connect(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `pairs`: every column of every row, or of the rows of a subset.
 
-    Embeddings are `FLOAT[]`; cast to `FLOAT[512]` for array functions. Memory is bounded; what does not fit is spilled.
+    NaN is NULL. Embeddings are `FLOAT[]`; cast to `FLOAT[512]` for array functions. Memory is bounded; what does not fit is spilled.
     """
     with tempfile.TemporaryDirectory(prefix="clipmill-sql-") as spilled, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = {literal(os.environ.get('CLIPMILL_SQL_MEMORY', _MEMORY))}")
@@ -46,8 +47,15 @@ def connect(
 
 def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
     """What that view is, as a query."""
-    rows = f"SELECT * FROM {files([dataset.url_of(part) for part in dataset.parts])}"
+    rows = f"SELECT *{without_nan(dataset.schema)} FROM {files([dataset.url_of(part) for part in dataset.parts])}"
     return rows if within is None else f"{rows} SEMI JOIN ({_kept(within)}) USING (shard, row)"
+
+
+def without_nan(schema: pa.Schema) -> str:
+    """What follows `*` so that NaN is no value, as null is none: SQL takes it for greater than every number."""
+    floats = [identifier(field.name) for field in schema if pa.types.is_floating(field.type)]
+    replaced = ", ".join(f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}" for name in floats)
+    return f" REPLACE ({replaced})" if floats else ""
 
 
 def _kept(subset: Subset) -> str:
