@@ -25,8 +25,9 @@ def read_jpeg(data: bytes) -> Header:
         if not marker or len(kept) > _KEPT:
             break
         code, begin = marker[1][0], marker.end() - 2
-        end = begin + 2 if code in _WITHOUT_LENGTH else begin + 2 + int.from_bytes(data[begin + 2 : begin + 4], "big")
-        if code < 0xC0 or end > len(data) or (end < begin + 4 and code not in _WITHOUT_LENGTH):
+        length = 0 if code in _WITHOUT_LENGTH else max(int.from_bytes(data[begin + 2 : begin + 4], "big"), 2)
+        end = begin + 2 + length
+        if code < 0xC0 or end > len(data):
             return Header(b"".join((*kept, data[begin : begin + 70_000])), exif=exif)  # Pillow says what is wrong
         if code == 0xDA:
             extra = _check_work(data, end, frame, data[begin + 4]) if frame else 0
