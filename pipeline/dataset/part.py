@@ -3,102 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..choices import EmbeddingType
-from ..errors import InfrastructureError, UserError
+from ..errors import InfrastructureError
 from ..records import Decoded, Shard, Vector
-from .score import similarity
+from .columns import AFTER, FIRST, LAST, Column
 
 SCHEMA_VERSION = 1
 
-ColumnType = Literal["string", "int64", "float64", "bool"]
-
-_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 _EMBEDDINGS = {"float16": (pa.float16(), np.float16), "float32": (pa.float32(), np.float32)}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column copied from the samples' json (or from the text file, for `caption`)."""
-
-    name: str
-    type: ColumnType = "string"
-
-    @classmethod
-    def parse(cls, text: str) -> Column:
-        """`NAME` or `NAME:TYPE`. UserError for a type that is none, or a name that the part has anyway."""
-        name, colon, kind = text.partition(":")
-        if colon and kind not in get_args(ColumnType):
-            raise UserError(f"column {text!r}: the type must be one of {', '.join(get_args(ColumnType))}")
-        if not name:
-            raise UserError(f"column {text!r}: no name")
-        if name in OWN_COLUMNS:
-            raise UserError(f"column {text!r}: the part has a column of that name already")
-        return cls(name, kind or "string")  # type: ignore[arg-type]  # checked above
-
-    def value_of(self, row: Decoded) -> Any:
-        value = row.caption if self.name == "caption" else row.metadata.get(self.name)
-        if value is None:
-            return None
-        return _CASTS[self.type](value)
-
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no UTF-8
-
-
-def _int(value: Any) -> int | None:
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if -(2**63) <= number < 2**63 and (isinstance(value, str) or number == value) else None
-
-
-def _float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _bool(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _side(pixels: int | None) -> int | None:
-    """A broken image's header may claim more than the column holds, or less than nothing."""
-    return pixels if pixels is not None and 0 <= pixels < 2**31 else None
-
-
-_CASTS = {"string": _text, "int64": _int, "float64": _float, "bool": _bool}
-
-_BEFORE = [pa.field("key", pa.string(), nullable=False)]
-_AFTER = [
-    pa.field("shard", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-    pa.field("row", pa.int32(), nullable=False),
-    pa.field("image_offset", pa.int64()),
-    pa.field("image_size", pa.int32()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("sha256", pa.string()),
-    pa.field("caption_tokens", pa.int32()),
-    pa.field("caption_truncated", pa.bool_()),
-]
-OWN_COLUMNS = frozenset(field.name for field in _BEFORE + _AFTER) | {
-    "image_embedding", "text_embedding", "similarity", "error",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,16 +34,15 @@ class PartLayout:
 
     @property
     def schema(self) -> pa.Schema:
-        chosen = [pa.field(column.name, _TYPES[column.type]) for column in self.columns]
         values = []
-        for prefix, where in self._places():
-            vector = pa.list_(_EMBEDDINGS[self.embedding_type][0], where.stop - where.start)
+        for prefix, dims in self._slices():
+            vector = pa.list_(_EMBEDDINGS[self.embedding_type][0], dims.stop - dims.start)
             values += [pa.field(f"{prefix}image_embedding", vector), pa.field(f"{prefix}text_embedding", vector)]
             values.append(pa.field(f"{prefix}similarity", pa.float32()))
-        return pa.schema([*_BEFORE, *chosen, *_AFTER, *values, pa.field("error", pa.string())])
+        return pa.schema([*FIRST, *(column.field for column in self.columns), *AFTER, *values, *LAST])
 
-    def _places(self) -> Iterator[tuple[str, slice]]:
-        """Each model's prefix, and where its part of a vector is."""
+    def _slices(self) -> Iterator[tuple[str, slice]]:
+        """Each model's prefix, and which dimensions of all models' vector are its own."""
         start = 0
         for alias, dim in self.models or (("", self.dim),):
             yield f"{alias}_" if alias else "", slice(start, start + dim)
@@ -147,11 +67,11 @@ class PartLayout:
             "caption_truncated": truncated,
             "error": [row.error for row in rows],
         }
-        for prefix, where in self._places():
-            ours, theirs = ([v if v is None else v[where] for v in vectors] for vectors in (images, texts))
-            arrays[f"{prefix}image_embedding"] = self._vectors(ours, where.stop - where.start)
-            arrays[f"{prefix}text_embedding"] = self._vectors(theirs, where.stop - where.start)
-            arrays[f"{prefix}similarity"] = [similarity(a, b) for a, b in zip(ours, theirs, strict=True)]
+        for prefix, dims in self._slices():
+            image, text = ([v if v is None else v[dims] for v in vectors] for vectors in (images, texts))
+            arrays[f"{prefix}image_embedding"] = self._vectors(image, dims.stop - dims.start)
+            arrays[f"{prefix}text_embedding"] = self._vectors(text, dims.stop - dims.start)
+            arrays[f"{prefix}similarity"] = [similarity(*pair) for pair in zip(image, text, strict=True)]
         return pa.table(
             [
                 values if isinstance(values := arrays[field.name], pa.Array) else pa.array(values, field.type)
@@ -162,11 +82,23 @@ class PartLayout:
 
     def _vectors(self, vectors: Sequence[Vector | None], dim: int) -> pa.Array:
         values = np.zeros((len(vectors), dim), dtype=_EMBEDDINGS[self.embedding_type][1])
-        for place, vector in enumerate(vectors):
+        for index, vector in enumerate(vectors):
             if vector is not None:
-                values[place] = vector
+                values[index] = vector
         missing = pa.array([vector is None for vector in vectors], pa.bool_())
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim, mask=missing)
+
+
+def similarity(image: Vector | None, text: Vector | None) -> float | None:
+    """Cosine of two L2-normalised float32 vectors [dim], or None where one is missing."""
+    if image is None or text is None:
+        return None
+    return float(np.dot(image, text))
+
+
+def _side(pixels: int | None) -> int | None:
+    """None for a width or height that the column cannot hold: a broken image's header may claim anything."""
+    return pixels if pixels is not None and 0 <= pixels < 2**31 else None
 
 
 class PartWriter:

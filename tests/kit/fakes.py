@@ -27,8 +27,9 @@ from clipmill.clipmodel.tokenizer import Tokenizer
 from clipmill.clipmodel.vision import Bottleneck
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.drawn.shards import DrawnSpec
+from clipmill.pipeline.dataset.columns import Column
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.part import Column, PartLayout
+from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.decode import Decoder
 from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from clipmill.clipmodel.config import VARIANTS
 from clipmill.pipeline.choices import EmbeddingType
+from clipmill.pipeline.dataset.columns import Column
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.part import Column, PartLayout
+from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.decode import reason_of
 from clipmill.pipeline.records import Shard

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline.dataset.part import OWN_COLUMNS, Column, PartLayout, PartWriter, verify
-from clipmill.pipeline.errors import InfrastructureError, UserError
+from clipmill.pipeline.dataset.columns import OWN_COLUMNS, Column
+from clipmill.pipeline.dataset.part import PartLayout, PartWriter, similarity, verify
+from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Decoded, Shard, Vector
 from fakes import unit_vector
 
@@ -29,12 +30,6 @@ def table(*rows: Decoded, layout: PartLayout = LAYOUT, vectors: bool = True) -> 
         images.append(unit_vector(b"image %d" % row.row, layout.dim) if embedded else None)
         texts.append(unit_vector(b"text %d" % row.row, layout.dim) if embedded else None)
     return layout.table(SHARD, rows, images, texts)
-
-
-def value(metadata: dict[str, Any], column: Column) -> Any:
-    """As it comes out of the table."""
-    row = Decoded(0, "k", metadata=metadata)
-    return table(row, layout=PartLayout((column,), 4, 77)).column(column.name).to_pylist()[0]
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32"])
@@ -121,79 +116,39 @@ def test_a_side_that_only_a_broken_header_can_claim_is_null(side: int) -> None:
     assert made.column("height").to_pylist() == [2**31 - 1]
 
 
-# --- chosen columns --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "column"),
-    [
-        ("uid", Column("uid", "string")),
-        ("uid:string", Column("uid", "string")),
-        ("clip_score:float64", Column("clip_score", "float64")),
-        ("width_then:int64", Column("width_then", "int64")),
-        ("nsfw:bool", Column("nsfw", "bool")),
-    ],
-)
-def test_a_column_is_a_name_and_a_type(text: str, column: Column) -> None:
-    assert Column.parse(text) == column
-
-
-WRONG = ["", ":string", "uid:", "uid:decimal", "uid:int64:x", "uid: int64", *sorted(OWN_COLUMNS)]
-
-
-@pytest.mark.parametrize("text", WRONG)
-def test_what_is_no_column_is_refused_by_name(text: str) -> None:
-    with pytest.raises(UserError) as caught:
-        Column.parse(text)
-    assert repr(text) in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "found", "expected"),
-    [
-        ("string", "text", "text"),
-        ("string", 7, "7"),
-        ("string", True, "true"),
-        ("string", ["ä", 1], '["ä", 1]'),
-        ("string", {"a": None}, '{"a": null}'),
-        ("string", "half \ud83d here", "half ? here"),
-        ("string", ["half \ud83d"], '["half ?"]'),
-        ("int64", 7, 7),
-        ("int64", 7.0, 7),
-        ("int64", 7.5, None),
-        ("int64", " 7 ", 7),
-        ("int64", "seven", None),
-        ("int64", 2**63 - 1, 2**63 - 1),
-        ("int64", 2**63, None),
-        ("int64", float("inf"), None),
-        ("int64", float("nan"), None),
-        ("int64", [7], None),
-        ("int64", {"a": 7}, None),
-        ("float64", 0.25, 0.25),
-        ("float64", 1, 1.0),
-        ("float64", "0.25", 0.25),
-        ("float64", "much", None),
-        ("float64", 10**400, None),
-        ("float64", [1], None),
-        ("bool", True, True),
-        ("bool", False, False),
-        ("bool", "true", None),
-        ("bool", 1, None),
-    ],
-)
-def test_a_value_becomes_the_columns_type_or_null(kind: Any, found: Any, expected: Any) -> None:
-    assert value({"x": found}, Column("x", kind)) == expected
-
-
-@pytest.mark.parametrize("kind", ["string", "int64", "float64", "bool"])
-def test_what_is_not_there_is_null(kind: Any) -> None:
-    assert value({}, Column("x", kind)) is None
-    assert value({"x": None}, Column("x", kind)) is None
-
-
 def test_the_caption_column_is_what_was_embedded_and_not_the_jsons() -> None:
     row = Decoded(0, "k", "from the text file", {"caption": "from the json"})
     assert table(row).column("caption").to_pylist() == ["from the text file"]
+
+
+# --- similarity, on vectors written by hand ---------------------------------------------------------------------------
+
+HALF = np.array([0.5, 0.5, 0.5, 0.5], dtype=np.float32)
+FIRST = np.array([1, 0, 0, 0], dtype=np.float32)
+
+
+def test_similarity_is_the_cosine() -> None:
+    assert similarity(HALF, FIRST) == 0.5
+    assert similarity(HALF, HALF) == 1.0
+    assert similarity(FIRST, -FIRST) == -1.0
+    assert similarity(FIRST, FIRST[::-1]) == 0.0
+
+
+def test_similarity_is_symmetric() -> None:
+    random = np.random.default_rng(0)
+    one, other = (v / np.linalg.norm(v) for v in random.standard_normal((2, 512)).astype(np.float32))
+    assert similarity(one, other) == pytest.approx(float(one.astype(float) @ other.astype(float)), abs=1e-6)
+    assert similarity(one, other) == similarity(other, one)
+
+
+def test_a_missing_side_has_no_similarity() -> None:
+    assert similarity(None, FIRST) is None
+    assert similarity(FIRST, None) is None
+    assert similarity(None, None) is None
+
+
+def test_similarity_is_a_plain_float() -> None:
+    assert type(similarity(HALF, FIRST)) is float
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from clipmill.clipmodel.config import VARIANTS
 from clipmill.clipmodel.weights import ModelCard
+from clipmill.pipeline.dataset.columns import Column
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.part import Column, PartLayout
+from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.dataset.plan import PLAN, SHARDS, Fingerprint, freeze, planned_shards, read_plan, settle
 from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError
 from clipmill.pipeline.records import Shard
