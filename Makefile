@@ -80,7 +80,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@$(APT_INSTALL); [ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
 	|| { apt_install python3-venv && $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } \
 	|| { echo "'$(PYTHON) -m venv $(VENV)' failed: install Python 3.10 or newer with its venv module" \
-		"(Debian, Ubuntu: apt-get install python3-venv), then run make again" >&2; exit 1; }
+		"(Debian, Ubuntu, as root: apt-get install python3-venv), then run make again" >&2; exit 1; }
 	@echo "installing clipmill's dependencies into $(VENV) (minutes the first time)"
 	@{ ! command -v nvidia-smi >/dev/null && $(PIP) install -qq "torch==$(TORCH)+cpu" 2>/dev/null; } \
 	|| $(PIP) install -qq "torch==$(TORCH)"
