@@ -1,4 +1,4 @@
-"""Files and folders as a storage lists them, and what it may answer instead."""
+"""Files and folders as a storage lists them, and the errors that it may raise instead."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from ..errors import InfrastructureError, InputError
-from ..storage.urls import is_web
+import fsspec
+
+from ..errors import InfrastructureError, InputError, one_line
+from ..storage.urls import is_web, scheme_of
 from .folder_files import is_image_name
 from .shards import is_shard_name
 
@@ -21,7 +23,7 @@ class Entry(NamedTuple):
     is_folder: bool
     size: int | None = None
     etag: str | None = None
-    is_sidecar: bool = False  # a table beside a tar; an input only where it is named outright
+    is_sidecar: bool = False  # a table beside a tar; an input only if it is named itself
 
     @property
     def name(self) -> str:
@@ -44,9 +46,21 @@ class NoSuchInput(InputError): ...
 class DeniedInput(InputError): ...
 
 
+def listed(storage: fsspec.AbstractFileSystem, url: str) -> list[dict[str, Any]]:
+    """What is directly in a folder. One that ends with `//` is the part of an object store's keys between both."""
+    if not url.endswith("//") or scheme_of(url) == "file":
+        infos: list[dict[str, Any]] = storage.ls(url.rstrip("/") + "/", detail=True)
+        return infos
+    if not hasattr(storage, "call_s3"):
+        raise InputError(f"{url}: folders without a name cannot be listed here; name the files one by one")
+    folder = storage._strip_protocol(url)
+    below = storage.find(folder, prefix="/", detail=True)  # clients take the slash at a name's end for nothing
+    return [info for name, info in below.items() if "/" not in name.removeprefix(f"{folder}//")]
+
+
 @contextmanager
 def asking(url: str) -> Iterator[None]:
-    """Each storage client raises what it likes; the user gets one line."""
+    """InputError or InfrastructureError, in one line, for whatever a storage client raises."""
     try:
         yield
     except InputError:
@@ -62,12 +76,11 @@ def asking(url: str) -> Iterator[None]:
             raise InputError(f"{url}: is a folder; name a file") from error
         if isinstance(cause, PermissionError) or status in (401, 403) or "Credentials" in type(cause).__name__:
             raise DeniedInput(f"{url}: permission denied; check its access rights or your credentials") from error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise InfrastructureError(f"{url}: the storage does not answer: {reason}") from error
+        raise InfrastructureError(f"{url}: the storage does not answer: {one_line(cause)}") from error
 
 
 def etag_of(info: Mapping[str, Any]) -> str | None:
-    """Whatever changes when the content does: the store's own tag, or modification time and size."""
+    """A text that changes when the content does: the store's own tag, or modification time and size."""
     tag = next(filter(None, map(info.get, ("ETag", "etag", "Content-MD5", "md5Hash"))), None)
     changed = next(filter(None, map(info.get, ("mtime", "LastModified", "Last-Modified", "created"))), None)
     changed = changed.timestamp() if isinstance(changed, datetime) else changed

@@ -58,6 +58,7 @@ class SampleFiles:
     no_image: Missing | None = "no file"
     no_caption: Missing | None = "no file"
     notes: tuple[Note, ...] = ()
+    fields: tuple[str, ...] = ()  # of the metadata, that image and caption were taken from
     understood: bool = True  # False where no file is an image, a caption or json
 
     def sample(self, row: int) -> Sample:
@@ -184,6 +185,7 @@ class Grouper:
             if has_field(sample.metadata, name):
                 sample.image, sample.no_image = image_of(value_of(sample.metadata, name))
                 if sample.image is not None:
+                    sample.fields += (name,)
                     return
         if chosen is None:
             if sample.no_image == "no file" and any(file.kind in IMAGE_EXTENSIONS for file in sample.files):
@@ -209,6 +211,7 @@ class Grouper:
             if has_field(sample.metadata, name):
                 sample.caption, sample.no_caption = caption_of(value_of(sample.metadata, name))
                 if sample.caption is not None:
+                    sample.fields += (name,)
                     return
         if chosen is None and sample.no_caption == "no file":
             others = [*(file.extension for file in sample.files if file.kind != JSON_EXTENSION), *sample.metadata]

@@ -1,4 +1,4 @@
-"""What was asked for, as a list of shards."""
+"""The inputs that the user names, as a list of shards."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..storage.retry import retry
 from ..storage.urls import canonical_url, is_web, open_storage, scheme_of, url_of
 from . import folder_files
 from .braces import expand, is_pattern
-from .entries import DeniedInput, Entry, NoSuchInput, asking, etag_of
+from .entries import DeniedInput, Entry, NoSuchInput, asking, etag_of, listed
 from .first_look import look_into as look_into
 from .names import utf8
 from .shards import is_shard_name, sidecars
 
-_ATTEMPTS = 5  # a second and a half; somebody waits
-_FEW = 16  # up to here, asking for each file is cheaper than listing the folder they are in
+_ATTEMPTS = 5  # a second and a half: the user is waiting
+_FEW = 16  # up to so many, a request for each file is cheaper than listing their folder
 
 
 def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> list[Shard]:
-    """The shards that `inputs` name: in the order given, sorted by URL within each, every URL once.
+    """The shards that `inputs` name: in the order of the inputs, sorted by URL within each, every URL once.
 
     An input is a shard file, a glob (`*`, `?`, `[…]`, `**`), a brace range (`{00000..12895}`, `{a,b}`), a folder (the
     shards in it, or where it has none, those below it) or a list of inputs (`@FILE`, or a .txt or .list file; one a
@@ -38,13 +38,14 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
     Raises InputError with one line that says what to change; InfrastructureError when the storage does not answer.
     """
     lister = _Lister(storage_options)
-    asked = [each for text in ([inputs] if isinstance(inputs, str) else inputs) for each in _read(str(text), lister)]
-    if not asked:
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    requests = [request for text in texts for request in _read(str(text), lister)]
+    if not requests:
         raise InputError("no input: name at least one shard, folder, glob or list")
-    lister.look_up(name for each in asked for name in each.names if not is_pattern(name))
+    lister.look_up(name for request in requests for name in request.names if not is_pattern(name))
     shards: dict[str, Shard] = {}
-    for each in asked:
-        for entry in sorted(lister.find(each), key=lambda entry: entry.url):
+    for request in requests:
+        for entry in sorted(lister.find(request), key=lambda entry: entry.url):
             if (name := utf8(entry.url)) != entry.url:
                 raise InputError(f"{name}: the name is not UTF-8, as URLs in Parquet must be; rename it")
             shards.setdefault(entry.url, Shard(entry.url, entry.size, entry.etag))
@@ -59,16 +60,16 @@ def look_again(shards: Sequence[Shard], storage_options: Mapping[str, Any] | Non
     return [None if entry is None else Shard(entry.url, entry.size, entry.etag) for entry in map(lister.now, shards)]
 
 
-class _Asked(NamedTuple):
+class _Request(NamedTuple):
     text: str  # an input, or a line of a list
     names: list[str]  # canonical URLs and patterns, braces expanded
 
 
-def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[_Asked]:
+def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[_Request]:
     """Opens lists and expands braces."""
     if not text.startswith("@") and not text.lower().endswith((".txt", ".list")):
         try:
-            yield _Asked(text, [canonical_url(name) for name in expand(text)])
+            yield _Request(text, [canonical_url(name) for name in expand(text)])
         except ValueError as error:
             raise InputError(str(error)) from error
         return
@@ -94,40 +95,40 @@ class _Lister:
         self._folders: dict[str, list[Entry]] = {}
         self._entries: dict[str, Entry | None] = {}
 
-    def find(self, asked: _Asked) -> list[Entry]:
+    def find(self, request: _Request) -> list[Entry]:
         """The shards of one input."""
-        found: list[Entry] = []
+        entries: list[Entry] = []
         missing: list[str] = []
-        for name in asked.names:
+        for name in request.names:
             matches = self._matches(name) if is_pattern(name) else []
             if not matches:
                 self.look_up([name])  # known already, unless it is a pattern: a file may be called a[1].tar
                 matches = [entry] if (entry := self._entries[name]) else []
             if matches:
-                found += self._shards_among(matches, name)
+                entries += self._shards_among(matches, name)
             elif is_pattern(name):
                 raise InputError(f"{name}: matches nothing; check the folder and the pattern")
             else:
                 missing.append(name)
         if missing:
-            count = f"; {len(missing):,} of the {len(asked.names):,} files that {asked.text} names are missing"
-            raise InputError(self._no_such(missing[0]) + (count if len(asked.names) > 1 else ""))
-        self.look_up(bare := [entry.url for entry in found if entry.etag is None])  # an index page tells names only
-        return [self._entries.get(entry.url) or entry for entry in found] if bare else found
+            count = f"; {len(missing):,} of the {len(request.names):,} files that {request.text} names are missing"
+            raise InputError(self._no_such(missing[0]) + (count if len(request.names) > 1 else ""))
+        self.look_up(bare := [entry.url for entry in entries if entry.etag is None])  # index pages list only names
+        return [self._entries.get(entry.url) or entry for entry in entries] if bare else entries
 
     def now(self, shard: Shard) -> Entry | None:
-        """What a shard is, once it was looked up."""
+        """The current state of a shard, after it was looked up."""
         entry = self._entries[shard.url]
         if entry is None or not shard.url.endswith("/"):
             return entry
         return next(iter(self._shards_in(shard.url)), None)  # a folder of images changes with what is in it
 
     def look_up(self, urls: Iterable[str]) -> None:
-        """Learns about explicit names: each by itself, or many in one folder by listing that."""
+        """Learns about explicit names: few of a folder one by one, many by listing the folder."""
         by_folder: dict[str, dict[str, None]] = defaultdict(dict)
         for url in urls:
             if url not in self._entries:
-                by_folder[url.rpartition("/")[0]][url] = None
+                by_folder[_folder_of(url)][url] = None
         single: list[str] = []
         for folder, names in by_folder.items():
             if len(names) <= _FEW or is_web(folder) or folder.endswith(":/"):  # no index page; a bucket
@@ -160,11 +161,13 @@ class _Lister:
         """Level by level; fsspec's own glob leaves out folders that it may not read, and with them their rows."""
         parts = pattern.split("/")
         fixed = next(i for i, part in enumerate(parts) if is_pattern(part))
-        level = [Entry("/".join(parts[:fixed]) or "/", is_folder=True)]
+        level = [Entry(_folder_of("/".join([*parts[:fixed], ""])), is_folder=True)]
         for part in parts[fixed:]:
             folders = [entry for entry in level if entry.is_folder]
             if part == "**":
                 level = folders + [entry for folder in folders for entry in self._below(folder.url)]
+            elif not part:
+                level = [Entry(f"{folder.url}//", is_folder=True) for folder in folders]
             else:
                 level = [entry for folder in folders for entry in self._folder(folder.url) if entry.matches(part)]
         return level
@@ -175,17 +178,17 @@ class _Lister:
         for entry in [] if shards else entries:
             if entry.is_folder or is_web(entry.url):  # on the web, a folder's index page looks like a file
                 with suppress(NoSuchInput):
-                    below = (each for each in self._below(entry.url) if each.is_folder)
-                    shards += self._shards_in(entry.url) or [s for each in below for s in self._shards_in(each.url)]
+                    below = (child for child in self._below(entry.url) if child.is_folder)
+                    shards += self._shards_in(entry.url) or [s for child in below for s in self._shards_in(child.url)]
         if not shards:
             if any(entry.is_folder for entry in entries):
-                what = "holds no .tar shards, Parquet files or images"
+                fault = "holds no .tar shards, Parquet files or images"
             elif any(entry.is_sidecar for entry in entries):
-                what = "is only the table beside a tar"
+                fault = "is only the table beside a tar"
             else:
-                what = "is no shard by its name"
+                fault = "does not have a shard's name"
             known = ".tar, .tar.gz, .tgz or .parquet files"
-            raise InputError(f"{name}: {what}; name {known}, a folder that holds some, or a folder of images")
+            raise InputError(f"{name} {fault}; name {known}, a folder that holds some, or a folder of images")
         return shards
 
     def _shards_in(self, url: str) -> list[Entry]:
@@ -205,12 +208,12 @@ class _Lister:
                     yield from self._below(entry.url)
 
     def _folder(self, url: str) -> list[Entry]:
-        """What is directly in a folder, by one call."""
+        """The files and folders directly in a folder, by one call."""
         if url not in self._folders:
             with asking(url):
-                infos = retry(lambda: self._store(url).ls(url.rstrip("/") + "/", detail=True), _ATTEMPTS)
-            asked = (self._entry(url_of(scheme_of(url), info["name"]), info) for info in infos)
-            entries = [entry for entry in asked if entry and entry.url != url]
+                infos = retry(lambda: listed(self._store(url), url), _ATTEMPTS)
+            listing = (self._entry(url_of(scheme_of(url), info["name"]), info) for info in infos)
+            entries = [entry for entry in listing if entry and entry.url != url]
             tables = sidecars(entry.url for entry in entries if not entry.is_folder)
             self._folders[url] = [
                 entry._replace(is_sidecar=True) if entry.url in tables else entry for entry in entries
@@ -218,14 +221,14 @@ class _Lister:
         return self._folders[url]
 
     def _ask(self, url: str) -> Entry | None:
-        """What a name stands for, by one call; None for nothing."""
+        """The file or folder of a name, by one call; None where there is none."""
         with suppress(NoSuchInput), asking(url):
             return self._entry(url, retry(lambda: self._store(url).info(url), _ATTEMPTS))
         return None
 
     def _entry(self, url: str, info: Mapping[str, Any]) -> Entry | None:
-        """What the storage tells; None for what is neither file nor folder."""
-        if info.get("islink") and info["type"] == "other":  # a local listing tells of the link, not of its target
+        """A file or folder as the storage lists it; None for anything else."""
+        if info.get("islink") and info["type"] == "other":  # a local listing shows the link, not its target
             target = Path(url).resolve()
             if not target.exists() and is_shard_name(url):
                 raise InputError(f"{url}: a link to a file that is not there; restore the file or remove the link")
@@ -244,5 +247,12 @@ class _Lister:
         scheme = scheme_of(url)
         if scheme not in self._stores:
             self._stores[scheme] = open_storage(url, self._options)
-            self._stores[scheme].invalidate_cache()  # what an earlier run in this process has seen may have changed
+            self._stores[scheme].invalidate_cache()  # files may have changed since an earlier run in this process
         return self._stores[scheme]
+
+
+def _folder_of(url: str) -> str:
+    """The folder of a file. Object stores' keys may hold `//`: then it ends with both slashes."""
+    folder = url.rpartition("/")[0] or "/"
+    is_store = scheme_of(url) != "file" and not is_web(url)
+    return f"{folder}/" if is_store and folder.endswith("/") and not folder.endswith("//") else folder

@@ -14,7 +14,7 @@ _ATTEMPTS = 3
 
 
 def read_text(path: str, storage_options: Mapping[str, Any] | None = None) -> str:
-    """A whole file, wherever it is. InputError where there is none, or where it is no UTF-8 text."""
+    """The text of a local or remote file. InputError where there is no such file, or where it is not UTF-8."""
     url = canonical_url(path)
     with asking(url):
         content: bytes = retry(lambda: open_storage(url, storage_options).cat_file(url), _ATTEMPTS)
@@ -25,5 +25,5 @@ def read_text(path: str, storage_options: Mapping[str, Any] | None = None) -> st
 
 
 def lines_of(text: str) -> list[str]:
-    """Without blank lines, and without blanks around them."""
-    return [line for each in text.splitlines() if (line := each.strip())]
+    """The lines of a text, without blank ones and without blanks around them."""
+    return [stripped for line in text.splitlines() if (stripped := line.strip())]

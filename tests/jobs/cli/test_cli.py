@@ -110,7 +110,7 @@ def wrong_inputs() -> list[Any]:
     return [
         param(["embed", "no.tar", *embed[2:]], "/no.tar: no such file or folder", id="no such file"),
         param(["embed", "no/*.tar", *embed[2:]], "/no/*.tar: matches nothing", id="no such glob"),
-        param(["embed", "empty", *embed[2:]], "/empty: holds no .tar shards", id="empty folder"),
+        param(["embed", "empty", *embed[2:]], "/empty holds no .tar shards", id="empty folder"),
         param(["embed", "text.tar", *embed[2:]], "/text.tar: not a tar", id="not a tar"),
         param(["embed", "nothing.tar", *embed[2:]], "/nothing.tar: empty file", id="empty file"),
         param(["embed", "good.tar", "-o", "text.tar", "-m", "tiny"], "file where a folder", id="file as output"),

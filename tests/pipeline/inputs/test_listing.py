@@ -135,8 +135,8 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, memory: MemoryFileSyste
     assert refusal(f"{folder}/q/q.tar").endswith(f"nor is there a {folder}/q")
     assert "no such" in refusal(f"{folder}/b/2.tar/x.tar")
     assert "holds no .tar shards" in refusal(f"{folder}/none")
-    assert "no shard by its name" in refusal(f"{folder}/b/2_stats.json")
-    assert "no shard by its name" in refusal(f"{folder}/b/*.json")
+    assert "does not have a shard's name" in refusal(f"{folder}/b/2_stats.json")
+    assert "does not have a shard's name" in refusal(f"{folder}/b/*.json")
     assert "only the table beside a tar" in refusal(f"{folder}/b/*.parquet")
     assert "matches nothing" in refusal(f"{folder}/b/x*.tar")
     assert refusal(f"{folder}/q/*.tar").startswith(f"{folder}/q/*.tar: matches nothing; {folder}/q: no such")
@@ -250,7 +250,7 @@ def test_web_servers(folder: Path) -> None:
         assert "no such" in refusal(f"{base}/b/3.tar")
         assert "permission denied" in refusal(f"{base}/denied.tar")
         assert [shard.url for shard in list_shards([f"{base}/b/2.parquet"])] == [f"{base}/b/2.parquet"]
-        assert "no shard by its name" in refusal(f"{base}/b/2_stats.json")
+        assert "does not have a shard's name" in refusal(f"{base}/b/2_stats.json")
     finally:
         server.shutdown()
         server.server_close()

@@ -82,3 +82,27 @@ def test_small_files_are_fetched_side_by_side_with_one_request_each(filled: Buck
         assert there.by_method() == {"GET": COUNT + 1}  # and one listing
         assert took < COUNT * 0.2  # what the latencies alone would take, one after another
     S3FileSystem.clear_instance_cache()
+
+
+def test_keys_with_two_slashes_are_listed_as_they_are(bucket: Bucket) -> None:
+    names = [
+        "out/0.tar",
+        "out//1.tar",
+        "out//2.tar",
+        "out//deep/3.tar",
+        "out/x//4.tar",
+        *(f"many//{i:02d}.tar" for i in range(40)),
+    ]
+    bucket.storage.pipe({bucket.url(name): b"1" for name in names})
+    S3FileSystem.clear_instance_cache()
+    options = {"endpoint_url": bucket.server.endpoint}
+
+    def listing(name: str) -> list[str]:
+        return [shard.url.removeprefix(bucket.url("")) for shard in list_shards([bucket.url(name)], options)]
+
+    assert listing("out//*.tar") == ["out//1.tar", "out//2.tar"]
+    assert listing("out/*.tar") == ["out/0.tar"]
+    assert listing("out/*//*.tar") == ["out/x//4.tar"]
+    assert listing("out//{1,2}.tar") == ["out//1.tar", "out//2.tar"]
+    assert listing("many//{00..39}.tar") == names[5:]
+    S3FileSystem.clear_instance_cache()
