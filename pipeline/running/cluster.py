@@ -9,8 +9,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-import ray
 from ray.autoscaler.sdk import request_resources
+
+import ray
 
 from ..errors import InfrastructureError, one_line
 from .cluster_address import wants_token
@@ -44,6 +45,8 @@ def _connect(address: str) -> None:
     else:
         if wants_token(address):
             _send_token()
+        # when a client is killed, its workers go on for so long: Ray waits half a minute for it to come back
+        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "10")
         failure = f"no Ray cluster answers at {address}"
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
     try:
@@ -86,12 +89,20 @@ def requested(workers: int | None, gpus_per_worker: float | None) -> Generator[N
         yield
         return
     worker = {"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1.0}
-    request_resources(bundles=[worker] * workers)
+    _request([worker] * workers)
     try:
         yield
     finally:
         with suppress(Exception):
-            request_resources(bundles=[])
+            _request([])
+
+
+def _request(bundles: list[dict[str, float]]) -> None:
+    if ray.util.client.ray.is_connected():  # over ray:// only the cluster's own processes can ask
+        request: Any = ray.remote(request_resources)
+        ray.get(request.options(num_cpus=0).remote(bundles=bundles))
+    else:
+        request_resources(bundles=bundles)
 
 
 def leaving() -> dict[str, float]:

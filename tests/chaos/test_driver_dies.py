@@ -7,6 +7,7 @@ import random
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from chaos_kit import LEDGER, Driver, check_exact, committed, driver, fingerprints, rows, until
 from clipmill.jobs.drawn.pairs import PairSpec
@@ -82,3 +83,24 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Pat
         assert until(lambda: not run.orphans(), PATIENCE), run.orphans()
     assert before.items() <= fingerprints(out).items()
     check_exact(out, shards, {"_SUCCESS"} | {f"_clipmill/{name}" for name in LEDGER})
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are told by their environment")
+def test_nothing_that_a_killed_driver_started_lives_on(tmp_path: Path) -> None:
+    """Ray's agents included, which by themselves go on for a minute."""
+    drawn = DrawnSpec(40 * PAIRS, 40, PairSpec(seed=SEED, sides=(40, 60)))
+    write_shards(drawn, tmp_path / "shards")
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = ["embed", str(tmp_path / "shards"), "-o", str(out), "-m", "tiny=random:1", "--workers", "2"]
+    with driver([*command, "--batch-size", "4", "--address", "local", "--decode-workers", "1"], log) as run:
+        assert until(lambda: run.ended or len(committed(out)) >= 1, PATIENCE)
+        assert not run.ended, run.said()
+        started = psutil.Process(run.process.pid).children(recursive=True)
+        names = {process.name() for process in started}
+        assert {"raylet", "gcs_server", "ray::DashboardAgent"} <= names and any("_Actor" in name for name in names)
+        run.kill()
+        assert until(lambda: not alive(started), 15), alive(started)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]

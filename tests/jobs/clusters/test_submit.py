@@ -83,6 +83,7 @@ def test_a_driver_that_joins_learns_at_once_that_a_token_is_wanted(
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     address = getattr(head, service)
     command = ["embed", drawn.folder, "-o", tmp_path / "out", "-m", f"tiny={sharp_weights}", "--address", address]
+    command += ["--workers", "1"]
     began = time.monotonic()
     refused = started(*command)
     assert time.monotonic() - began < 20
