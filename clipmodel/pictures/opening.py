@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
 
-from PIL import Image
+from PIL import Image, features
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ..errors import ImageError
 from . import plain, sizes
@@ -49,6 +49,7 @@ _READERS: dict[str, Callable[[bytes], Header]] = {
     "IM": plain.read_im,
 }
 _PLUGGED = {"HEIF": ("pillow_heif", "HeifImageFile"), "JXL": ("pillow_jxl.JpegXLImagePlugin", "JXLImageFile")}
+_BUILT_INTO_PILLOW = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # or not: its names of them
 _TURNED_BY_THEMSELVES = ("TIFF", "HEIC", "JPEG XL")  # their plug-ins return the picture upright
 _SILENCE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -113,25 +114,20 @@ def _recognised(data: bytes) -> tuple[Kind, Callable[..., Image.Image]]:
 
 @cache
 def _plugin(name: str) -> Callable[..., Image.Image] | None:
-    """None where it is not installed."""
+    """What makes a picture of a file of bytes; None where it is not installed, or Pillow was built without it."""
     if name == "JPEG":  # the factory that Pillow registers looks for further pictures behind the first
-        from PIL.JpegImagePlugin import JpegImageFile
-
         return JpegImageFile
+    if name in _BUILT_INTO_PILLOW and not features.check(_BUILT_INTO_PILLOW[name]):
+        return None
     try:
         if name in _PLUGGED:
             module, factory = _PLUGGED[name]
-            found: Callable[..., Image.Image] = getattr(import_module(module), factory)
-            return found
+            plugin: Callable[..., Image.Image] = getattr(import_module(module), factory)
+            return plugin
         Image.init()
-        factory_of_pillow, accept = Image.OPEN[name]
+        return Image.OPEN[name][0]
     except (ImportError, AttributeError, KeyError):
         return None
-    lacking = name in ("WEBP", "AVIF") and isinstance(accept(_BEGINNINGS[name]), str)
-    return None if lacking else factory_of_pillow
-
-
-_BEGINNINGS: dict[str, Any] = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "AVIF": b"\0\0\0\x1cftypavif"}
 
 
 def _checked_size(size: tuple[int, int], header: Header) -> tuple[int, int]:
