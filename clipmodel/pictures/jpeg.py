@@ -8,8 +8,8 @@ from ..errors import ImageError
 from .header import Header
 from .limits import MAX_SCANNED_PIXELS, MAX_SCANS, MAX_SEGMENTS, check_pixels
 
-_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
-_BETWEEN_SCANS = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # without restarts
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")  # no `+`: a long run of \xff would be read once for each of its bytes
+_BETWEEN_SCANS = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # without restarts
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset(range(0xD0, 0xDA))
 _NOT_FOR_PIXELS = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}  # APP0 and APP14 tell what the colours mean

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..errors import ImageError
 from .header import Header
 
 _MAX_ICON = 1024  # pixels a side of a picture in an ICO or ICNS
+_MAX_ICONS = 1000
 _PNG, _CODESTREAM = b"\x89PNG\r\n\x1a\n", b"\xff\x4f\xff\x51"
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of a JPEG XL: width to height
 
@@ -85,11 +88,10 @@ def read_jpeg_2000(data: bytes) -> Header:
 
 def read_icons(data: bytes) -> Header:
     """An ICO or ICNS, whose plug-ins decode a picture inside, whatever its size, when they open the file."""
-    at = -1
-    while (at := data.find(b"\x89PNG", at + 1)) >= 0:
-        _check_icon(int.from_bytes(data[at + 16 : at + 20], "big"), int.from_bytes(data[at + 20 : at + 24], "big"))
-    while (at := data.find(_CODESTREAM, at + 1)) >= 0:
-        _check_icon(int.from_bytes(data[at + 8 : at + 12], "big"), int.from_bytes(data[at + 12 : at + 16], "big"))
+    for begin in _occurrences(data, _PNG):
+        _check_icon(_big(data, begin + 16), _big(data, begin + 20))
+    for begin in _occurrences(data, _CODESTREAM):
+        _check_icon(_big(data, begin + 8), _big(data, begin + 12))
     if data.startswith(b"\0\0"):
         for entry in range(6, 6 + 16 * min(_little(data, 4, 2), len(data) // 16), 16):
             begin = _little(data, entry + 12, 4)
@@ -103,6 +105,20 @@ def read_icons(data: bytes) -> Header:
 def _check_icon(width: int, height: int) -> None:
     if width > _MAX_ICON or height > _MAX_ICON:
         raise ImageError(f"icon over the limit of {_MAX_ICON}x{_MAX_ICON} pixels")
+
+
+def _occurrences(data: bytes, mark: bytes) -> Iterator[int]:
+    at = -1
+    for _ in range(_MAX_ICONS):
+        at = data.find(mark, at + 1)
+        if at < 0:
+            return
+        yield at
+    raise ImageError("file of too many icons")
+
+
+def _big(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")
 
 
 def _little(data: bytes, at: int, count: int) -> int:

@@ -123,6 +123,7 @@ def too_much_work() -> Iterator[tuple[str, bytes]]:
     """Files that would keep a decoder busy, or grow while their headers are read."""
     yield "500 scans", jpeg_of_scans(500, 1_000)
     yield "jpeg of empty segments", jpeg_with(b"\xff\xe1\0\2" * 1_000_000)
+    yield "icon of many icons", icon(b"\x89PNG\r\n\x1a\n" * 1_000_000)
     yield "gif of tiny comments", gif_with(b"!\xfe" + b"\1x" * 1_000_000 + b"\0")
     yield "png of tiny texts", png(9, 9, before=chunk(b"tEXt", b"a\0") * 200_000)
     yield "overlapping tags", tiff(9, 9, *((tag, 7, 400_000, 0) for tag in range(40_000, 60_000)), data=bytes(400_000))
@@ -139,6 +140,8 @@ def too_much_work() -> Iterator[tuple[str, bytes]]:
 def harmless() -> Iterator[tuple[str, bytes]]:
     """Files that have much beside their pixels."""
     yield "jpeg with fill bytes", jpeg_with(b"\xff" * 10_000_000)
+    yield "jpeg with fill bytes that end in none", jpeg_with(b"\xff" * 10_000_000 + b"\0")
+    yield "jpeg with stuffed bytes", jpeg_with((b"\xff" * 99 + b"\0") * 100_000)
     yield "jpeg with large segments", jpeg_with((b"\xff\xe2\xff\xff" + bytes(65_533)) * 150)
     yield "png with a packed text", png(9, 9, before=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)))
     yield "png with a packed profile", png(9, 9, before=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)))
