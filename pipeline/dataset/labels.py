@@ -15,6 +15,8 @@ from .derived import begun
 from .output import Output
 from .subset import source_of
 
+FLOATS = ("probability", "margin")  # columns of floating-point numbers
+
 _AT_ONCE = 16  # parts whose footers are read
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..errors import UserError
 from ..storage.urls import open_storage, scheme_of
 from .dataset import Dataset
+from .labels import FLOATS, Labels
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -27,14 +28,15 @@ def connect(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the view `pairs`: every column of every row, or of the rows of a subset.
 
-    NaN is NULL. Embeddings are `FLOAT[]`; cast to `FLOAT[512]` for array functions. Memory is bounded; what does not fit is spilled.
+    NaN is NULL there, but in embeddings, which are `FLOAT[]`; cast them to `FLOAT[512]` for array functions. Memory is
+    bounded; what does not fit is spilled to disk.
     """
     with tempfile.TemporaryDirectory(prefix="clipmill-sql-") as spilled, duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = {literal(os.environ.get('CLIPMILL_SQL_MEMORY', _MEMORY))}")
         connection.execute(f"SET temp_directory = {literal(spilled)}")
         connection.execute("SET enable_progress_bar = false")
-        # It takes Parquet's lowest and highest values for those of all rows, but NaN is not among these: isnan(x) would
-        # be false everywhere.
+        # The optimiser would take Parquet's lowest and highest values for those of all rows. NaN is not among these, so
+        # isnan(x) would be false everywhere.
         connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         if threads:
             connection.execute(f"SET threads = {threads}")
@@ -46,16 +48,21 @@ def connect(
 
 
 def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
-    """What that view is, as a query."""
-    rows = f"SELECT *{without_nan(dataset.schema)} FROM {files([dataset.url_of(part) for part in dataset.parts])}"
+    """The view `pairs`, as a query."""
+    floats = [field.name for field in dataset.schema if pa.types.is_floating(field.type)]
+    rows = f"SELECT *{_without_nan(floats)} FROM {files(map(dataset.url_of, dataset.parts))}"
     return rows if within is None else f"{rows} SEMI JOIN ({_kept(within)}) USING (shard, row)"
 
 
-def without_nan(schema: pa.Schema) -> str:
-    """What follows `*` so that NaN is no value, as null is none: SQL takes it for greater than every number."""
-    floats = [identifier(field.name) for field in schema if pa.types.is_floating(field.type)]
-    replaced = ", ".join(f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}" for name in floats)
-    return f" REPLACE ({replaced})" if floats else ""
+def rows_of_labels(labels: Labels, parts: Iterable[str]) -> str:
+    """Labels to join with `pairs` by shard and row, as a query: without columns that `pairs` has, too. NaN is NULL."""
+    return f"SELECT * EXCLUDE (key, error){_without_nan(FLOATS)} FROM {files(map(labels.url_of, parts))}"
+
+
+def _without_nan(floats: Iterable[str]) -> str:
+    """What follows `*` so that NaN is NULL in these columns. Else SQL takes NaN for greater than every number."""
+    columns = [f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}" for name in map(identifier, floats)]
+    return f" REPLACE ({', '.join(columns)})" if columns else ""
 
 
 def _kept(subset: Subset) -> str:
@@ -82,24 +89,24 @@ def identifier(name: str) -> str:
 
 
 def complaint(error: duckdb.Error, option: str) -> UserError:
-    """What DuckDB finds wrong with SQL that a user gave, in one line; not where: they gave a piece of it."""
-    said = str(error).partition("\nLINE ")[0]
-    return UserError(f"{option}: {' '.join(said.split())}")
+    """What DuckDB finds wrong with a user's SQL, in one line. Without the position: theirs is a piece of the query."""
+    message = str(error).partition("\nLINE ")[0]
+    return UserError(f"{option}: {' '.join(message.split())}")
 
 
 def check_condition(connection: duckdb.DuckDBPyConnection, text: str, option: str) -> None:
-    """UserError for what is no condition by its syntax. By itself, so that what is found wrong is in the user's own
-    text and not in the query around it."""
+    """UserError for a text that is not one condition by its syntax. It is parsed by itself, so that errors are about
+    the user's own text and not about the query around it."""
     try:
         statements = connection.extract_statements(f"SELECT 1 WHERE {text}")
     except duckdb.Error as error:
         raise complaint(error, option) from error
     if len(statements) != 1:
-        raise UserError(f"{option}: must be one condition")
+        raise UserError(f"{option}: must be one condition; give several by several options, or join them by AND")
 
 
 def files(urls: Iterable[str]) -> str:
-    """These very Parquet files, for FROM: by itself, DuckDB takes `*`, `?` and `[` in a name for a pattern, and makes a
-    column of a folder called `source=web`."""
+    """Exactly these Parquet files, for FROM: by itself, DuckDB takes `*`, `?` and `[` in a name for a pattern, and a
+    folder called `source=web` for a column."""
     names = ", ".join(literal(_PATTERN.sub(r"[\g<0>]", url)) for url in urls)
     return f"read_parquet([{names}], hive_partitioning = false)"

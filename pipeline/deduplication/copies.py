@@ -23,12 +23,9 @@ def view_rows(connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: 
     shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
     places = {"shard": [shards[part] for part in dataset.parts], "number": range(len(dataset.parts))}
     connection.register("places", pa.table(places, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
-    value = identifier(keep_by)
-    if pa.types.is_floating(dataset.schema.field(keep_by).type):
-        value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"  # or it would be the highest
     connection.execute(
         f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, error, "
-        f"{identifier(content)} AS content, {value} AS value FROM pairs JOIN places USING (shard)"
+        f"{identifier(content)} AS content, {identifier(keep_by)} AS value FROM pairs JOIN places USING (shard)"
     )
 
 

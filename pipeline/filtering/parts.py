@@ -29,7 +29,7 @@ def groups_of(parts: Sequence[str]) -> list[Group]:
 
 @dataclass(frozen=True)
 class Scores:
-    """A column's numbers, as keys whose order is theirs. Without null and NaN, which are no scores."""
+    """A column's numbers, as keys in the same order. Rows without a value are left out."""
 
     rows: Rows
     column: str
@@ -41,7 +41,7 @@ class Scores:
         query = f"SELECT {score} AS score FROM {self.rows.source(parts)} WHERE {score} IS NOT NULL"
         with self.rows.connect(parts) as connection:
             numbers = np.asarray(connection.execute(query).fetchnumpy()["score"])
-        return with_prefix(keys_of(numbers[~np.isnan(numbers)]), self.prefix, self.digit)
+        return with_prefix(keys_of(numbers), self.prefix, self.digit)
 
 
 class CountScores(Scores):

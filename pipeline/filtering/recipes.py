@@ -93,7 +93,7 @@ def at_least(column: str, least: float, exact: bool = False) -> tuple[Step, Step
     # as written, a number is compared as what the column holds: 0.7 with float32's nearest to it
     bound = f"'{least!r}'::DOUBLE" if exact else f"{Decimal(repr(least)):f}"
     return (
-        Step(f"no {name}", f"{score} IS NOT NULL AND NOT isnan({score}::DOUBLE)"),  # NaN is above all in SQL
+        Step(f"no {name}", f"{score} IS NOT NULL"),
         Step(f"{name} below {least:.6g}", f"{score}{'::DOUBLE' if exact else ''} >= {bound}"),
     )
 

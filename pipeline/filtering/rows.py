@@ -10,7 +10,7 @@ import duckdb
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
-from ..dataset.sql import connect, files, register_storage, rows_of
+from ..dataset.sql import connect, register_storage, rows_of, rows_of_labels
 from ..dataset.subset import Subset
 from .row_functions import RowFunction
 
@@ -48,6 +48,4 @@ class Rows:
         rows = f"({rows_of(replace(self.dataset, parts=tuple(parts)), within)}) AS pairs"
         if self.labels is None:
             return rows
-        of_labels = files(map(self.labels.url_of, parts))
-        labels = f"SELECT * EXCLUDE (key, error) FROM {of_labels}"  # whose own would be ambiguous
-        return f"{rows} LEFT JOIN ({labels}) AS labels USING (shard, row)"
+        return f"{rows} LEFT JOIN ({rows_of_labels(self.labels, parts)}) AS labels USING (shard, row)"
