@@ -120,8 +120,8 @@ _KINDS = (
 
 # Of a text, after its byte order mark, blanks, comments and XML declaration.
 _TEXTS = (
-    _unsupported("SVG", rb"(?i:<!DOCTYPE\s+svg|<(?:\w+:)?svg[\s>])"),
-    _other("an HTML page", rb"(?i:<(?:!DOCTYPE\s+html|html|head|body|title|script|meta|div|p|h1|center)[\s>])"),
+    _unsupported("SVG", rb"(?i:<!DOCTYPE\s+svg|<(?:\w+:)?svg[\s>/])"),
+    _other("an HTML page", rb"(?i:<(?:!DOCTYPE\s+html|html|head|body|title|script|meta|div|p|h1|center)[\s>/])"),
     _other("a PDF", rb"%PDF-"),
     _other("JSON", rb"\{\s*[\"}]|\[\s*[\"\[{\]\d-]"),
     _decoded("XBM", rb"#define[ \t]+[^\r\n]{0,200}_width[ \t]+\d"),

@@ -117,17 +117,17 @@ def _plugin(name: str) -> Callable[..., Image.Image] | None:
     """What makes a picture of a file of bytes; None where it is not installed, or Pillow was built without it."""
     if name == "JPEG":  # the factory that Pillow registers looks for further pictures behind the first
         return JpegImageFile
-    if name in _BUILT_INTO_PILLOW and not features.check(_BUILT_INTO_PILLOW[name]):
-        return None
     try:
         if name in _PLUGGED:
             module, factory = _PLUGGED[name]
             plugin: Callable[..., Image.Image] = getattr(import_module(module), factory)
             return plugin
         Image.init()
-        return Image.OPEN[name][0]
+        factory_of_pillow = Image.OPEN[name][0]
     except (ImportError, AttributeError, KeyError):
         return None
+    lacking = name in _BUILT_INTO_PILLOW and not features.check(_BUILT_INTO_PILLOW[name])
+    return None if lacking else factory_of_pillow
 
 
 def _checked_size(size: tuple[int, int], header: Header) -> tuple[int, int]:

@@ -28,10 +28,12 @@ def read_tiff(data: bytes) -> Header:
     tags = _tags(data)
     size = _one(tags, _WIDTH, 0), _one(tags, _HEIGHT, 0)
     bits, form = _one(tags, _BITS, 1), _one(tags, _SAMPLE_FORMAT, 1)
-    if form in (_SIGNED, _FLOAT):
-        raise ImageError(f"{'float' if form == _FLOAT else 'signed'} pixels are not supported", size)
+    if form == _FLOAT:
+        raise ImageError("float pixels are not supported", size)
     if 16 < bits <= 64:
         raise ImageError(f"{bits}-bit pixels are not supported", size)
+    if form == _SIGNED:
+        raise ImageError("signed pixels are not supported", size)
     values = max(_one(tags, _SAMPLES, 1), 1)
     if values > _MAX_VALUES:
         raise ImageError(f"TIFF of over {_MAX_VALUES} values a pixel is not supported", size)

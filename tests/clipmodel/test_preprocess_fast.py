@@ -66,10 +66,10 @@ def test_an_image_is_decoded_at_no_less_than_twice_the_size(
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("how", ["shortest", "squash"])
-def test_pixels_are_close_to_the_exact_ones(mode: str, options: dict[str, Any], how: Any) -> None:
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+def test_pixels_are_close_to_the_exact_ones(mode: str, options: dict[str, Any], resize: Any) -> None:
     data = encoded(scene(mode, 700, 530), quality=95, **options)
-    config = PreprocessConfig(resize=how)
+    config = PreprocessConfig(resize=resize)
     exact, fast = Preprocess(SIZE, config)(data), Preprocess(SIZE, config, fast=True)(data)
     assert np.abs(exact.astype(int) - fast).max() <= 6
     assert np.abs(exact.astype(int) - fast).mean() < 1

@@ -84,7 +84,7 @@ def test_12_bit_grey_is_as_its_8_bit_original() -> None:
         (encoded(drawn("F", 61, 47), "PPM"), "float pixels are not supported"),
         (tiff(GREY.astype("<f8"), "<", 64, form=3), "float pixels are not supported"),
         (tiff(GREY.astype("<u4"), "<", 32), "32-bit pixels are not supported"),
-        (tiff(GREY.astype(">i4"), ">", 32, form=2), "signed pixels are not supported"),
+        (tiff(GREY.astype(">i4"), ">", 32, form=2), "32-bit pixels are not supported"),
         (tiff(GREY.astype("<i2"), "<", 16, form=2), "signed pixels are not supported"),
     ],
 )

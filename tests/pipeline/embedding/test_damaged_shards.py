@@ -1,4 +1,5 @@
-"""Five hundred shards and images, damaged at random: none ends a run, what can be read is embedded, the rest says why.
+"""Five hundred shards and images, damaged at random: none ends a run, what can be read is embedded, and the rest are
+failed rows with a reason.
 
 CLIPMILL_FUZZ: how many. CLIPMILL_FUZZ_SEED: of the first; the n-th one's is n more, which a failure names.
 """
@@ -126,12 +127,12 @@ def images() -> tuple[tuple[str, bytes], ...]:
         ("tif", {"format": "TIFF", "compression": "tiff_lzw"}),
         ("tif", {"format": "TIFF"}),
     ]
-    made = []
-    for extension, how in kinds:
+    result = []
+    for extension, options in kinds:
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, **how)
-        made.append((extension, file.getvalue()))
-    return tuple(made)
+        Image.fromarray(pixels).save(file, **options)
+        result.append((extension, file.getvalue()))
+    return tuple(result)
 
 
 @cache
@@ -144,8 +145,8 @@ def intact(number: int) -> bytes:
         for i in range(6):
             extension, image = images()[(i + number) % len(images())]
             sample = {extension: image, "txt": f"picture {i} of {number}".encode(), "json": b'{"uid": "u%d"}' % i}
-            for each, content in sample.items():
-                info = tarfile.TarInfo(f"{folder if i % 2 else ''}{i:05d}.{each}")
+            for extension, content in sample.items():
+                info = tarfile.TarInfo(f"{folder if i % 2 else ''}{i:05d}.{extension}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return file.getvalue()
@@ -192,7 +193,7 @@ def unharmed(before: bytes, after: bytes) -> list[int]:
 
 
 def readable(image: bytes) -> bool:
-    """Whether Pillow makes pixels of it, and not too many."""
+    """Whether Pillow decodes it, and it is within the limit of pixels."""
     if not image:
         return False
     try:
@@ -219,18 +220,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def damages(kinds: Sequence[Callable[..., bytes]], share: int) -> list[tuple[int, random.Random, Callable[..., bytes]]]:
-    """(seed, chance, how) for a part of all cases."""
+    """(seed, chance, damage) for a part of all cases."""
     seeds = range(SEED + share, SEED + COUNT, 2)
     return [(seed, random.Random(seed), kinds[seed // 2 % len(kinds)]) for seed in seeds]
 
 
 def test_tars_damaged_at_random(tools: ShardTools, folder: Path) -> None:
     path = folder / "x.tar"
-    whole: dict[int, Rows] = {}
+    undamaged: dict[int, Rows] = {}
     for number in range(6):
         path.write_bytes(intact(number))
-        whole[number] = embedded(Shard(str(path)), tools, folder)
-        assert [row["error"] for row in whole[number]] == [None] * 6
+        undamaged[number] = embedded(Shard(str(path)), tools, folder)
+        assert [row["error"] for row in undamaged[number]] == [None] * 6
     for seed, chance, damage in damages(IN_TARS, 0):
         number = chance.randrange(6)
         damaged = damage(intact(number), chance)
@@ -242,7 +243,7 @@ def test_tars_damaged_at_random(tools: ShardTools, folder: Path) -> None:
             assert not safe, f"seed {seed}, {damage.__name__}: {error}"
             continue
         for i in safe:
-            assert i < len(rows) and rows[i] == whole[number][i], f"seed {seed}, {damage.__name__}, sample {i}"
+            assert i < len(rows) and rows[i] == undamaged[number][i], f"seed {seed}, {damage.__name__}, sample {i}"
 
 
 def test_images_damaged_at_random(tools: ShardTools, folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,6 +45,12 @@ def jpeg(width: int = 40, height: int = 30) -> bytes:
     random = np.random.default_rng(width)
     buffer = io.BytesIO()
     Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def tiff(kind: type) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((30, 40)).astype(np.float32 if kind is float else kind)).save(buffer, "TIFF")
     return buffer.getvalue()
 
 
@@ -110,6 +118,28 @@ def test_a_broken_image_fails_the_row_and_keeps_what_is_known(decoder: Decoder, 
     assert (row.key, row.caption, row.metadata, row.image_size) == ("k", "a bus", {"uid": "u"}, len(image))
     assert row.sha256 == hashlib.sha256(image).hexdigest()
     assert (row.width, row.height) == ((40, 30) if "truncated" in error else (None, None))
+
+
+@pytest.mark.parametrize(
+    "image, error",
+    [
+        (b"<svg/>", "decode: SVG is not supported"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isommp41", "decode: an MP4 video, not an image"),
+        (tiff(float), "decode: float pixels are not supported"),
+        (tiff(np.int32), "decode: 32-bit pixels are not supported"),
+    ],
+)
+def test_what_is_not_decoded_is_a_failed_row_that_names_it(decoder: Decoder, image: bytes, error: str) -> None:
+    rows = [decoder.decode(Sample(0, "k", image, b"a bus")) for _ in range(2)]
+    assert [failed(row) for row in rows] == [error, error]
+
+
+@pytest.mark.parametrize("side", [100_000, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
+def test_a_size_that_no_column_holds_is_left_out(decoder: Decoder, side: int) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    row = decoder.decode(Sample(0, "k", b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header))))
+    assert failed(row).startswith("decode: ")
+    assert row.width is None or row.width < 1 << 31
 
 
 def test_neither_image_nor_caption_is_a_read_failure(decoder: Decoder) -> None:
