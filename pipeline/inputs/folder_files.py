@@ -10,8 +10,8 @@ from typing import Any
 import fsspec
 
 from ..storage.retry import retry
-from .grouping import Grouper
 from .names import IMAGE_EXTENSIONS, JSON_EXTENSION, split_name
+from .roles import RoleFinder
 from .tario import MAX_MEMBER
 
 TABLES = ("metadata.jsonl", "metadata.csv")  # Hugging Face's imagefolder convention: a row for each image
@@ -96,27 +96,27 @@ def _is_file(storage: fsspec.AbstractFileSystem, info: Mapping[str, Any]) -> boo
         return True
 
 
-def samples_of(files: Iterable[FolderFile], grouper: Grouper) -> list[FolderSample]:
+def samples_of(files: Iterable[FolderFile], roles: RoleFinder) -> list[FolderSample]:
     """Every image is a sample, with the captions and the json of its stem, or of its key where these are of no other
     image; and so is every caption without an image. In order of their stems."""
     by_key: dict[str, list[FolderFile]] = {}
     for file in files:
-        if file.name not in TABLES and grouper.needs(file.extension):
+        if file.name not in TABLES and roles.needs(file.extension):
             by_key.setdefault(file.key, []).append(file)
-    samples = [sample for group in by_key.values() for sample in _samples_of_key(group, grouper)]
+    samples = [sample for group in by_key.values() for sample in _samples_of_key(group, roles)]
     return sorted(samples, key=lambda sample: (sample.stem, sample.image.name if sample.image else ""))
 
 
-def _samples_of_key(files: list[FolderFile], grouper: Grouper) -> list[FolderSample]:
-    images = [file for file in files if grouper.is_image(file.extension)]
-    beside = [file for file in files if not grouper.is_image(file.extension)]
+def _samples_of_key(files: list[FolderFile], roles: RoleFinder) -> list[FolderSample]:
+    images = [file for file in files if roles.is_image(file.extension)]
+    beside = [file for file in files if not roles.is_image(file.extension)]
     samples = [FolderSample(image.stem, image, [f for f in beside if f.stem == image.stem]) for image in images]
     stems = {image.stem for image in images}
     free = [file for file in beside if file.stem not in stems]
     taken: set[str] = set()
     for sample in samples:
         for file in free:  # `0.image.jpg` and `0.caption.txt`; `a.txt` for all of `a.1.jpg`, `a.2.jpg`
-            if (len(images) == 1 or not file.middle) and not _has_like(sample, file, grouper):
+            if (len(images) == 1 or not file.middle) and not _has_like(sample, file, roles):
                 sample.beside.append(file)
                 taken.add(file.name)
     left: dict[str, list[FolderFile]] = {}
@@ -126,12 +126,12 @@ def _samples_of_key(files: list[FolderFile], grouper: Grouper) -> list[FolderSam
     return samples + [
         FolderSample(stem, None, group)
         for stem, group in left.items()
-        if any(grouper.is_caption(file.extension) for file in group)  # a json alone is about something else
+        if any(roles.is_caption(file.extension) for file in group)  # a json alone is about something else
     ]
 
 
-def _has_like(sample: FolderSample, file: FolderFile, grouper: Grouper) -> bool:
+def _has_like(sample: FolderSample, file: FolderFile, roles: RoleFinder) -> bool:
     """Whether the sample has a file of the same use already."""
     if file.extension.rpartition(".")[2] == JSON_EXTENSION:
         return any(other.extension.rpartition(".")[2] == JSON_EXTENSION for other in sample.beside)
-    return any(grouper.is_caption(other.extension) for other in sample.beside)
+    return any(roles.is_caption(other.extension) for other in sample.beside)

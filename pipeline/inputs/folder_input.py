@@ -39,7 +39,7 @@ def read_folder(shard: Shard, storage_options: Mapping[str, Any] | None, keys: S
     with opening(shard.url):
         storage = open_storage(shard.url, storage_options)
         files = list_files(storage, shard.url)
-    samples = samples_of(files, grouper)
+    samples = samples_of(files, grouper.roles)
     if not any(sample.image for sample in samples):
         raise ShardError(f"{shard.url}: no image files in this folder")
     reader = _Reader(shard.url, storage, grouper)

@@ -6,25 +6,20 @@ the file is, and what stands before that is the middle: `0.left.jpg` is a jpg of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..records import USUAL_KEYS, Missing, Note, Sample, SampleKeys
 from .names import (
-    CAPTION_EXTENSION,
     CAPTION_NAMES,
     IMAGE_EXTENSIONS,
-    IMAGE_NAMES,
     JSON_CAPTION,
     JSON_EXTENSION,
-    USUAL_IMAGES,
     looks_like_caption,
 )
 from .tario import MAX_MEMBER
 from .values import caption_of, has_field, image_of, parse_json, value_of
-
-_NEVER = 1 << 30  # rank of a file that does not have the role
 
 
 class File(NamedTuple):
@@ -84,21 +79,7 @@ class Grouper:
     """Makes samples of the files of one key."""
 
     def __init__(self, keys: SampleKeys = USUAL_KEYS) -> None:
-        self._keys = keys
-        self._image_ranks: dict[str, int] = {}  # by extension: few occur, and each is asked for often
-        self._caption_ranks: dict[str, int] = {}
-
-    def needs(self, extension: str) -> bool:
-        """Whether the contents of such a file are part of a sample."""
-        if extension == JSON_EXTENSION or extension.endswith("." + JSON_EXTENSION):
-            return True
-        return self.is_image(extension) or self.is_caption(extension)
-
-    def is_image(self, extension: str) -> bool:
-        return self._image_rank(extension) < _NEVER
-
-    def is_caption(self, extension: str) -> bool:
-        return self._caption_rank(extension) < _NEVER
+        self._keys, self.roles = keys, RoleFinder(keys)
 
     def samples(self, key: str, files: list[File], parted: bool = False) -> Iterable[SampleFiles]:
         """The samples of all files of one key, in archive order.
@@ -108,27 +89,39 @@ class Grouper:
         image or a caption, and what remains (`a.json`) belongs to each. Where no middle makes a pair, all files are one
         sample: `0.image.jpg`, `0.caption.txt`. parted: other files of this key were samples of their own already.
         """
+        if not parted and self._roles_of(files).one_middle:
+            return [self.sample(key, files)]
         own, shared = self._parts(files)
         if len(own) < 2 and not (parted and own):
             return [self.sample(key, files)]
         return [
-            self.sample(f"{key}.{middle}" if middle else key, self.with_shared(part, shared))
+            self.sample(f"{key}.{middle}" if middle else key, self._with_shared(part, shared))
             for middle, part in own.items()
-        ]
-
-    def with_shared(self, files: list[File], shared: Iterable[File]) -> list[File]:
-        """A sample's files, and those that it shares with others; its own caption and json go before such."""
-        captions = any(self.is_caption(file.extension) for file in files)
-        jsons = any(file.kind == JSON_EXTENSION for file in files)
-        return files + [
-            file
-            for file in shared
-            if not (captions and self.is_caption(file.extension)) and not (jsons and file.kind == JSON_EXTENSION)
         ]
 
     def holds_pairs(self, files: list[File]) -> bool:
         """Whether some of the files make samples of their own."""
         return bool(self._parts(files)[0])
+
+    def sample(self, key: str, files: list[File], metadata: dict[str, Any] | None = None) -> SampleFiles:
+        """All of `files` as one sample. metadata: what a table beside the files says of it; its json adds to that."""
+        sample, roles = SampleFiles(key, files), self._roles_of(files)
+        sample.notes = roles.notes
+        if metadata:
+            sample.metadata = metadata
+        if roles.json is not None:
+            _read_json(sample, files[roles.json])
+        self._take_image(sample, roles)
+        self._take_caption(sample, roles, table=metadata is not None)
+        if roles.image is roles.caption is roles.json is None and not metadata:
+            ends = ", ".join(f".{extension}" for extension in dict.fromkeys(file.extension for file in files))
+            sample.error = f"read: no file of this sample is an image, a caption or json ({ends[:200]})"
+            sample.no_image = sample.no_caption = "not understood"
+            sample.understood = False
+        return sample
+
+    def _roles_of(self, files: list[File]) -> Roles:
+        return self.roles.of(tuple([file.extension for file in files]))
 
     def _parts(self, files: list[File]) -> tuple[dict[str, list[File]], list[File]]:
         """The files of each sample by middle, and those that belong to all; no samples where all files are one."""
@@ -141,9 +134,9 @@ class Grouper:
         return own, [file for middle, part in parts.items() if middle not in own for file in part]
 
     def _is_pair(self, files: list[File]) -> bool:
-        if not any(self.is_image(file.extension) for file in files):
+        if not any(self.roles.is_image(file.extension) for file in files):
             return False
-        return any(self.is_caption(file.extension) or self._has_caption(file) for file in files)
+        return any(self.roles.is_caption(file.extension) or self._has_caption(file) for file in files)
 
     def _has_caption(self, file: File) -> bool:
         if file.kind != JSON_EXTENSION or file.data is None:
@@ -155,44 +148,32 @@ class Grouper:
         return any(has_field(fields, name) for name in self._keys.caption or [JSON_CAPTION])
 
     def _stands_alone(self, middle: str, files: list[File]) -> bool:
-        if any(self.is_image(file.extension) for file in files):
+        if any(self.roles.is_image(file.extension) for file in files):
             return True
-        return bool(middle) and any(self.is_caption(file.extension) for file in files)
+        return bool(middle) and any(self.roles.is_caption(file.extension) for file in files)
 
-    def sample(self, key: str, files: list[File], metadata: dict[str, Any] | None = None) -> SampleFiles:
-        """All of `files` as one sample. metadata: what a table beside the files says of it; its json adds to that."""
-        sample = SampleFiles(key, files)
-        jsons = [file for file in files if file.kind == JSON_EXTENSION]
-        images = [file for file in files if self.is_image(file.extension)]
-        captions = [file for file in files if self.is_caption(file.extension)]
-        sample.understood = bool(jsons or images or captions or metadata)
-        if metadata:
-            sample.metadata = metadata
-        if jsons:
-            _read_json(sample, min(jsons, key=lambda file: file.middle != ""))
-        self._take_image(sample, images)
-        self._take_caption(sample, captions, table=metadata is not None)
-        if not sample.understood:
-            ends = ", ".join(f".{extension}" for extension in dict.fromkeys(file.extension for file in files))
-            sample.error = f"read: no file of this sample is an image, a caption or json ({ends[:200]})"
-            sample.no_image = sample.no_caption = "not understood"
-        return sample
+    def _with_shared(self, files: list[File], shared: Iterable[File]) -> list[File]:
+        """A sample's files, and those that it shares with others; its own caption and json go before such."""
+        captions = any(self.roles.is_caption(file.extension) for file in files)
+        jsons = any(file.kind == JSON_EXTENSION for file in files)
+        return files + [
+            file
+            for file in shared
+            if not (captions and self.roles.is_caption(file.extension)) and not (jsons and file.kind == JSON_EXTENSION)
+        ]
 
-    def _take_image(self, sample: SampleFiles, images: list[File]) -> None:
-        chosen = min(images, key=lambda file: self._image_rank(file.extension)) if images else None
-        rank = self._image_rank(chosen.extension) if chosen else _NEVER
-        for name in self._keys.image[:rank]:
+    def _take_image(self, sample: SampleFiles, roles: Roles) -> None:
+        for name in self._keys.image[: roles.rank_of_image]:
             if has_field(sample.metadata, name):
                 sample.image, sample.no_image = image_of(value_of(sample.metadata, name))
                 if sample.image is not None:
                     sample.fields += (name,)
                     return
-        if chosen is None:
+        if roles.image is None:
             if sample.no_image == "no file" and any(file.kind in IMAGE_EXTENSIONS for file in sample.files):
                 sample.no_image = "not understood"
             return
-        if len(images) > 1:
-            sample.notes += ("another image",)
+        chosen = sample.files[roles.image]
         if chosen.data is None:
             sample.no_image = "not understood"
             sample.error = sample.error or f"read: {chosen.fault or too_large('image')}"
@@ -200,12 +181,9 @@ class Grouper:
         sample.image, sample.image_offset = chosen.data, chosen.offset
         sample.no_image = None if chosen.data else "empty"
 
-    def _take_caption(self, sample: SampleFiles, captions: list[File], table: bool) -> None:
-        chosen = min(captions, key=lambda file: self._caption_rank(file.extension)) if captions else None
-        if len(captions) > 1:
-            sample.notes += ("another caption",)
-        names = self._keys.caption[: self._caption_rank(chosen.extension) if chosen else None]
-        if not self._keys.caption and chosen is None:
+    def _take_caption(self, sample: SampleFiles, roles: Roles, table: bool) -> None:
+        names = self._keys.caption[: roles.rank_of_caption]
+        if not self._keys.caption and roles.caption is None:
             names = CAPTION_NAMES if table else (JSON_CAPTION,)
         for name in names:
             if has_field(sample.metadata, name):
@@ -213,48 +191,17 @@ class Grouper:
                 if sample.caption is not None:
                     sample.fields += (name,)
                     return
-        if chosen is None and sample.no_caption == "no file":
+        if roles.caption is None:
             others = [*(file.extension for file in sample.files if file.kind != JSON_EXTENSION), *sample.metadata]
-            if any(map(looks_like_caption, others)):
+            if sample.no_caption == "no file" and any(map(looks_like_caption, others)):
                 sample.no_caption = "not understood"
-        elif chosen is not None and chosen.data is None:
+            return
+        chosen = sample.files[roles.caption]
+        if chosen.data is None:
             sample.no_caption = "not understood"
             sample.error = sample.error or f"read: {chosen.fault or too_large(chosen.extension)}"
-        elif chosen is not None:
+        else:
             sample.caption, sample.no_caption = caption_of(chosen.data)
-
-    def _image_rank(self, extension: str) -> int:
-        if (rank := self._image_ranks.get(extension)) is None:
-            rank = self._image_ranks[extension] = self._new_image_rank(extension)
-        return rank
-
-    def _caption_rank(self, extension: str) -> int:
-        if (rank := self._caption_ranks.get(extension)) is None:
-            rank = self._caption_ranks[extension] = self._new_caption_rank(extension)
-        return rank
-
-    def _new_image_rank(self, extension: str) -> int:
-        """Of a sample's images the one with the lowest rank counts, of equal ones the first: the one that the user
-        names first; else a usual format before a rare one, and a plain or telling middle before another."""
-        if self._keys.image:
-            return _named(extension, self._keys.image)
-        middle, _, kind = extension.rpartition(".")
-        if kind not in IMAGE_EXTENSIONS:
-            return _NEVER
-        return 2 * (kind not in USUAL_IMAGES) + (middle not in ("", *IMAGE_NAMES))
-
-    def _new_caption_rank(self, extension: str) -> int:
-        if self._keys.caption:
-            return _named(extension, self._keys.caption)
-        middle, _, kind = extension.rpartition(".")
-        return int(middle not in ("", *CAPTION_NAMES)) if kind == CAPTION_EXTENSION else _NEVER
-
-
-def _named(extension: str, names: Sequence[str]) -> int:
-    """The place of the first name that means a file of this extension: all of it, its kind or its middle."""
-    middle, _, kind = extension.rpartition(".")
-    means = (extension, kind, middle) if kind != JSON_EXTENSION else (extension,)
-    return next((rank for rank, name in enumerate(names) if name.lower() in means), _NEVER)
 
 
 def _read_json(sample: SampleFiles, file: File) -> None:

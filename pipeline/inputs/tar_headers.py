@@ -114,6 +114,8 @@ def next_header(source: Source) -> Header | None:
         elif kind == b"g":  # global records hold no names
             if not source.skip(own_size + -own_size % BLOCK):
                 raise TarDamage(source.trouble or "header cut short", start)
+        elif kind in b"0\0" and at == start and own_name[-1:] != "/":  # nearly all are
+            return Header(start, own_name, own_size, True)
         else:
             header = Header(start, own_name if name is None else name, own_size, False)
             return _complete(source, block, header, target, records)

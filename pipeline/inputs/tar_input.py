@@ -83,10 +83,14 @@ def samples_in(
     reader = _Reader(stream, start, Grouper(keys), every_file)
     try:
         for member in members(stream):
-            if (named := split_name(member.name)) is not None:
-                yield from reader.add(*named, member)
-            else:
+            if (named := split_name(member.name)) is None:
                 reader.passed_over = True
+                continue
+            if not reader.is_open_for(*named):
+                yield from reader.begin(named[0])
+            elif reader.is_full_before(named[1]):
+                yield from reader.go_on()
+            reader.add(named[1], member)
     except TarDamage as damage:
         broken = split_name(damage.name or "")
         if broken and reader.is_open_for(*broken):  # its sample breaks too, and is the failed row below
@@ -120,14 +124,15 @@ class _Reader:
         """Whether such a file would belong to the key at hand."""
         return key == self._key and extension not in self._extensions
 
-    def add(self, key: str, extension: str, member: Member) -> Iterator[SampleFiles]:
-        """The samples that end before this file."""
-        if not self.is_open_for(key, extension):
-            yield from self._begin(key)
-        elif self._is_full() and extension.rpartition(".")[0] != self._files[-1].middle:
-            yield from self._samples()
-            self._files, self._bytes, self._parted = [], 0, True
-        needed = self._every_file or self._grouper.needs(extension)
+    def is_full_before(self, extension: str) -> bool:
+        """Whether so much of the key at hand is held that it is split before such a file."""
+        if len(self._files) < _MOST_FILES and self._bytes < _MOST_BYTES:
+            return False
+        return extension.rpartition(".")[0] != self._files[-1].middle
+
+    def add(self, extension: str, member: Member) -> None:
+        """Take a file of the key at hand."""
+        needed = self._every_file or self._grouper.roles.needs(extension)
         if member.link is not None and needed:
             member = self._links.follow(member)
         self._extensions.add(extension)
@@ -135,6 +140,11 @@ class _Reader:
         offset = None if self._start is None or member.offset is None else self._start + member.offset
         self._files.append(File(extension, data, offset, member.fault))
         self._bytes += len(data) if data else 0
+
+    def go_on(self) -> Iterator[SampleFiles]:
+        """The samples of the files at hand; more of the same key follow."""
+        yield from self._samples()
+        self._files, self._bytes, self._parted = [], 0, True
 
     def close(self) -> Iterator[SampleFiles]:
         """The samples of the key at hand."""
@@ -150,9 +160,6 @@ class _Reader:
         if self._grouper.holds_pairs(files):
             yield from self._grouper.samples(self._key, files, parted=True)
 
-    def _is_full(self) -> bool:
-        return len(self._files) >= _MOST_FILES or self._bytes >= _MOST_BYTES
-
     def check(self) -> None:
         """Raise NothingUnderstood for an archive of files that are no samples."""
         if not self._understood and (self._endings or self.passed_over):
@@ -162,7 +169,8 @@ class _Reader:
                 "and --caption-key"
             )
 
-    def _begin(self, key: str) -> Iterator[SampleFiles]:
+    def begin(self, key: str) -> Iterator[SampleFiles]:
+        """The samples of the key at hand, which ends; its successor is another, or the same once more."""
         before = self._key
         yield from self.close()
         if before is not None and len(self._finished) < _REMEMBERED:
