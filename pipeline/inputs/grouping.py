@@ -18,6 +18,7 @@ from .names import (
     JSON_EXTENSION,
     looks_like_caption,
 )
+from .roles import RoleFinder, Roles
 from .tario import MAX_MEMBER
 from .values import caption_of, has_field, image_of, parse_json, value_of
 
