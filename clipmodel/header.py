@@ -34,7 +34,7 @@ def read_header(header: str) -> tuple[CLIPConfig, str | None]:
         _check_sizes(restored)
         return restored, values.get("variant")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = one_line(error)[:200]
+        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)[:200]
         raise ModelError(f"its clipmill header is not understood ({reason}); made by a newer clipmill?") from error
 
 

@@ -35,7 +35,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not readable as JSON ({one_line(error)[:200]})") from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)[:200]
+        raise ModelError(f"{path} is not readable as JSON ({reason})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a JSON object")
     return values
