@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import tarfile
@@ -85,6 +86,7 @@ SVG = "SVG is not supported"
         (b"\0\0\1\xba\x44", "an MPEG video, not an image"),
         (box(b"ftyp", b"crx \0\0\0\1crx isom"), "Canon CR3 is not supported"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer, not an image"),
+        (b"/* XPM */\nstatic char *a[] = {", "XPM is not supported"),
         (b"8BPB" + bytes(40), "not an image"),
         (b"plain words", "not an image"),
         (bytes(3000), "not an image"),
@@ -137,6 +139,7 @@ assert not {{"pillow_heif", "pillow_jxl"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.filterwarnings("ignore:IM image format:DeprecationWarning")
 @pytest.mark.parametrize("name", [name for name in files() if name != "icon"])
 def test_the_name_of_a_type_is_that_of_the_plugin_that_decodes_it(name: str) -> None:
     kind = kind_of(files()[name])
@@ -150,6 +153,18 @@ def test_a_page_that_is_no_end_of_comments_takes_no_time() -> None:
         refusal(text)
         refusal(text + b"<p>")
     assert time.monotonic() - began < 2
+
+
+def test_formats_that_pillow_only_reads_are_decoded() -> None:
+    picture = drawn("RGB", 61, 47)
+    pcx, raw = encoded(picture, "PCX"), picture.tobytes()
+    pixar = bytearray(b"\x80\xe8\0\0" + bytes(1020))
+    pixar[416:428] = struct.pack("<6H", 47, 61, 0, 0, 14, 2)
+    brush = struct.pack(">5I4sI", 28, 2, 61, 47, 1, b"GIMP", 10) + picture.convert("L").tobytes()
+    expected = Preprocess(SIZE)(picture)
+    np.testing.assert_array_equal(Preprocess(SIZE)(struct.pack("<3I", 0x3ADE68B1, 12, 0) + pcx), expected)
+    np.testing.assert_array_equal(Preprocess(SIZE)(bytes(pixar) + raw), expected)
+    np.testing.assert_array_equal(Preprocess(SIZE)(brush), Preprocess(SIZE)(picture.convert("L")))
 
 
 def test_icons_are_decoded_in_their_largest_size() -> None:
