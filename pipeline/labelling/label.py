@@ -50,47 +50,47 @@ class LabelSummary:
 def label(
     job: LabelJob, on_stage: OnStage = lambda _: None, on_download: Progress | None = None, device: str | None = None
 ) -> LabelSummary:
-    """One file of labels for each part of a dataset; run again to resume, or when the dataset has grown.
+    """Writes a file of labels for each part of a dataset; run again to resume, or when the dataset has grown.
 
-    The classes become vectors by the dataset's own model, once (kept in OUT/_clipmill). device: where that happens;
-    a GPU if there is one. UserError for what is wrong with the request, PlanMismatchError for other weights than the
-    dataset's, or where OUT was begun otherwise.
+    The dataset's own model turns the classes into vectors, once; they are kept in OUT/_clipmill. device: where the
+    model runs, by default a GPU if there is one. UserError for a wrong request, PlanMismatchError for weights other
+    than the dataset's, or where OUT was begun with other settings.
     """
     began = time.monotonic()
-    asked = _Asked.of(job)
-    dataset, output = asked.dataset, asked.output
-    begin(output, "label", asked.settings)
+    request = _Request.of(job)
+    dataset, output = request.dataset, request.output
+    begin(output, "label", request.settings)
     work = LabelPart(
         dataset=dataset,
         output=output,
         image_column=f"{dataset.model(job.alias).prefix}image_embedding",
-        classes=asked.classes,
-        classifier=_kept_classifier(output) or _classifier(asked, on_stage, on_download, device),
+        classes=request.classes,
+        classifier=_kept_classifier(output) or _classifier(request, on_stage, on_download, device),
         top_k=job.top_k,
         threshold=job.threshold,
-        within=asked.within,
+        within=request.within,
         done=frozenset(output.parts()),
     )
     counts, fresh = LabelCounts(), 0
     spread = scatter(work, dataset.parts, job.address)
-    for _, (found, is_new) in counted(spread, "labelling", "parts", len(dataset.parts), on_stage):
-        counts, fresh = counts + found, fresh + is_new
+    for _, (part_counts, is_new) in counted(spread, "labelling", "parts", len(dataset.parts), on_stage):
+        counts, fresh = counts + part_counts, fresh + is_new
     return LabelSummary(
         out=output.url,
         dataset=dataset.url,
-        classes=len(asked.classes.every),
-        prompts=asked.prompts,
+        classes=len(request.classes.every),
+        prompts=request.prompts,
         parts=len(dataset.parts),
         parts_done_before=len(dataset.parts) - fresh,
         counts=counts,
-        accuracy=_accuracy(asked, on_stage),
+        accuracy=_accuracy(request, on_stage),
         seconds=time.monotonic() - began,
     )
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A job and what its names stand for."""
+class _Request:
+    """A job, with the dataset, the classes and the rest that it names opened and checked."""
 
     job: LabelJob
     dataset: Dataset
@@ -100,12 +100,15 @@ class _Asked:
     within: Subset | None
 
     @classmethod
-    def of(cls, job: LabelJob) -> _Asked:
+    def of(cls, job: LabelJob) -> _Request:
         job.check()
         dataset = Dataset.open(job.dataset, job.storage_options)
-        dataset.model(job.alias)  # which says what is wrong with it
+        dataset.model(job.alias)  # raises for an unknown alias
         if "images" not in dataset.settings.embeds:
-            raise InputError(f"{dataset.url}: has no embeddings of images, which labels are made of")
+            raise InputError(
+                f"{dataset.url} has no embeddings of images, which labels are made from; run `clipmill embed` with "
+                "images, into another folder"
+            )
         classes = read_classes(job.classes, job.storage_options)
         templates = read_templates(job.templates, job.storage_options)
         if job.truth is not None:
@@ -115,7 +118,7 @@ class _Asked:
 
     @property
     def prompts(self) -> int:
-        return sum(len(each.prompts or self.templates) for each in self.classes.every)
+        return sum(len(label_class.prompts or self.templates) for label_class in self.classes.every)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -136,35 +139,35 @@ def _kept_classifier(output: Output) -> Classifier | None:
     content = output.read(CLASSIFIER)
     if content is None:
         return None
-    kept = np.load(io.BytesIO(content))
-    return Classifier(kept["vectors"], float(kept["scale"]))
+    arrays = np.load(io.BytesIO(content))
+    return Classifier(arrays["vectors"], float(arrays["scale"]))
 
 
-def _classifier(asked: _Asked, on_stage: OnStage, on_download: Progress | None, device: str | None) -> Classifier:
-    """Made, and kept: with a thousand classes and eighty templates each it takes the longest of all."""
-    loaded = load_model(asked.dataset, asked.job.alias, asked.job.model, on_download)
+def _classifier(request: _Request, on_stage: OnStage, on_download: Progress | None, device: str | None) -> Classifier:
+    """Made and kept: with a thousand classes and eighty templates each, this takes longer than labelling does."""
+    loaded = load_model(request.dataset, request.job.alias, request.job.model, on_download)
     model = loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    def told(done: int) -> None:
-        on_stage(Stage("reading classes", "prompts", done, asked.prompts))
+    def show(done: int) -> None:
+        on_stage(Stage("reading classes", "prompts", done, request.prompts))
 
-    told(0)
-    prompts, count = asked.classes.prompts(asked.templates), len(asked.classes.every)
-    vectors = class_vectors(model, loaded.tokenizer, prompts, count, on_prompts=told).numpy()
-    made = Classifier(vectors, float(model.logit_scale))
+    show(0)
+    prompts, count = request.classes.prompts(request.templates), len(request.classes.every)
+    vectors = class_vectors(model, loaded.tokenizer, prompts, count, on_prompts=show).numpy()
+    classifier = Classifier(vectors, float(model.logit_scale))
     file = io.BytesIO()
-    np.savez(file, vectors=made.vectors, scale=np.float64(made.scale))
-    asked.output.write(CLASSIFIER, file.getvalue())
-    return made
+    np.savez(file, vectors=classifier.vectors, scale=np.float64(classifier.scale))
+    request.output.write(CLASSIFIER, file.getvalue())
+    return classifier
 
 
-def _accuracy(asked: _Asked, on_stage: OnStage) -> Accuracy | None:
-    job, dataset, classes = asked.job, asked.dataset, asked.classes
+def _accuracy(request: _Request, on_stage: OnStage) -> Accuracy | None:
+    job, dataset, classes = request.job, request.dataset, request.classes
     if job.truth is None:
         return None
     k = min(_TOP, job.top_k, len(classes.every))
     confusion = Confusion()
-    spread = scatter(ConfusePart(dataset, asked.output, classes, job.truth, k), dataset.parts, job.address)
-    for _, found in counted(spread, "comparing", "parts", len(dataset.parts), on_stage):
-        confusion.add(found)
+    spread = scatter(ConfusePart(dataset, request.output, classes, job.truth, k), dataset.parts, job.address)
+    for _, part_confusion in counted(spread, "comparing", "parts", len(dataset.parts), on_stage):
+        confusion.add(part_confusion)
     return accuracy_of(confusion, classes, job.truth, k)

@@ -68,7 +68,7 @@ def label_schema(classes: Classes) -> pa.Schema:
 
 @dataclass(frozen=True)
 class LabelPart:
-    """Labels a part wherever it is called. A part that is labelled already, and whose source is the same, stays."""
+    """Labels a part. One that is labelled already stays as it is, unless its source has changed."""
 
     dataset: Dataset
     output: Output
@@ -78,24 +78,25 @@ class LabelPart:
     top_k: int
     threshold: float | None
     within: Subset | None
-    done: frozenset[str]  # parts that are there
+    done: frozenset[str]  # parts that have a file of labels
 
     def __call__(self, part: str) -> tuple[LabelCounts, bool]:
-        """And whether it was done now."""
+        """The part's counts, and whether it was labelled now."""
         rows = rows_within(self.within, part)
         source = source_of(self.dataset, part, rows)
-        if part in self.done and (counts := self._before(part, source)) is not None:
+        if part in self.done and (counts := self._counts_of(part, source)) is not None:
             return counts, False
         with self.output.staged(part, replace=True) as path:
             counts = self._write(path, part, rows, source)
         return counts, True
 
-    def _before(self, part: str, source: str) -> LabelCounts | None:
+    def _counts_of(self, part: str, source: str) -> LabelCounts | None:
+        """What labels written before say; None where they are of another source."""
         with self.output.open(part) as file:
-            said = pq.ParquetFile(file).metadata.metadata or {}
-        if said.get(_SOURCE) != source.encode():
+            metadata = pq.ParquetFile(file).metadata.metadata or {}
+        if metadata.get(_SOURCE) != source.encode():
             return None
-        return LabelCounts(**json.loads(said[_COUNTS]))
+        return LabelCounts(**json.loads(metadata[_COUNTS]))
 
     def _write(self, path: Path, part: str, rows: npt.NDArray[np.int32] | None, source: str) -> LabelCounts:
         counts = LabelCounts()
@@ -116,19 +117,19 @@ class LabelPart:
     def _labels(self, batch: pa.RecordBatch) -> pa.Table:
         vectors, present = vectors_of(batch[self.image_column])
         k = min(self.top_k, len(self.classes.every))
-        places, shares = self._top(vectors[present], max(k, 2))
+        indices, shares = self._top(vectors[present], max(k, 2))
         best = shares[:, 0]
         margin = best - shares[:, 1] if shares.shape[1] > 1 else best
         sure = best >= (self.threshold or 0.0)
         names, ids = self._names, self._ids
-        first = pa.array(places[:, 0], mask=~sure)
+        first = pa.array(indices[:, 0], mask=~sure)
         spread = _Spread(present)
         columns = {
             "label": spread(pc.fill_null(names.take(first), NONE)),
             "label_id": spread(ids.take(first)),
             "probability": spread(pa.array(best)),
             "margin": spread(pa.array(margin)),
-            "labels": spread(_lists(names.take(pa.array(places[:, :k].reshape(-1))), k)),
+            "labels": spread(_lists(names.take(pa.array(indices[:, :k].reshape(-1))), k)),
             "probabilities": spread(_lists(pa.array(shares[:, :k].reshape(-1)), k)),
         }
         own = {name: batch[name] for name in ("key", "shard", "row", "error")}
@@ -136,14 +137,15 @@ class LabelPart:
         return pa.table([(own | columns)[field.name] for field in schema], schema=schema)
 
     def _top(self, vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], Vectors]:
+        """Indices and probabilities of the k best classes, best first: int64 and float32 [n, k]."""
         k = min(k, len(self.classes.every))
         scale = torch.tensor(self.classifier.scale)
-        places, shares = top_classes(torch.from_numpy(vectors), self._vectors, scale, k)
-        return places.numpy(), shares.numpy()
+        indices, shares = top_classes(torch.from_numpy(vectors), self._vectors, scale, k)
+        return indices.numpy(), shares.numpy()
 
     @cached_property
     def _vectors(self) -> Tensor:
-        return torch.from_numpy(np.require(self.classifier.vectors, requirements="W"))  # Ray's are read-only
+        return torch.from_numpy(np.require(self.classifier.vectors, requirements="W"))  # Ray's arrays are read-only
 
     @cached_property
     def _names(self) -> pa.Array:
@@ -158,10 +160,10 @@ class _Spread:
     """Values of the rows that have an embedding, among all rows: null for the others."""
 
     def __init__(self, present: npt.NDArray[np.bool_]) -> None:
-        self._places = pa.array(np.cumsum(present) - 1, mask=~present)
+        self._indices = pa.array(np.cumsum(present) - 1, mask=~present)
 
     def __call__(self, values: pa.Array) -> pa.Array:
-        return values.take(self._places)
+        return values.take(self._indices)
 
 
 def _lists(values: pa.Array, k: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""How right labels are, where a column of the dataset tells: accuracy, and what each class is taken for."""
+"""Labels compared with a column that holds the truth: accuracy, and what each class is mistaken for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """images: with an embedding, and with a truth among the classes. unknown: whose truth is no class, or missing."""
+    """images: with an embedding, and with one of the classes as truth. unknown: with another truth, or with null."""
 
     truth: str
     images: int
@@ -57,7 +57,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ConfusePart:
-    """Compares a part's labels with the truth, wherever it is called."""
+    """Compares a part's labels with the truth."""
 
     dataset: Dataset
     labels: Output
@@ -68,8 +68,8 @@ class ConfusePart:
     def __call__(self, part: str) -> Confusion:
         with self.labels.open(part) as file:
             labels = pq.ParquetFile(file).read(["row", "label", "labels"])
-        told = self.dataset.read(part, ["row", self.truth])
-        names = self._names(told[self.truth].take(pc.index_in(labels["row"], value_set=told["row"].combine_chunks())))
+        rows = self.dataset.read(part, ["row", self.truth])
+        names = self._names(rows[self.truth].take(pc.index_in(labels["row"], value_set=rows["row"].combine_chunks())))
         confusion = Confusion()
         for truth, label, top in zip(names, labels["label"].to_pylist(), labels["labels"].to_pylist(), strict=True):
             if label is None:
@@ -82,20 +82,23 @@ class ConfusePart:
         return confusion
 
     def _names(self, values: pa.ChunkedArray) -> list[str | None]:
-        """A value is a class's name, or else its id."""
-        by_id = {str(each.id): each.name for each in self.classes.every}
-        by_name = {each.name: each.name for each in self.classes.every}
+        """The classes that values name, by name or else by id; None for values that name none."""
+        by_id = {str(label_class.id): label_class.name for label_class in self.classes.every}
+        by_name = {name: name for name in self.classes.names}
         known = by_id | by_name if pa.types.is_string(values.type) else by_id
         return [known.get(str(value)) for value in values.to_pylist()]
 
 
 def check_truth(dataset: Dataset, column: str) -> None:
-    """UserError for a column that is not there, or that holds neither texts nor whole numbers."""
+    """UserError for a column that does not exist, or that holds neither texts nor whole numbers."""
     if column not in dataset.schema.names:
-        raise UserError(f"--truth {column}: {dataset.url} has no such column; embed with --column {column}")
+        raise UserError(
+            f"--truth {column}: {dataset.url} has no such column; name another, or run `clipmill embed` "
+            f"with --column {column}"
+        )
     kind = dataset.schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
-        raise UserError(f"--truth {column}: holds {kind}; it must hold class names or ids")
+        raise UserError(f"--truth {column}: the column holds {kind}; name one that holds class names or whole numbers")
 
 
 def accuracy_of(confusion: Confusion, classes: Classes, truth: str, k: int) -> Accuracy:
@@ -131,5 +134,5 @@ def _most(item: tuple[str, int]) -> Any:
     return count, label != NONE, [-ord(letter) for letter in label]
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(count: int, total: int) -> float | None:
+    return count / total if total else None

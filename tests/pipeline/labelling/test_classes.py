@@ -87,34 +87,38 @@ def test_all_formats_say_the_same(tmp_path_factory: pytest.TempPathFactory, name
         ("a.txt", b"caf\xe9\n", "not UTF-8 text"),
         ("a.txt", "cat\ndog\ncat\n", "name 'cat' is there 2 times"),
         ("a.csv", "title\ncat\n", "the header must be name"),
-        ("a.csv", "", "the header must be name, and perhaps id and prompts; it is missing"),
+        ("a.csv", "", "the header must be name, and perhaps id and prompts, once each; it is missing"),
         ("a.csv", "name,id\ncat,1\ncrane, bird,2\n", "line 3: more cells than the header"),
         ("a.csv", "name,id\ncat,1\ndog,1\n", "id 1 is there 2 times"),
         ("a.csv", "name,id\ncat,1\ndog,\n", "class 'dog' has no id"),
         (
             "a.csv",
             'name,id\n"orange circle,1\nblue square,2\n',
-            "no CSV: line 3: unexpected end of data; is every quote",
+            "not valid CSV: line 3: unexpected end of data; close every quote",
         ),
-        ("a.csv", '"name\ncat\n', "no CSV: line 2: unexpected end of data"),
-        ("a.csv", 'name\n"a cat" asleep\n', "no CSV: line 2: ',' expected after"),
-        ("a.csv", f"name\n{'x' * 131_073}\n", "no CSV: line 2: field larger than field limit"),
+        ("a.csv", '"name\ncat\n', "not valid CSV: line 2: unexpected end of data"),
+        ("a.csv", 'name\n"a cat" asleep\n', "not valid CSV: line 2: ',' expected after"),
+        ("a.csv", f"name\n{'x' * 131_073}\n", "not valid CSV: line 2: field larger than field limit"),
         ("a.txt", "cat\nnone\n", "a class cannot be called none"),
-        ("a.json", "{", "no JSON"),
-        ("a.json", f"[{'9' * 5000}]", "no JSON: Exceeds the limit"),
-        ("a.json", '["cat", "\\ud800"]', r"item 2: '\ud800' has half of a surrogate pair"),
-        ("a.json", '[{"name": "cat", "id": "\\udc00"}]', r"item 1: '\udc00' has half"),
-        ("a.json", '[{"name": "cat", "prompts": ["a {}", "\\ud800 {}"]}]', r"item 1: '\ud800 {}' has half"),
+        ("a.json", "{", "not valid JSON"),
+        ("a.json", f"[{'9' * 5000}]", "not valid JSON: Exceeds the limit"),
+        ("a.json", '["cat", "\\ud800"]', r"item 2: the name '\ud800' holds half of a surrogate pair"),
+        ("a.json", '[{"name": "cat", "id": "\\udc00"}]', r"item 1: the id '\udc00' holds half"),
+        (
+            "a.json",
+            '[{"name": "cat", "prompts": ["a {}", "\\ud800 {}"]}]',
+            r"item 1: the prompt '\ud800 {}' holds half of a surrogate pair",
+        ),
         ("a.json", '{"cat": 1}', "must be a list"),
-        ("a.json", '["cat", 3]', "item 2: 3 is no name; put it in quotes"),
+        ("a.json", '["cat", 3]', "item 2: 3 is not a name; put it in quotes"),
         ("a.json", '[{"name": ""}]', "item 1: name is ''"),
         ("a.json", '[{"name": "cat", "ids": 3}]', "item 1: unknown field 'ids'"),
         ("a.json", '[{"name": "cat", "id": 1.5}]', "item 1: id is 1.5"),
         ("a.json", '[{"name": "cat", "prompts": [3]}]', "item 1: prompts must be a list of texts"),
-        ("a.yaml", "- cat\n- no\n", "item 2: False is no name; put it in quotes"),
-        ("a.yaml", "- [", "no YAML"),
-        ("a.yaml", "- cat\n- 2024-13-45\n", "no YAML: month must be in 1..12; put names that look like a date"),
-        ("a.yaml", '- "\\ud800"\n', r"item 1: '\ud800' has half"),
+        ("a.yaml", "- cat\n- no\n", "item 2: False is not a name; put it in quotes"),
+        ("a.yaml", "- [", "not valid YAML"),
+        ("a.yaml", "- cat\n- 2024-13-45\n", "not valid YAML: month must be in 1..12; put names that look like a date"),
+        ("a.yaml", '- "\\ud800"\n', r"item 1: the name '\ud800' holds half"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_the_file(name: str, content: str, complaint: str, tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_templates_by_name_as_text_or_from_a_file(tmp_path: Path) -> None:
 
 
 def test_templates_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--templates foto: no built-in set"):
+    with pytest.raises(InputError, match="--templates foto: not a built-in set"):
         read_templates("foto")
     (tmp_path / "t.txt").write_text("a {}\nthe thing\n")
     with pytest.raises(InputError, match="'the thing' has no"):

@@ -191,10 +191,10 @@ def test_no_answer_is_a_wrong_one(make: Any) -> None:
         ({"top_k": 0}, "--top-k 0: must be at least 1"),
         ({"threshold": 30.0}, "--threshold 30: must be a probability"),
         ({"truth": "kind"}, "--truth kind: .* has no such column"),
-        ({"truth": "image_embedding"}, "must hold class names or ids"),
+        ({"truth": "image_embedding"}, "the column holds .*name one that holds class names or whole numbers"),
         ({"alias": "b32"}, "no model is called 'b32'"),
         ({"model": "tiny"}, "was made with"),
-        ({"templates": "foto"}, "no built-in set"),
+        ({"templates": "foto"}, "not a built-in set"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(changes: Any, complaint: str, make: Any) -> None:
