@@ -19,10 +19,13 @@ from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline import EmbedJob, embed
 from fakes import Drawn, Ran
+from hypothesis import settings
 from s3 import Bucket, S3Server
 from s3fs import S3FileSystem
 
 torch.set_num_threads(1)
+settings.register_profile("no deadline", parent=settings(), deadline=None)  # slow machines run the tests, too
+settings.load_profile("no deadline")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,8 +17,15 @@ import pytest
 from needs import CEPH, CHROMIUM, NEEDS
 from test_layout import PRODUCT, ROOT, imports, name, tree
 
-# declared elsewhere than under their own name: by whom; and what is looked for and done without
-BROUGHT = {"click": "typer", "aiohttp": "s3fs", "botocore": "s3fs", "yaml": "pyyaml", "PIL": "pillow"}
+# modules that another distribution brings, and modules that are used only where they are installed
+BROUGHT = {
+    "click": "typer",
+    "aiohttp": "s3fs",
+    "botocore": "s3fs",
+    "grpc": "ray",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+}
 OPTIONAL = {"simplejpeg", "lingua", "fasttext"}
 
 
@@ -36,20 +43,20 @@ def declared() -> dict[str, str]:
 
 def third_party() -> dict[str, set[str]]:
     """Top-level module -> the product's files that import it."""
-    found: dict[str, set[str]] = {}
+    importers: dict[str, set[str]] = {}
     for path in PRODUCT:
         for _, dots, module in imports(path):
             top = module.split(".")[0]
             if not dots and top not in sys.stdlib_module_names and top not in ("clipmill", "__future__"):
-                found.setdefault(top, set()).add(name(path))
-    return found
+                importers.setdefault(top, set()).add(name(path))
+    return importers
 
 
 def test_every_import_is_declared() -> None:
     known, owners = declared(), metadata.packages_distributions()
     undeclared = {}
     for module, files in third_party().items():
-        candidates = {normalised(each) for each in [*owners.get(module, [module]), BROUGHT.get(module, module)]}
+        candidates = {normalised(owner) for owner in [*owners.get(module, [module]), BROUGHT.get(module, module)]}
         if module not in OPTIONAL and not candidates & known.keys():
             undeclared[module] = sorted(files)
     assert undeclared == {}
@@ -59,7 +66,7 @@ def test_what_is_imported_is_not_for_development_alone() -> None:
     """A module that only the `dev` extra brings would be missing where people install clipmill."""
     known, owners = declared(), metadata.packages_distributions()
     for module in third_party():
-        extras = {known[normalised(each)] for each in owners.get(module, []) if normalised(each) in known}
+        extras = {known[normalised(owner)] for owner in owners.get(module, []) if normalised(owner) in known}
         assert extras != {"dev"}, module
 
 
@@ -78,16 +85,16 @@ def test_what_is_installed_fits_together() -> None:
 
 
 def test_nothing_unpickles() -> None:
-    """Weights and data come from elsewhere; what unpickles them runs their code."""
-    found = []
+    """Weights and data come from other people, and unpickling them would run their code."""
+    unsafe_calls = []
     for path in PRODUCT:
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
-                called, given = ast.unparse(node.func), [ast.unparse(each) for each in node.keywords]
-                unsafe = called in ("pickle.load", "pickle.loads", "torch.jit.load") or "allow_pickle=True" in given
-                if unsafe or (called == "torch.load" and "weights_only=True" not in given):
-                    found.append(f"{name(path)}:{node.lineno} {called}")
-    assert found == []
+                called, keywords = ast.unparse(node.func), [ast.unparse(keyword) for keyword in node.keywords]
+                unsafe = called in ("pickle.load", "pickle.loads", "torch.jit.load") or "allow_pickle=True" in keywords
+                if unsafe or (called == "torch.load" and "weights_only=True" not in keywords):
+                    unsafe_calls.append(f"{name(path)}:{node.lineno} {called}")
+    assert unsafe_calls == []
 
 
 # --- programs that tests need ----------------------------------------------------------------------------------------
