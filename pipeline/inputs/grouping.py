@@ -92,7 +92,7 @@ class Grouper:
         """
         if not parted and self._roles_of(files).one_middle:
             return [self.sample(key, files)]
-        own, shared = self._parts(files)
+        own, shared = self._parts(files, parted)
         if len(own) < 2 and not (parted and own):
             return [self.sample(key, files)]
         return [
@@ -124,12 +124,12 @@ class Grouper:
     def _roles_of(self, files: list[File]) -> Roles:
         return self.roles.of(tuple([file.extension for file in files]))
 
-    def _parts(self, files: list[File]) -> tuple[dict[str, list[File]], list[File]]:
+    def _parts(self, files: list[File], parted: bool = False) -> tuple[dict[str, list[File]], list[File]]:
         """The files of each sample by middle, and those that belong to all; no samples where all files are one."""
         parts: dict[str, list[File]] = {}
         for file in files:
             parts.setdefault(file.middle, []).append(file)
-        if not any(middle and self._is_pair(part) for middle, part in parts.items()):
+        if not parted and not any(middle and self._is_pair(part) for middle, part in parts.items()):
             return {}, files
         own = {middle: part for middle, part in parts.items() if self._stands_alone(middle, part)}
         return own, [file for middle, part in parts.items() if middle not in own for file in part]
