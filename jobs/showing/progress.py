@@ -19,6 +19,7 @@ from rich.progress import (
 from ...pipeline.running.events import (
     Event,
     FewerWorkers,
+    Notice,
     Planned,
     Rows,
     ShardDone,
@@ -102,6 +103,8 @@ class EmbedProgress(Bar):
 
 def _notice(event: Event) -> str | None:
     """A line for what a person should know of at once."""
+    if isinstance(event, Notice):
+        return event.text
     if isinstance(event, ShardFailed):
         return f"shard failed: {named(event.shard.url, event.reason)}"
     if isinstance(event, ShardRetried):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ..choices import Precision
 from ..errors import InputError, OutputError, PlanMismatchError
+from ..job.embed import EmbedJob
 from ..records import Shard
 from .output import OWN, Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # torch takes a second, and every step reads plans
 
 PLAN = f"{OWN}/plan.json"
 SHARDS = f"{OWN}/shards.parquet"
+_USUAL_KEYS = "the usual ones"
 _TRIES = 3  # to write it so that what was read again is what was written
 
 _SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("part", pa.string())])
@@ -42,37 +44,35 @@ class Fingerprint:
     columns: str
     embeds: str  # images, texts or both
     schema_version: int = SCHEMA_VERSION
+    keys: str = _USUAL_KEYS  # names under which images and captions are looked for
 
     @classmethod
-    def of(
-        cls,
-        cards: Mapping[str, ModelCard],
-        precision: Precision,
-        layout: PartLayout,
-        embeds: Sequence[str],
-        fast_decode: bool = False,
-    ) -> Fingerprint:
-        """cards: by alias, which is empty for the only model of a run."""
+    def of(cls, cards: Mapping[str, ModelCard], precision: Precision, layout: PartLayout, job: EmbedJob) -> Fingerprint:
+        """cards: by alias, which is empty for the only model of a run. precision: the job's, `auto` decided."""
 
-        def each(words: Callable[[ModelCard], str]) -> str:
+        def of_all(words: Callable[[ModelCard], str]) -> str:
             return "; ".join(f"{alias}: {words(card)}" if alias else words(card) for alias, card in cards.items())
 
+        keys = (("image", job.image_keys), ("caption", job.caption_keys))
         return cls(
-            model=each(lambda card: card.variant),
-            weights=each(lambda card: card.weights),
-            weights_sha256=each(lambda card: card.weights_sha256),
-            preprocessing=each(_preprocessing) + ("; large JPEGs decoded smaller" if fast_decode else ""),
+            model=of_all(lambda card: card.variant),
+            weights=of_all(lambda card: card.weights),
+            weights_sha256=of_all(lambda card: card.weights_sha256),
+            preprocessing=of_all(_preprocessing) + _decoding(job),
             precision=precision,
             embedding_type=layout.embedding_type,
-            text=each(_text),
+            text=of_all(_text),
             columns=", ".join(f"{column.name}:{column.type}" for column in layout.columns),
-            embeds=" and ".join(embeds),
+            embeds=" and ".join(job.embeds),
+            keys="; ".join(f"{side} from {', '.join(names)}" for side, names in keys if names) or _USUAL_KEYS,
         )
 
     @property
     def digest(self) -> str:
         """sha256, hexadecimal. What the weights are called does not count, only what they are."""
         values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        if self.keys == _USUAL_KEYS:  # the digest of datasets that were begun before there was this field
+            del values["keys"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: Fingerprint) -> list[str]:
@@ -95,10 +95,15 @@ class Fingerprint:
 
 def _changes(now: Sequence[str], before: Sequence[str]) -> str:
     """There are many columns, of which few differ."""
-    added = ", ".join(each for each in now if each not in before)
-    gone = ", ".join(each for each in before if each not in now)
-    said = [f"{columns} {what}" for columns, what in ((added, "added"), (gone, "gone")) if columns]
-    return f"columns: {'; '.join(said) or 'in another order'}"
+    added = ", ".join(column for column in now if column not in before)
+    gone = ", ".join(column for column in before if column not in now)
+    changes = [f"{columns} {change}" for columns, change in ((added, "added"), (gone, "gone")) if columns]
+    return f"columns: {'; '.join(changes) or 'in another order'}"
+
+
+def _decoding(job: EmbedJob) -> str:
+    smaller = "; large JPEGs decoded smaller" if job.fast_decode else ""
+    return smaller + ("; turned as EXIF says" if job.exif else "")
 
 
 def _preprocessing(card: ModelCard) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..inputs.shards import read_samples
-from ..records import Decoded, Sample, Shard
+from ..records import USUAL_KEYS, Decoded, Sample, SampleKeys, Shard
 from ..storage.ahead import ahead
 from .clock import Clock
 from .decode import Decoder
@@ -23,7 +23,7 @@ AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the mem
 
 
 class ShardReader(Protocol):
-    """What embedding a shard asks of whoever decodes it."""
+    """What embedding a shard needs of whoever reads and decodes it."""
 
     def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[list[DecodedRow]]]:
         """A shard's samples in order, a few at a time, decoded ahead of the consumer; the clock learns what reading and
@@ -32,16 +32,24 @@ class ShardReader(Protocol):
 
 
 @dataclass(frozen=True)
+class InputOptions:
+    """How shards are read."""
+
+    keys: SampleKeys = USUAL_KEYS
+    storage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ThreadedReader:
     """Reads and decodes in this process: a thread that reads, one that decodes with the help of a pool's."""
 
     decoder: Decoder | Decoders
     pool: Executor  # threads
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: InputOptions = field(default_factory=InputOptions)
 
     @contextmanager
     def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[DecodedRow]], None, None]:
-        samples = clock.timed("read", chunks(read_samples(shard, self.storage_options)))
+        samples = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys)))
         with (
             ahead(samples, AHEAD, clock.between("read", "decode")) as read,
             ahead(self._decode(read, clock), AHEAD, clock.between("decode", "encode")) as rows,

@@ -72,6 +72,10 @@ class EmbedJob:
             "embeddings change a little (docs/tuning.md)."
         ),
     ] = False
+    exif: Annotated[
+        bool,
+        Doc("Turn images as their EXIF data says. CLIP's reference ignores it, and so does clipmill without this."),
+    ] = False
     batch_size: Annotated[int | None, Doc("Images a forward pass."), Flag(default="auto")] = None
     workers: Annotated[int | None, Doc("How many workers."), Flag(default="auto")] = None
     gpus_per_worker: Annotated[

@@ -27,7 +27,7 @@ from .backlog import Limits
 from .closing import RunPlan, close_run
 from .cluster import connected, gpus, place, requested, room
 from .driver import RunOptions, run_shards
-from .events import Event, FewerWorkers, Planned
+from .events import Event, FewerWorkers, Notice, Planned
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
@@ -60,7 +60,7 @@ def embed(
     job.check()
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
     if not output.parts():
-        look_into(shards, job.storage_options)
+        _look_into(shards, job, on_event)
     models = _Models.find(job, on_download)
     layout, output = _layout(job, models.cards), output.prepare()
     before = read_plan(output)
@@ -69,7 +69,7 @@ def embed(
             stack.enter_context(_cluster(job))  # who has GPUs decides the precision
             _placement(job, len(shards))  # refused, if it must be, before the plan is frozen
         precision = _precision(job, before)
-        fingerprint = Fingerprint.of(models.cards, precision, layout, job.embeds, job.fast_decode)
+        fingerprint = Fingerprint.of(models.cards, precision, layout, job)
         committed = output.parts()
         plan = freeze(output, fingerprint, shards, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
@@ -85,6 +85,16 @@ def embed(
             settings = models.settings(precision, layout, fingerprint)
             _embed_shards(job, run, settings, stop, tally, (on_event, metrics.see, keeper.see, tally.see))
     return close_run(run, tally, keeper.manifest)
+
+
+def _look_into(shards: Sequence[Shard], job: EmbedJob, on_event: OnEvent) -> None:
+    """Look at the first samples, before models are read. UserError where none of them is a pair, though both sides are
+    wanted."""
+    look = look_into(shards, job.storage_options, job.sample_keys)
+    if not job.allow_half_pairs:
+        look.refuse_half_pairs(job.images, job.texts)
+    if notice := look.notice():
+        on_event(Notice(notice))
 
 
 def _embed_shards(

@@ -22,6 +22,14 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something that the user should know of the inputs, before the workers start."""
+
+    name: ClassVar[str] = "notice"
+    text: str
+
+
+@dataclass(frozen=True)
 class WorkersStarted:
     """Once, when the first of them can work."""
 
@@ -115,6 +123,7 @@ class Stopping:
 
 Event = (
     Planned
+    | Notice
     | WorkersStarted
     | WorkersAdded
     | FewerWorkers

@@ -36,10 +36,11 @@ def main(mark: str) -> None:
 
 def _marked(mark: str) -> Iterator[int]:
     entry = f"{MARK}={mark}".encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # gone, or somebody else's
-            if entry in environment.read_bytes().split(b"\0"):
-                yield int(environment.parent.name)
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            with suppress(OSError):  # gone, or somebody else's
+                if entry in (process / "environ").read_bytes().split(b"\0"):
+                    yield int(process.name)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,19 @@ shards; pixels come back through Ray's object store, written there once, and on 
 from __future__ import annotations
 
 import queue
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
+
+import ray
 
 from ..embedding.clock import Clock
 from ..embedding.decode import Decoder
-from ..embedding.shard_reader import DecodedRow, ThreadedReader
+from ..embedding.shard_reader import DecodedRow, InputOptions, ThreadedReader
 from ..embedding.together import Decoders
 from ..errors import InfrastructureError, one_line
 from ..records import Shard, Times
@@ -31,8 +32,8 @@ CHUNKS_ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its 
 class _Actor:
     """Decodes one shard at a time."""
 
-    def __init__(self, decoder: Decoder | Decoders, threads: int, storage_options: Mapping[str, Any]) -> None:
-        self._reader = ThreadedReader(decoder, ThreadPoolExecutor(threads), storage_options)
+    def __init__(self, decoder: Decoder | Decoders, threads: int, inputs: InputOptions) -> None:
+        self._reader = ThreadedReader(decoder, ThreadPoolExecutor(threads), inputs)
 
     def started(self) -> None: ...
 
@@ -52,7 +53,7 @@ class ProcessReader:
     decoder: Decoder | Decoders
     processes: int
     cpus: float  # each
-    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: InputOptions = field(default_factory=InputOptions)
     _free: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class ProcessReader:
     def _start(self) -> Any:
         remote: Any = ray.remote(_Actor)
         options = {"num_cpus": self.cpus, "max_restarts": 0, "max_task_retries": 0}
-        return remote.options(**options).remote(self.decoder, max(1, int(self.cpus)), self.storage_options)
+        return remote.options(**options).remote(self.decoder, max(1, int(self.cpus)), self.inputs)
 
     def _stream(self, shard: Shard, clock: Clock) -> Iterator[list[DecodedRow]]:
         actor = self._free.get()

@@ -16,7 +16,7 @@ from ..embedding.decode import Decoder
 from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
 from ..embedding.encoder import ClipEncoder, backend_for
 from ..embedding.settings import DatasetSettings
-from ..embedding.shard_reader import ShardReader, ThreadedReader
+from ..embedding.shard_reader import InputOptions, ShardReader, ThreadedReader
 from ..embedding.together import Decoders, Together
 from ..job.embed import EmbedJob
 from ..records import Shard, ShardStats
@@ -76,13 +76,13 @@ class ClipWorker:
 
 
 def _reader(settings: WorkerSettings, decoder: Decoder | Decoders) -> ShardReader:
-    placement, storage_options = settings.placement, settings.job.storage_options
+    placement, inputs = settings.placement, InputOptions(settings.job.sample_keys, settings.job.storage_options)
     if not placement.decoders:
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-        return ThreadedReader(decoder, pool, storage_options)
+        return ThreadedReader(decoder, pool, inputs)
     from .reader_processes import ProcessReader  # here, as a worker by itself needs no Ray
 
-    return ProcessReader(decoder, placement.decoders, placement.decoder_cpus, storage_options)
+    return ProcessReader(decoder, placement.decoders, placement.decoder_cpus, inputs)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class _Models:
 
 
 def _decoder(loaded: weights.Loaded, job: EmbedJob) -> Decoder:
-    preprocess = replace(loaded.preprocess, fast=job.fast_decode) if job.images else None
+    preprocess = replace(loaded.preprocess, fast=job.fast_decode, turn=job.exif) if job.images else None
     return Decoder(preprocess, loaded.tokenizer if job.texts else None)
 
 

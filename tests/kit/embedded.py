@@ -12,7 +12,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import ThreadedReader
+from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
 from fakes import FakeEncoder, fake_decoder, fake_tools
 from made import card
@@ -30,9 +30,10 @@ def embed_here(
 ) -> Dataset:
     """Every image and caption gets a vector that is another one for other pixels, or tokens."""
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
+    inputs = InputOptions(storage=storage_options or {})
     tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), storage_options or {}),
+        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), inputs),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)

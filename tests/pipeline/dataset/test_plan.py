@@ -15,12 +15,14 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.dataset.plan import PLAN, SHARDS, Fingerprint, freeze, planned_shards, read_plan, settle
 from clipmill.pipeline.errors import InputError, OutputError, PlanMismatchError
+from clipmill.pipeline.job.embed import EmbedJob
 from clipmill.pipeline.records import Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
+JOB = EmbedJob([], "out", "tiny")
 CARD = ModelCard("tiny", "clipmill", "ab" * 32, VARIANTS["tiny"])
 LAYOUT = PartLayout((Column("uid"), Column("score", "float64")), 256, 77)
-PRINT = Fingerprint.of({"": CARD}, "fp32", LAYOUT, ["images", "texts"])
+PRINT = Fingerprint.of({"": CARD}, "fp32", LAYOUT, JOB)
 SHARDS_OF = [Shard(f"/data/{name}.tar", size, f"tag {name}") for name, size in (("b", 10), ("a", 20), ("c", None))]
 
 
@@ -52,9 +54,17 @@ def test_a_fingerprint_is_told_in_words() -> None:
 
 
 def test_what_was_decoded_fast_is_not_comparable() -> None:
-    fast = Fingerprint.of({"": CARD}, "fp32", LAYOUT, ["images", "texts"], fast_decode=True)
+    fast = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, fast_decode=True))
     assert fast.digest != PRINT.digest
     assert fast.preprocessing == f"{PRINT.preprocessing}; large JPEGs decoded smaller"
+
+
+def test_what_was_turned_or_found_elsewhere_is_not_comparable() -> None:
+    turned = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, exif=True))
+    assert turned.preprocessing == f"{PRINT.preprocessing}; turned as EXIF says" and turned.digest != PRINT.digest
+    keyed = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, caption_keys=("prompt",)))
+    assert keyed.differences(PRINT) == ["keys is caption from prompt, not the usual ones"]
+    assert keyed.digest != PRINT.digest
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Fingerprint) if field.name != "weights"])
@@ -80,13 +90,13 @@ def test_what_weights_are_called_does_not_count() -> None:
 
 def test_another_model_is_one_difference_and_not_four() -> None:
     card = ModelCard("ViT-B/32", "openai", "cd" * 32, VARIANTS["ViT-B/32"])
-    other = Fingerprint.of({"": card}, "fp32", LAYOUT, ["images", "texts"])
+    other = Fingerprint.of({"": card}, "fp32", LAYOUT, JOB)
     assert other.differences(PRINT) == ["model is ViT-B/32, not tiny"]
 
 
 def test_the_order_of_columns_counts() -> None:
     assert (
-        Fingerprint.of({"": CARD}, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), ["images"]).columns
+        Fingerprint.of({"": CARD}, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), replace(JOB, texts=False)).columns
         != PRINT.columns
     )
 

@@ -17,6 +17,7 @@ from clipmill.pipeline.errors import (
     TooManyFailuresError,
     UserError,
 )
+from clipmill.pipeline.inputs.first_look import FirstLook
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running.events import Rows
 from clipmill.pipeline.running.tally import Tally
@@ -47,7 +48,7 @@ from fakes import Drawn, parts
 def test_what_no_run_could_use_is_refused_before_anything_is_made(
     base: EmbedJob, tmp_path: Path, nowhere: None, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(module, "look_into", lambda *_: None)
+    monkeypatch.setattr(module, "look_into", lambda *_: FirstLook())
     with pytest.raises(UserError) as caught:
         embed(replace(base, out=str(tmp_path / "out"), **change))
     assert "\n" not in str(caught.value)

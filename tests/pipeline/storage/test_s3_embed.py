@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 import two_nodes
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.cli import main
@@ -23,7 +22,7 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.output import OWN, Output
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import ThreadedReader
+from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.storage.defaults import with_defaults
@@ -32,6 +31,8 @@ from committing import IMPATIENT, through
 from fakes import Drawn, clip_tools, fake_decoder, fake_tools, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
+
+import ray
 
 SHARDS = 24
 
@@ -175,7 +176,7 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
         embed_shard(shard, fake_tools(), local)
     shards = retry(lambda: list_shards([bucket.url("in")], options))
     there = there.prepare()
-    source = ThreadedReader(fake_decoder(True, True), ThreadPoolExecutor(2), options)
+    source = ThreadedReader(fake_decoder(True, True), ThreadPoolExecutor(2), InputOptions(storage=options))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda shard: embed_shard(shard, fake_tools(source=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
