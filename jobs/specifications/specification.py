@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ...pipeline.dataset.conditions import check_condition_of_others
 from ...pipeline.errors import UserError
 from .kinds import KINDS, model_of
 from .suggestions import suggested
@@ -27,6 +28,7 @@ from .templates import Template, Values
 from .yaml_file import read_yaml
 
 API_VERSION = "clipmill/v1"
+_FUNCTIONS = ("english", "in_vocabulary")  # that `filter` adds to SQL's
 _TOP = ("apiVersion", "kind", "vars", "notify", "schedule", "cluster")
 
 
@@ -146,6 +148,8 @@ def _step(name: str, kind: str, content: Any, template: Template, where: str) ->
     job = job_type(**{key: getattr(model, key) for key in filled})
     try:
         job.check()  # now, and not when its turn comes, hours later
+        for condition in getattr(job, "where", ()):
+            check_condition_of_others(condition, "where", _FUNCTIONS)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return SpecifiedStep(name, kind, job)

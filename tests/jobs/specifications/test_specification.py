@@ -111,6 +111,24 @@ steps:
 """)
 
 
+@pytest.mark.parametrize(
+    ("condition", "refused"),
+    [
+        ("length(repeat(caption, 1000000)) > 0", "the function repeat"),
+        ("key IN (SELECT key FROM '/etc/passwd')", "a subquery"),
+        ("getenv('AWS_SECRET_ACCESS_KEY') > 'x'", "the function getenv"),
+        ("width >", "syntax error"),
+    ],
+)
+def test_conditions_of_somebody_elses_specification_read_their_row_alone(condition: str, refused: str) -> None:
+    spec = {"dataset": "out", "out": "best", "where": ["width > {{ vars.side }} AND english(caption)", condition]}
+    document = {"apiVersion": "clipmill/v1", "kind": "filter", "vars": {"side": 64}, "spec": spec}
+    with pytest.raises(UserError, match=f"^job.yaml: spec: where: .*{refused}"):
+        parse_specification(document, VALUES, "job.yaml")
+    spec["where"] = spec["where"][:1]
+    assert parse_specification(document, VALUES, "job.yaml").steps[0].job.where[0].startswith("width > 64")
+
+
 def test_two_steps_of_one_name_and_steps_that_are_not_there_are_refused() -> None:
     step = {"name": "a", "embed": EMBED}
     document = {"apiVersion": "clipmill/v1", "kind": "pipeline", "steps": [step, step]}
