@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,18 +44,14 @@ def _check_temporary_folder() -> None:
 def guarded() -> Generator[None, None, None]:
     """What is started within ends with this process, even where that is killed: Ray's agents would go on for a minute,
     and workers for a second or two. Only where there is a /proc; elsewhere Ray's own ways are all there is."""
-    if not Path("/proc/self/environ").exists():
+    if not Path("/proc/self/stat").exists():
         yield
         return
-    mark = uuid.uuid4().hex
-    command = [sys.executable, "-I", "-S", guardian.__file__, mark]
-    quiet = subprocess.DEVNULL
+    command, quiet = [sys.executable, "-I", "-S", guardian.__file__], subprocess.DEVNULL
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, bufsize=0) as process:
-        os.environ[guardian.MARK] = mark
         try:
             yield
         finally:
-            os.environ.pop(guardian.MARK, None)
             if process.stdin is not None:
                 with suppress(OSError):
                     process.stdin.write(b"done")

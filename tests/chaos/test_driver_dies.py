@@ -85,13 +85,13 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Pat
     check_exact(out, shards, {"_SUCCESS"} | {f"_clipmill/{name}" for name in LEDGER})
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are told by their environment")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told by /proc")
 def test_nothing_that_a_killed_driver_started_lives_on(tmp_path: Path) -> None:
     """Ray's agents included, which by themselves go on for a minute."""
     drawn = DrawnSpec(40 * PAIRS, 40, PairSpec(seed=SEED, sides=(40, 60)))
     write_shards(drawn, tmp_path / "shards")
     out, log = tmp_path / "out", tmp_path / "log"
-    command = ["embed", str(tmp_path / "shards"), "-o", str(out), "-m", "tiny=random:1", "--workers", "2"]
+    command = ["embed", str(tmp_path / "shards"), "-o", str(out), "-m", "tiny=random:1", "--workers", "1"]
     with driver([*command, "--batch-size", "4", "--address", "local", "--decode-workers", "1"], log) as run:
         assert until(lambda: run.ended or len(committed(out)) >= 1, PATIENCE)
         assert not run.ended, run.said()
