@@ -41,7 +41,7 @@ class _Cell(NamedTuple):
     @property
     def has_bytes(self) -> bool:
         """Whether it is a struct that holds an image as `bytes`."""
-        return kinds.is_struct(self.type)
+        return kinds.is_struct(self.type) and self.type.get_field_index("bytes") >= 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _paths(types: _Types, cells: Sequence[_Cell], children: Sequence[str]) -> It
     for cell in cells:
         if item_of(types[cell.column]) is not None:
             yield cell.column
-        elif cell.has_bytes:
+        elif cell.has_bytes and children:
             for child in cell.type:
                 if child.name in children:
                     yield ".".join((cell.column, *cell.steps, child.name))

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import Sample, Shard
+from clipmill.pipeline.records import USUAL_KEYS, Sample, SampleKeys, Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -17,9 +17,9 @@ def pack(columns: dict[str, Any] | pa.Table, **options: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def in_memory(data: bytes) -> list[Sample]:
+def in_memory(data: bytes, keys: SampleKeys = USUAL_KEYS) -> list[Sample]:
     MemoryFileSystem().pipe("/shards/x.parquet", data)
-    return list(read_samples(Shard("memory://shards/x.parquet")))
+    return list(read_samples(Shard("memory://shards/x.parquet"), keys=keys))
 
 
 def broken_text(*values: bytes | None) -> pa.Array:
