@@ -21,7 +21,7 @@ from .errors import ModelError, one_line
 from .header import HEADER, read_header
 from .hub_configs import Beside, hugging_face, open_clip, read_json
 from .pickles import DAMAGE, check_members, check_tensors, read_pickle
-from .state_dict import tensors_of
+from .state_dict import tensors_of, without_prefixes
 from .torchscript import RefusedError, is_torchscript, read_torchscript
 
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -95,7 +95,7 @@ def read_checkpoint(files: Sequence[Path]) -> Contents:
         raise ModelError(f"{files[0]}: {error}") from error
     contents = replace(contents, tensors=named)
     folder = files[0].parent
-    if is_hugging_face(tensors):
+    if is_hugging_face(without_prefixes(tensors)):
         return replace(contents, beside=hugging_face(folder))
     if (folder / "open_clip_config.json").is_file() and contents.config is None:
         return replace(contents, beside=open_clip(folder / "open_clip_config.json"))

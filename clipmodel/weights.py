@@ -158,7 +158,7 @@ def _with_context_of(config: CLIPConfig, tensors: Mapping[str, Tensor]) -> CLIPC
 def _inferred(contents: Contents) -> CLIPConfig:
     if not any(key.startswith(("visual.", "token_embedding.")) for key in contents.tensors):
         some = ", ".join(sorted(contents.tensors)[:3]) or "none"
-        raise ModelError(f"no CLIP model: its tensors are {some}")
+        raise ModelError(f"holds no CLIP model: its tensors are {some}; name a file with the whole model's state dict")
     config = infer(contents.tensors, contents.beside.heads)
     if contents.beside.activation is None:
         names = [name for name, row in VARIANTS.items() if same_architecture(config, row)][:3]

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_models import captions, images
 from safetensors.torch import save_file
-from weights_kit import error_of
+from weights_kit import assert_same, error_of, hugging_face
 
 Tensors = dict[str, torch.Tensor]
 
@@ -170,3 +170,19 @@ def test_where_a_file_has_averaged_weights_too_the_trained_ones_are_read(tiny: C
     averaged = {key: value * 0 for key, value in tensors.items()}
     torch.save({"state_dict_ema": averaged, "state_dict": tensors}, tmp_path / "both.pt")
     assert_same_embeddings(tiny, load(f"tiny={tmp_path / 'both.pt'}").model)
+
+
+def test_added_tokens_of_a_hugging_face_folder_are_told_from_its_configuration(tmp_path: Path) -> None:
+    theirs = hugging_face(vocab_size=1030)  # [EOS] stays 1023
+    theirs.save_pretrained(tmp_path)
+    loaded = load(str(tmp_path))
+    assert loaded.tokenizer.vocab_size == 1024
+    assert_same(loaded, theirs)
+
+
+def test_prefixed_tensors_of_hugging_face_are_read_with_the_configuration_beside_them(tmp_path: Path) -> None:
+    theirs = hugging_face()
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"state_dict": prefixed("model.clip.")(theirs.state_dict())}, tmp_path / "pytorch_model.bin")
+    assert_same(load(str(tmp_path)), theirs)
