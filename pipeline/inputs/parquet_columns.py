@@ -14,6 +14,7 @@ from ..records import Missing, Sample, SampleKeys
 from .grouping import too_large
 from .names import CAPTION_NAMES, IMAGE_NAMES, KEY_NAMES, looks_like_caption, looks_like_image
 from .parquet_values import (
+    has_list,
     is_caption,
     is_image,
     is_scalar,
@@ -159,7 +160,7 @@ def _cell(types: _Types, name: str) -> _Cell | None:
 def _paths(types: _Types, cells: Sequence[_Cell], children: Sequence[str]) -> Iterator[str]:
     """What to read of the cells' columns: nothing but the value where no list is on the way."""
     for cell in cells:
-        if item_of(types[cell.column]) is not None:
+        if has_list(types[cell.column], cell.steps):
             yield cell.column
         elif cell.has_bytes and children:
             for child in cell.type:

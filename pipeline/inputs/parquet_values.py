@@ -39,6 +39,14 @@ def storage_at(type: pa.DataType, steps: Sequence[str]) -> pa.DataType | None:
     return storage_at(type.field(index).type, steps[1:])
 
 
+def has_list(type: pa.DataType, steps: Sequence[str]) -> bool:
+    """Whether a list is on the way to what `steps` lead to, or at its end."""
+    type = storage_of(type)
+    if item_of(type) is not None:
+        return True
+    return bool(steps) and has_list(type.field(type.get_field_index(steps[0])).type, steps[1:])
+
+
 def values_at(array: pa.Array, steps: Sequence[str]) -> Iterator[Any]:
     """What `steps` lead to in each row, of lists the first, as plain Python; nothing else is copied."""
     for scalar in array:
