@@ -162,7 +162,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(FIXED, max_examples=1500)
+@settings(FIXED, max_examples=600)
 @given(VALUES, st.sampled_from(["RGB", "L", "RGBA", "P"]), st.integers(2, 120), st.integers(2, 120), st.data())
 def test_whatever_is_accepted_gives_transformers_pixel_values(
     values: dict[str, Any], mode: str, width: int, height: int, data: st.DataObject
