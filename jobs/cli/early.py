@@ -1,15 +1,119 @@
-"""What is refused before a command imports what it works with: torch, Ray and DuckDB take seconds."""
+"""What is refused before a command imports what it works with: torch, Ray and DuckDB take seconds.
+
+A job's fields are checked by their names. Whatever passes here is checked again by the step itself: what lies in object
+storage is left to it where asking twice would cost.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from ...pipeline.dataset.dataset import begun_at
+from ...clipmodel.spec import check_spec, parse_spec
+from ...pipeline.dataset.columns import columns_besides
+from ...pipeline.dataset.dataset import Dataset, begun_at
+from ...pipeline.dataset.derived import begun
+from ...pipeline.dataset.labels import Labels
+from ...pipeline.dataset.output import Output
+from ...pipeline.dataset.subset import Subset
+from ...pipeline.errors import InputError, ModelError, OutputError
+from ...pipeline.inputs.listing import list_shards
+from ...pipeline.labelling.classes import read_classes, read_templates
+from ...pipeline.steps import STEPS
 
 
 def check_early(job: Any) -> None:
-    """UserError for values that no run could use, and for a dataset that is not there. The step itself asks again."""
-    if hasattr(job, "check"):
-        job.check()
-    if hasattr(job, "dataset"):
-        begun_at(job.dataset, job.storage_options)
+    """UserError for values that no run could use, and for names and paths of what is not there."""
+    job.check()
+    for name, check in _CHECKS.items():
+        if value := getattr(job, name, None):
+            check(job, value)
+
+
+def _check_dataset(job: Any, url: str) -> None:
+    begun_at(url, job.storage_options)
+
+
+def _check_source(job: Any, url: str) -> None:
+    if begun(Output.at(url, job.storage_options)) is None:  # no subset
+        begun_at(url, job.storage_options)
+
+
+def _check_subset(job: Any, url: str) -> None:
+    Subset.open(url, job.storage_options)
+
+
+def _check_labels(job: Any, url: str) -> None:
+    Labels.open(url, Dataset.open(job.dataset, job.storage_options))
+
+
+def _check_index(job: Any, url: str) -> None:
+    started = begun(Output.at(url, job.storage_options))
+    if started is None or started[0] != "index":
+        raise InputError(f"{url} is not a clipmill index: name the folder given to `clipmill index --out`")
+
+
+def _check_alias(job: Any, alias: str) -> None:
+    Dataset.open(job.dataset, job.storage_options).model(alias)
+
+
+def _check_models(job: Any, named: str | Sequence[str]) -> None:
+    specs = [model.spec for model in job.models] if hasattr(job, "models") else [str(named)]
+    for spec in specs:
+        check_spec(spec)
+        path = None if "://" in spec else parse_spec(spec).path
+        if path is not None and not Path(path).expanduser().exists():
+            raise ModelError(f"{path}: no such file or folder")
+
+
+def _check_inputs(job: Any, inputs: str | Sequence[str]) -> None:
+    named = [inputs] if isinstance(inputs, str) else inputs
+    lists = {name for name in named if name.startswith("@") and Path(name[1:]).exists()}  # may name what is elsewhere
+    if here := [name for name in named if _is_here(name) and name not in lists]:
+        list_shards(here)
+
+
+def _check_file(_: Any, path: str | Sequence[str]) -> None:
+    for name in [path] if isinstance(path, str) else path:
+        if _is_here(name) and not set(name) & set("*?[{@") and not Path(name).exists():
+            raise InputError(f"{name}: no such file or folder; check its spelling")
+
+
+def _check_out(job: Any, url: str) -> None:
+    if not _is_here(url):
+        return
+    folders = [Path(url).absolute(), *Path(url).absolute().parents]
+    nearest = next(folder for folder in folders if folder.exists())
+    if _writes_a_file(job):
+        if type(job).__name__ == "TrainJob" and nearest not in folders[:2]:
+            raise OutputError(f"{folders[1]}: no such folder to write the weights to")
+    elif not nearest.is_dir():
+        Output.at(url).prepare()  # refuses it, and makes nothing
+
+
+def _writes_a_file(job: Any) -> bool:
+    return any(step.writes_a_file for step in STEPS if step.job_name == type(job).__name__)
+
+
+def _is_here(name: str) -> bool:
+    return "://" not in name
+
+
+_CHECKS: dict[str, Callable[[Any, Any], None]] = {
+    "dataset": _check_dataset,
+    "source": _check_source,
+    "within": _check_subset,
+    "labels": _check_labels,
+    "index": _check_index,
+    "alias": _check_alias,
+    "inputs": _check_inputs,
+    "evaluate": _check_inputs,
+    "urls": _check_file,
+    "image": _check_file,
+    "classes": lambda job, path: read_classes(path, job.storage_options),
+    "templates": lambda job, name: read_templates(name, job.storage_options),
+    "columns": lambda job, names: columns_besides(names) if hasattr(job, "inputs") else None,
+    "model": _check_models,
+    "out": _check_out,
+}

@@ -29,13 +29,14 @@ def submit(
     json_: Json = False,
 ) -> None:
     """Run a job specification on a Ray cluster. Slots like {{ env.NAME }} are filled there. Submit again to resume."""
-    from ..clusters.submit import Submission, follow
-    from ..clusters.submit import submit as send
     from ..specifications.specification import check_specification
     from ..specifications.templates import Values
 
     values = Values.given(set_ or (), date)
     check_specification(job, values)
+    from ..clusters.submit import Submission, follow  # with Ray, which takes seconds: the job is checked before
+    from ..clusters.submit import submit as send
+
     submitted = send(Submission(job, address, values.date, tuple(set_ or ()), ship, json_))
     print(f"submitted {submitted}; `clipmill cancel {submitted} --address {address}` stops it", file=sys.stderr)
     if not wait:

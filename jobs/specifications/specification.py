@@ -20,7 +20,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...pipeline.dataset.conditions import check_condition_of_others
 from ...pipeline.errors import UserError
 from .kinds import KINDS, model_of
 from .suggestions import suggested
@@ -133,6 +132,8 @@ def _steps(content: Any, template: Template, name: str) -> tuple[SpecifiedStep, 
 
 
 def _step(name: str, kind: str, content: Any, template: Template, where: str) -> SpecifiedStep:
+    from ...pipeline.dataset.conditions import check_condition_of_others  # with DuckDB
+
     if not isinstance(content, dict):
         raise UserError(f"{where}: must be a mapping of the fields of `clipmill {kind}`")
     job_type = KINDS[kind].job

@@ -30,10 +30,10 @@ def embed_here(
 ) -> Dataset:
     """Every image and caption gets a vector that is another one for other pixels, or tokens."""
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
-    inputs = InputOptions(storage=storage_options or {})
+    options = InputOptions(storage=storage_options or {})
     tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), inputs),
+        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), options),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)

@@ -1,0 +1,59 @@
+"""The table of steps is what there is: each row has its job, its function, its results, its command and an example."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any, get_type_hints
+
+import clipmill.pipeline
+import pytest
+import typer
+from clipmill.jobs.cli import app
+from clipmill.jobs.cli.commands import command_of
+from clipmill.jobs.specifications.kinds import KINDS
+from clipmill.pipeline.steps import STEPS, Step
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+
+
+@every_step
+def test_a_steps_job_is_a_dataclass_that_can_check_itself(step: Step) -> None:
+    assert is_dataclass(step.job)
+    assert step.job.__name__ == step.job_name
+    assert callable(step.job.check)
+    assert getattr(clipmill.pipeline, step.job_name) is step.job
+
+
+@every_step
+def test_its_home_has_a_function_of_its_name_that_takes_the_job_and_the_types_of_its_results(step: Step) -> None:
+    home = import_module(f"clipmill.{step.home}")
+    function = getattr(home, step.name)
+    first = next(iter(inspect.signature(function).parameters))
+    assert get_type_hints(function)[first] is step.job
+    assert all(isinstance(getattr(home, name), type) for name in step.results)
+    if step.home.startswith("pipeline."):
+        assert all(getattr(clipmill.pipeline, name) is getattr(home, name) for name in (step.name, *step.results))
+
+
+@every_step
+def test_its_command_takes_its_job_and_has_an_option_for_each_field(step: Step) -> None:
+    first = next(iter(inspect.signature(command_of(step.name)).parameters))
+    assert get_type_hints(command_of(step.name))[first] is step.job
+    assert {field.name for field in fields(step.job) if field.init} <= {p.name for p in COMMANDS[step.name].params}
+
+
+@every_step
+def test_its_example_is_understood_by_its_command(step: Step) -> None:
+    program, command, *arguments = shlex.split(step.example)
+    assert (program, command) == ("clipmill", step.name)
+    context = COMMANDS[command].make_context(command, arguments)
+    assert context.args == []
+
+
+def test_the_kinds_of_specifications_are_the_steps_that_write_something() -> None:
+    assert list(KINDS) == [step.name for step in STEPS if step.specified]
+    assert all({"out", "storage_options"} <= {field.name for field in fields(step.job)} for step in KINDS.values())
