@@ -25,12 +25,12 @@ _ROWS = 1 << 16  # held while a file fills: 128 MiB of two float16[512] each
 
 
 def record_type(dim: int, embedding_type: str) -> np.dtype[np.void]:
-    """What a vector is on disk: `id` int64, `vector` as its dataset stores it."""
+    """The type of a vector's record on disk: `id` int64, and `vector` in the dataset's own type."""
     return np.dtype([("id", "<i8"), ("vector", np.dtype(embedding_type).newbyteorder("<"), (dim,))])
 
 
 class CellWriter:
-    """Use `add` for all vectors, then `finish`. What it writes depends on nothing but what it is given."""
+    """Call `add` for all vectors, then `finish`. The same vectors in the same order make the same files."""
 
     def __init__(self, output: Output, name: str, cells: int, record: np.dtype[np.void]) -> None:
         self._output, self._name, self._cells, self._record = output, name, cells, record
@@ -42,7 +42,7 @@ class CellWriter:
         records = np.empty(len(ids), self._record)
         records["id"], records["vector"] = ids, vectors
         self._waiting.append((records, cells))
-        if sum(len(each) for each, _ in self._waiting) >= _ROWS:
+        if sum(len(waiting) for waiting, _ in self._waiting) >= _ROWS:
             self._flush()
 
     def finish(self) -> None:
@@ -53,8 +53,8 @@ class CellWriter:
         self._output.write(index_name(self._name), index.getvalue())
 
     def _flush(self) -> None:
-        records = np.concatenate([each for each, _ in self._waiting])
-        cells = np.concatenate([each for _, each in self._waiting])
+        records = np.concatenate([waiting for waiting, _ in self._waiting])
+        cells = np.concatenate([waiting for _, waiting in self._waiting])
         self._waiting = []
         order = np.argsort(cells, axis=None, kind="stable")
         with self._output.staged(file_name(self._name, len(self._offsets)), replace=True) as path:
@@ -73,7 +73,7 @@ def file_name(name: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class CellFiles:
-    """What several writers have written. Cheap to send to workers."""
+    """The files of several writers. Cheap to send to workers."""
 
     output: Output
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ class CellFiles:
 
     @classmethod
     def open(cls, output: Output, written: Sequence[str], record: np.dtype[np.void]) -> tuple[CellFiles, Offsets]:
-        """written: the names that writers were given."""
+        """The files, and where the cells are in them. written: the names that the writers had."""
         names: list[str] = []
         offsets: list[Offsets] = []
         for name in written:

@@ -21,16 +21,16 @@ def view_rows(connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: 
     """The view `rows`: `pairs` with `id`, int64, ascending in the dataset's order; `content`, equal for exact copies;
     and `value`, by which the best is kept."""
     shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
-    places = {"shard": [shards[part] for part in dataset.parts], "number": range(len(dataset.parts))}
-    connection.register("places", pa.table(places, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
+    numbers = {"shard": [shards[part] for part in dataset.parts], "number": range(len(dataset.parts))}
+    connection.register("parts", pa.table(numbers, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
     connection.execute(
         f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, error, "
-        f"{identifier(content)} AS content, {identifier(keep_by)} AS value FROM pairs JOIN places USING (shard)"
+        f"{identifier(content)} AS content, {identifier(keep_by)} AS value FROM pairs JOIN parts USING (shard)"
     )
 
 
 def write_exact(connection: duckdb.DuckDBPyConnection, path: Path, wanted: bool) -> None:
-    """Parquet of `id` and `best`, the copy that is better than it, in order of id; none unless `wanted`."""
+    """Parquet of `id`, and `best`, the copy that is kept in its place, in order of id. No rows unless `wanted`."""
     connection.execute(
         f"""
         COPY (
@@ -45,14 +45,14 @@ def write_exact(connection: duckdb.DuckDBPyConnection, path: Path, wanted: bool)
 
 
 def count_left(connection: duckdb.DuckDBPyConnection, exact: str) -> int:
-    """Embedded rows but for the exact copies of better ones. exact: URL of what `write_exact` wrote."""
+    """The number of embedded rows, exact copies of better ones left out. exact: URL of the file of `write_exact`."""
     query = f"SELECT count(*) - (SELECT count(*) FROM {files([exact])}) FROM rows WHERE error IS NULL"
     ((count,),) = connection.execute(query).fetchall()
     return int(count)
 
 
 def write_groups(connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, groups: Path, dropped: Path) -> Funnel:
-    """exact: URL of what `write_exact` wrote. near: int64 [n, 2], ids and the lowest of those that they are near to.
+    """exact: URL of the file of `write_exact`. near: int64 [n, 2], ids, each with the lowest id that it is near to.
 
     groups: `key`, `shard`, `row`, `group` (from 0, in the dataset's order) and `kept`. dropped: `id` and `reason`, in
     order of id.

@@ -35,11 +35,11 @@ from .near import ComparePiece, pieces
 from .parts import AssignRun, Candidates, WritePart, runs_of
 
 GROUPS = f"{OWN}/groups.parquet"
-_SCRATCH = f"{OWN}/dedup-"  # what the names of files begin with that go when the subset is finished
+_SCRATCH = f"{OWN}/dedup-"  # prefix of files that are deleted when the subset is finished
 _AT_ONCE = 16  # files deleted
 
-_ONE_CELL = 1 << 15  # rows up to which all are compared with all: seconds
-_A_CELL, _MOST = 64, 1 << 20  # vectors a cell that k-means sees, and most of all: 2 GiB of float32[512]
+_ONE_CELL = 1 << 15  # rows up to which all are compared with all, in seconds
+_A_CELL, _MOST = 64, 1 << 20  # vectors that k-means sees, per cell and at most: 2 GiB of float32[512]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DedupSummary:
     out: str
     dataset: str
     funnel: Funnel
-    groups: Mapping[int, int]  # rows a group -> how many groups have as many
+    groups: Mapping[int, int]  # rows in a group -> number of groups with as many
     done_before: bool
     seconds: float
 
@@ -66,23 +66,23 @@ def dedup(job: DedupJob, on_stage: OnStage = lambda _: None) -> DedupSummary:
     otherwise.
     """
     began = time.monotonic()
-    asked = _Asked.of(job)
-    todo = begin_subset(asked.output, "dedup", asked.dataset, asked.settings)
-    subset = _deduplicate(asked, on_stage) if todo else Subset.open(asked.output.url, job.storage_options)
-    _clear(asked.output)
+    request = _Request.of(job)
+    todo = begin_subset(request.output, "dedup", request.dataset, request.settings)
+    subset = _deduplicate(request, on_stage) if todo else Subset.open(request.output.url, job.storage_options)
+    _clear(request.output)
     return DedupSummary(
-        out=asked.output.url,
-        dataset=asked.dataset.url,
+        out=request.output.url,
+        dataset=request.dataset.url,
         funnel=subset.funnel,
-        groups=_sizes(asked.output),
+        groups=_sizes(request.output),
         done_before=not todo,
         seconds=time.monotonic() - began,
     )
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A job and what its names stand for."""
+class _Request:
+    """A job, with the dataset and the rest that it names opened and checked."""
 
     job: DedupJob
     dataset: Dataset
@@ -93,12 +93,12 @@ class _Asked:
     within: Subset | None
 
     @classmethod
-    def of(cls, job: DedupJob) -> _Asked:
+    def of(cls, job: DedupJob) -> _Request:
         job.check()
         dataset = Dataset.open(job.dataset, job.storage_options)
         prefix = dataset.model(job.alias).prefix
         if job.near and f"{job.side}s" not in dataset.settings.embeds:
-            raise InputError(f"{dataset.url}: has no embeddings of {job.side}s; use --no-near, or the other --for")
+            raise InputError(f"{dataset.url} has no embeddings of {job.side}s; use --no-near, or the other --for")
         keep_by = _sortable(dataset, job.keep_by or f"{prefix}similarity")
         within = Subset.within(job.within, dataset)
         dataset = replace(dataset, version=version_of(dataset, within))
@@ -121,12 +121,12 @@ class _Asked:
 
     @property
     def scratch(self) -> str:
-        """What the names of this run's own files begin with; where the dataset has grown since, others."""
+        """Prefix of this run's own files; another one once the dataset has grown."""
         return f"{_SCRATCH}{hashlib.sha256(self.dataset.version.encode()).hexdigest()[:12]}-"
 
     @contextmanager
     def sql(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with the view `rows`, which can read this output, too."""
+        """A connection with the view `rows`, and with access to the output's storage."""
         with connect_sql(self.dataset, self.within) as connection:
             view_rows(connection, self.dataset, self.content, self.keep_by)
             register_storage(connection, self.output.url, self.output.storage_options)
@@ -134,73 +134,73 @@ class _Asked:
 
 
 def _sortable(dataset: Dataset, column: str) -> str:
-    """UserError for a column that has no highest value."""
+    """The column itself. UserError where there is no such column, or where it has no highest value."""
     columns = [field.name for field in dataset.schema if not field.name.endswith("_embedding")]
     if column not in columns:
         raise UserError(f"--keep-by {column}: no such column; there are {', '.join(columns)}")
     return column
 
 
-def _deduplicate(asked: _Asked, on_stage: OnStage) -> Subset:
-    dataset, output, address = asked.dataset, asked.output, asked.job.address
-    _clear(output, but=asked.scratch)
-    exact, dropped = f"{asked.scratch}exact.parquet", f"{asked.scratch}dropped.parquet"
-    with asked.sql() as connection:
+def _deduplicate(request: _Request, on_stage: OnStage) -> Subset:
+    dataset, output, address = request.dataset, request.output, request.job.address
+    _clear(output, but=request.scratch)
+    exact, dropped = f"{request.scratch}exact.parquet", f"{request.scratch}dropped.parquet"
+    with request.sql() as connection:
         if exact not in _names(output):
             with output.staged(exact, replace=True) as path:
-                write_exact(connection, path, asked.job.exact)
+                write_exact(connection, path, request.job.exact)
         near = np.empty((0, 2), np.int64)
-        if asked.job.near:
+        if request.job.near:
             left = partial(count_left, connection, f"{output.url}/{exact}")
-            near = _near(asked, exact, left, on_stage)
+            near = _near(request, exact, left, on_stage)
         with output.staged(GROUPS, replace=True) as groups, output.staged(dropped, replace=True) as path:
             funnel = write_groups(connection, f"{output.url}/{exact}", near, groups, path)
-    write, numbered = WritePart(dataset, output, dropped, asked.within), list(enumerate(dataset.parts))
+    write, numbered = WritePart(dataset, output, dropped, request.within), list(enumerate(dataset.parts))
     for _ in counted(scatter(write, numbered, address), "writing", "parts", len(numbered), on_stage):
         pass
     return finish_subset(output, dataset, funnel)
 
 
-def _near(asked: _Asked, exact: str, rows: Callable[[], int], on_stage: OnStage) -> Ids:
+def _near(request: _Request, exact: str, rows: Callable[[], int], on_stage: OnStage) -> Ids:
     """int64 [n, 2]: each id that is near to others, and the lowest of those that it is connected to.
 
-    rows: asked for how many there are to compare, where that is not known yet.
+    rows: counts the rows to compare; called only where centroids are still to be made.
     """
-    job, dataset, output = asked.job, asked.dataset, asked.output
-    candidates = Candidates(dataset, asked.vectors, output, exact, asked.within)
-    assign = AssignRun(candidates, _centroids(asked, candidates, rows), job.probes, asked.scratch)
+    job, dataset, output = request.job, request.dataset, request.output
+    candidates = Candidates(dataset, request.vectors, output, exact, request.within)
+    assign = AssignRun(candidates, _centroids(request, candidates, rows), job.probes, request.scratch)
     runs, done = runs_of(dataset), _names(output)
     todo = [run for run in runs if index_name(assign.name_of(run)) not in done]
     for _ in counted(scatter(assign, todo, job.address), "assigning to cells", "runs", len(todo), on_stage):
         pass
     files, offsets = CellFiles.open(output, [assign.name_of(run) for run in runs], candidates.record)
-    compare, every = ComparePiece(files, job.threshold, asked.scratch), list(pieces(offsets))
-    left = [piece for piece in every if compare.name_of(piece) not in done]
+    compare, work = ComparePiece(files, job.threshold, request.scratch), list(pieces(offsets))
+    left = [piece for piece in work if compare.name_of(piece) not in done]
     for _ in counted(scatter(compare, left, job.address), "comparing in cells", "pieces", len(left), on_stage):
         pass
-    pairs = np.concatenate([compare.found(piece) for piece in every])
-    ids, places = np.unique(pairs, return_inverse=True)
-    return np.stack([ids, ids[connect(np.arange(len(ids)), places.reshape(-1, 2))]], axis=1)
+    pairs = np.concatenate([compare.pairs_of(piece) for piece in work])
+    ids, indices = np.unique(pairs, return_inverse=True)
+    return np.stack([ids, ids[connect(np.arange(len(ids)), indices.reshape(-1, 2))]], axis=1)
 
 
-def _centroids(asked: _Asked, candidates: Candidates, rows: Callable[[], int]) -> Vectors:
-    """float32 [cells, dim]; made once, and kept for who resumes."""
-    name = f"{asked.scratch}centroids.npy"
-    kept = asked.output.read(name)
+def _centroids(request: _Request, candidates: Candidates, rows: Callable[[], int]) -> Vectors:
+    """float32 [cells, dim]; made once, and kept for a run that resumes."""
+    name = f"{request.scratch}centroids.npy"
+    kept = request.output.read(name)
     if kept is not None:
-        found: Vectors = np.load(io.BytesIO(kept))
-        return found
+        loaded: Vectors = np.load(io.BytesIO(kept))
+        return loaded
     count = rows()
-    cells = asked.job.cells or (1 if count <= _ONE_CELL else round(math.sqrt(count) / 2))
+    cells = request.job.cells or (1 if count <= _ONE_CELL else round(math.sqrt(count) / 2))
     centroids = np.zeros((1, candidates.record["vector"].shape[0]), np.float32)
     if cells > 1:
         most = min(cells * _A_CELL, _MOST)
-        numbered = list(enumerate(asked.dataset.parts))[:: max(1, count // (4 * most))]
-        sampled = kmeans.sample((each for part in numbered for _, each in candidates.of(*part)), most)
+        numbered = list(enumerate(request.dataset.parts))[:: max(1, count // (4 * most))]
+        sampled = kmeans.sample((vectors for part in numbered for _, vectors in candidates.of(*part)), most)
         centroids = kmeans.train(sampled, cells) if len(sampled) else centroids
     file = io.BytesIO()
     np.save(file, centroids)
-    asked.output.write(name, file.getvalue())
+    request.output.write(name, file.getvalue())
     return centroids
 
 
@@ -209,14 +209,14 @@ def _names(output: Output) -> set[str]:
 
 
 def _clear(output: Output, but: str | None = None) -> None:
-    """Remove what was only needed on the way."""
+    """Delete the files of runs into this output, apart from those whose names begin with `but`."""
     names = [name for name in _names(output) if name.startswith(_SCRATCH) and not (but and name.startswith(but))]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(output.delete, names))
 
 
 def _sizes(output: Output) -> dict[int, int]:
-    """Rows a group -> how many groups have as many."""
+    """Rows in a group -> number of groups with as many."""
     with output.open(GROUPS) as file:
         groups = pq.read_table(file, columns=["group"])["group"].to_numpy()
     sizes, counts = np.unique(np.bincount(groups), return_counts=True)

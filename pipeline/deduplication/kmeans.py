@@ -14,12 +14,12 @@ _BLOCK = 1 << 26  # cosines held at once: 256 MiB
 
 
 def sample(batches: Iterable[Vectors], most: int, seed: int = 0) -> Vectors:
-    """`most` of the vectors that go by, or all: float32 [n, dim], in their order. Each is as likely to be taken, and
-    which are taken does not depend on how they come in batches. Of nothing: [0, 0]."""
+    """`most` of the vectors, or all if there are fewer: float32 [n, dim], in their order. Each is equally likely to be
+    taken, and which ones are does not depend on the batches. No batches give [0, 0]."""
     random = np.random.default_rng(seed)
     kept: list[Vectors] = []
     draws: list[npt.NDArray[np.float64]] = []
-    bar = 1.0  # who draws more is not among the lowest
+    bar = 1.0  # vectors that draw more are not among the lowest
     for batch in batches:
         drawn = random.random(len(batch))
         kept.append(batch[drawn < bar])
@@ -44,7 +44,7 @@ def train(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) -> Vect
     """Centroids of at most `cells` cells, as many as there are vectors: float32 [cells, dim], of length one.
 
     vectors: float32 [n, dim] of length one, 40 or more a cell for cells that mean something. They begin at vectors
-    drawn by `seed`; a cell that nobody is nearest to moves to the vector that is furthest from its own. Ends early when
+    drawn by `seed`; an empty cell moves to the vector that is furthest from its own centroid. Ends early when
     no vector changes its cell. The same input gives the same centroids on the same kind of device.
     """
     random = np.random.default_rng(seed)
@@ -52,8 +52,8 @@ def train(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) -> Vect
     centroids = vectors[np.sort(random.choice(len(vectors), cells, replace=False))]
     before: npt.NDArray[np.int32] = np.full(len(vectors), -1, np.int32)
     for _ in range(rounds):
-        found, cosines = assign(vectors, centroids)
-        nearest = found[:, 0]
+        cells_of, cosines = assign(vectors, centroids)
+        nearest = cells_of[:, 0]
         if np.array_equal(nearest, before):
             break
         before = nearest
@@ -74,24 +74,24 @@ def assign(
     blocks whose cosines fit memory whatever n is.
     """
     probes = min(probes, len(centroids))
-    where = device()
-    columns = torch.from_numpy(centroids).to(where).T
+    target = device()
+    columns = torch.from_numpy(centroids).to(target).T
     cells = np.empty((len(vectors), probes), np.int32)
     cosines = np.empty((len(vectors), probes), np.float32)
     rows = max(1, _BLOCK // len(centroids))
     for start in range(0, len(vectors), rows):
         block = slice(start, start + rows)
-        best = torch.topk(torch.from_numpy(vectors[block]).to(where) @ columns, probes)
+        best = torch.topk(torch.from_numpy(vectors[block]).to(target) @ columns, probes)
         cells[block], cosines[block] = best.indices.cpu().numpy(), best.values.cpu().numpy()
     return cells, cosines
 
 
 def device() -> torch.device:
-    """Where products of many vectors are computed."""
+    """The device for products of many vectors."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Of length one; zeros stay zeros."""
+    """The vectors divided by their lengths, float32; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

@@ -20,12 +20,12 @@ from .components import Ids
 PART = 32  # bits of a row's id below its part's number; a row's own number is an int32
 _RUNS = 1000  # of parts, at most: every cell is read from a file or more of each
 
-Numbered = tuple[int, str]  # a part and its place in the dataset
+Numbered = tuple[int, str]  # a part's number in the dataset, from 0, and its name
 Run = tuple[Numbered, ...]
 
 
 def runs_of(dataset: Dataset) -> list[Run]:
-    """The parts in runs that are worked through together."""
+    """The parts, divided into runs that one worker goes through."""
     numbered = list(enumerate(dataset.parts))
     size = -(-len(numbered) // _RUNS)
     return [tuple(numbered[start : start + size]) for start in range(0, len(numbered), size)]
@@ -38,7 +38,7 @@ class Candidates:
     dataset: Dataset
     column: str  # of embeddings
     output: Output
-    exact: str  # file of ids that are out of question
+    exact: str  # file with the ids of exact copies, which are no candidates
     within: Subset | None
 
     @property
@@ -46,14 +46,14 @@ class Candidates:
         return record_type(self.dataset.schema.field(self.column).type.list_size, self.dataset.settings.embedding_type)
 
     def of(self, number: int, part: str) -> Iterator[tuple[Ids, Vectors]]:
-        """Their ids, and their vectors, float32 [n, dim] of length one."""
-        out = _ids(self.output, self.exact, number)
+        """The candidates' ids, int64 [n], and their vectors, float32 [n, dim] of length one."""
+        copies = _ids(self.output, self.exact, number)
         inside = rows_within(self.within, part)
         for batch in replace(self.dataset, parts=(part,)).batches(["row", "error", self.column]):
             rows = batch["row"].to_numpy().astype(np.int64)
             vectors, present = vectors_of(batch[self.column])
             present &= batch["error"].is_null().to_numpy(zero_copy_only=False)
-            present &= ~np.isin(rows, out)
+            present &= ~np.isin(rows, copies)
             if inside is not None:
                 present &= np.isin(rows, inside)
             yield (number << PART) + rows[present], kmeans.unit(vectors[present])
@@ -81,7 +81,7 @@ class AssignRun:
 
 @dataclass(frozen=True)
 class WritePart:
-    """Writes what stays of a part."""
+    """Writes the rows of a part that stay."""
 
     dataset: Dataset
     output: Output
@@ -100,7 +100,7 @@ class WritePart:
 
 
 def _ids(output: Output, name: str, number: int) -> npt.NDArray[np.int64]:
-    """Of a file of ids in ascending order, the rows of one part."""
+    """The rows of one part in a file of ids, which are in ascending order."""
     bounds = [("id", ">=", number << PART), ("id", "<", (number + 1) << PART)]
     with output.open(name) as file:
         ids = pq.read_table(file, columns=["id"], filters=bounds)["id"].to_numpy()

@@ -47,8 +47,8 @@ def filter(job: FilterJob, on_stage: OnStage = lambda _: None) -> FilterSummary:
     the order given, the recipe's, the threshold, the top fraction. null is never kept.
 
     The top fraction is of all rows with a score (in the subset `within`, where one is given), whatever else drops them.
-    As DataComp does it, of n scores the threshold is the one at place int(n * fraction), from 0, of the descending
-    order, and every row at or above it stays: one more than int(n * fraction) where scores differ, and all that tie
+    As in DataComp, of n scores the threshold is the one at index int(n * fraction), from 0, in descending order,
+    and every row at or above it stays: one more than int(n * fraction) where scores differ, and all that tie
     with the last. NaN and null are no scores. The threshold is exact at any size; see `kth.py`.
 
     UserError for what is wrong with the request, PlanMismatchError where OUT was begun otherwise.
@@ -71,13 +71,13 @@ def _filter(request: FilterRequest, on_stage: OnStage) -> Subset:
         functions = [near_reference(dataset, job.alias, request.reference, job.cells, job.address)]
     rows = request.rows(*functions)
     steps = [*request.steps, *_score_steps(request, rows, on_stage)]
-    steps = list(dict.fromkeys(steps))  # a recipe may ask what the job asks, too
+    steps = list(dict.fromkeys(steps))  # a recipe may have the job's own conditions, too
     keep = KeepRows(rows, tuple(steps), tuple(dict.fromkeys(job.columns)), output)
     total, dropped, kept = 0, Counter[int](), 0
     for counts in _over_parts(keep, request, "filtering", on_stage):
         total, kept = total + counts.rows, kept + counts.kept
         dropped.update(counts.dropped)
-    reasons = {step.reason: dropped[place] for place, step in enumerate(steps)}
+    reasons = {step.reason: dropped[index] for index, step in enumerate(steps)}
     return finish_subset(output, dataset, Funnel(total, reasons, kept))
 
 
@@ -101,15 +101,15 @@ def _best_share(request: FilterRequest, share: float, rows: Rows, on_stage: OnSt
     def collect(prefix: int, digit: int) -> Iterator[Keys]:
         return _over_parts(CollectScores(rows, by, prefix, digit), request, f"ranking by {by}", on_stage)
 
-    # as DataComp: int() cuts off, and of 1.0 there is no next place
+    # as in DataComp, int() rounds down; a share of 1.0 has no next score
     threshold = kth_largest(lambda scores: min(int(scores * share), scores - 1), count, collect)
-    has_score, enough = at_least(by, float("inf") if threshold is None else threshold, exact=True)
+    has_score, is_enough = at_least(by, float("inf") if threshold is None else threshold, exact=True)
     least = "" if threshold is None else f", below {threshold:.6g}"
-    return [has_score, replace(enough, reason=f"{by} not in the top {100 * share:.6g}%{least}")]
+    return [has_score, replace(is_enough, reason=f"{by} not in the top {100 * share:.6g}%{least}")]
 
 
 def _over_parts(work: Callable[[Group], R], request: FilterRequest, name: str, on_stage: OnStage) -> Iterator[R]:
     parts = request.dataset.parts
     spread = scatter(work, groups_of(parts), request.job.address)
-    for _, found in counted(spread, name, "parts", len(parts), on_stage, weigh=lambda done: len(done[0])):
-        yield found
+    for _, result in counted(spread, name, "parts", len(parts), on_stage, weigh=lambda done: len(done[0])):
+        yield result

@@ -1,7 +1,7 @@
 """The exact k-th largest of many numbers that no machine holds together: radix selection over counts.
 
 Each pass counts, part by part, how many numbers have each value of their next 16 bits, among those that share the bits
-known so far. Once few enough share them, they are looked at themselves.
+known so far. Once few enough share them, the numbers themselves are collected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ CollectKeys = Callable[[int, int], Iterable[Keys]]
 def kth_largest(rank_of: Callable[[int], int], count: CountDigit, collect: CollectKeys) -> float | None:
     """The number at a rank of the descending order; None where there are no numbers.
 
-    rank_of: what rank is wanted of how many. count, collect: asked with a prefix and its digit's place in `DIGITS`.
+    rank_of: the rank, from 0, given the number of numbers. count, collect: called with a prefix and the index in
+    `DIGITS` of the digit that follows it.
     """
     counts = count(0, 0)
     numbers = int(counts.sum())
@@ -34,17 +35,17 @@ def kth_largest(rank_of: Callable[[int], int], count: CountDigit, collect: Colle
         return None
     rank, prefix, digit = rank_of(numbers), 0, 0
     while True:
-        above = np.cumsum(counts[::-1])  # how many have this value or a higher one, highest first
-        place = int(np.searchsorted(above, rank, side="right"))
-        value = len(counts) - 1 - place
-        rank -= int(above[place] - counts[value])
+        above = np.cumsum(counts[::-1])  # numbers with this value or a higher one, highest first
+        index = int(np.searchsorted(above, rank, side="right"))
+        value = len(counts) - 1 - index
+        rank -= int(above[index] - counts[value])
         prefix, digit = prefix << 16 | value, digit + 1
         if digit == len(DIGITS):
             return value_of(prefix)
         if counts[value] <= _FEW:
             keys = np.concatenate(list(collect(prefix, digit)))
-            place = len(keys) - 1 - rank
-            return value_of(int(np.partition(keys, place)[place]))
+            index = len(keys) - 1 - rank
+            return value_of(int(np.partition(keys, index)[index]))
         counts = count(prefix, digit)
 
 
@@ -56,7 +57,7 @@ def keys_of(numbers: Doubles) -> Keys:
 
 
 def value_of(key: int) -> float:
-    """The number whose key it is."""
+    """The number that `keys_of` gives this key."""
     bits = key ^ (1 << 63) if key >> 63 else key ^ ((1 << 64) - 1)
     return float(np.uint64(bits).view(np.float64))
 

@@ -38,7 +38,7 @@ _PIECES_A_WORD = {True: 2.0, False: 1.5}  # at most, with and without a small En
 def english(detector: str) -> Detect:
     """detector: `rough`, `lingua`, `fasttext=MODEL` (its lid.176 file), or `MODULE:FUNCTION` of texts to ISO codes.
 
-    UserError where it is not installed, or is no detector.
+    UserError where it is not installed, or is not a detector.
     """
     name, equals, path = detector.partition("=")
     if detector == "rough":
@@ -48,7 +48,7 @@ def english(detector: str) -> Detect:
     if name == "fasttext" and equals:
         return _fasttext(path)
     if ":" in detector and detector[0] not in ":.":  # neither begins the name of a module
-        return _of_your_own(detector)
+        return _custom(detector)
     raise UserError(
         f"--language-detector {detector}: must be rough, lingua, fasttext=MODEL (its lid.176 file) or MODULE:FUNCTION"
     )
@@ -70,11 +70,11 @@ def _looks_english(text: str) -> bool:
     if not letters or sum(letter.isascii() for letter in letters) < _SHARE_OF_LETTERS * len(letters):
         return False
     small = [word.lower().replace("’", "'") for word in words]
-    ours, theirs = sum(word in _SMALL for word in small), sum(word in _SMALL_ELSEWHERE for word in small)
-    if theirs > ours:
+    own, foreign = sum(word in _SMALL for word in small), sum(word in _SMALL_ELSEWHERE for word in small)
+    if foreign > own:
         return False
     pieces = len(_tokenizer().encode([" ".join(small)])[0]) - 2  # without [SOS] and [EOS]
-    return pieces <= _PIECES_A_WORD[ours > 0] * len(words)
+    return pieces <= _PIECES_A_WORD[own > 0] * len(words)
 
 
 @cache
@@ -88,7 +88,9 @@ def _lingua() -> Detect:
     detector = lingua.LanguageDetectorBuilder.from_all_languages().build()
 
     def detect(texts: Sequence[str]) -> list[bool]:
-        return [found == lingua.Language.ENGLISH for found in detector.detect_languages_in_parallel_of(list(texts))]
+        return [
+            language == lingua.Language.ENGLISH for language in detector.detect_languages_in_parallel_of(list(texts))
+        ]
 
     return detect
 
@@ -104,12 +106,12 @@ def _fasttext(path: str) -> Detect:
     def detect(texts: Sequence[str]) -> list[bool]:
         # not by its own `predict`, which fails with NumPy 2
         best = (model.f.predict(" ".join(text.split()) + "\n", 1, 0.0, "strict") for text in texts)
-        return [bool(found) and found[0][1] == "__label__en" for found in best]
+        return [bool(labels) and labels[0][1] == "__label__en" for labels in best]
 
     return detect
 
 
-def _of_your_own(detector: str) -> Detect:
+def _custom(detector: str) -> Detect:
     module, _, function = detector.partition(":")
     try:
         codes_of = getattr(import_module(module), function)

@@ -1,4 +1,4 @@
-"""What filtering does to some parts of a dataset, wherever it is called: counts scores, keeps rows."""
+"""What filtering does to a few parts of a dataset: it counts scores, and keeps rows."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Scores:
     digit: int
 
     def _keys(self, parts: Group) -> Keys:
-        score = f"{identifier(self.column)}::DOUBLE"
-        query = f"SELECT {score} AS score FROM {self.rows.source(parts)} WHERE {score} IS NOT NULL"
+        value = f"{identifier(self.column)}::DOUBLE"
+        query = f"SELECT {value} AS score FROM {self.rows.source(parts)} WHERE {value} IS NOT NULL"
         with self.rows.connect(parts) as connection:
             numbers = np.asarray(connection.execute(query).fetchnumpy()["score"])
         return with_prefix(keys_of(numbers), self.prefix, self.digit)
@@ -57,7 +57,7 @@ class CollectScores(Scores):
 @dataclass(frozen=True)
 class KeptCounts:
     rows: int
-    dropped: Counter[int]  # by the step's place
+    dropped: Counter[int]  # by the step's index
     kept: int
 
 
@@ -85,14 +85,14 @@ class KeepRows:
         return counts
 
     def _judged(self, connection: duckdb.DuckDBPyConnection, part: str) -> pa.Table:
-        """Each row, and the place of the first step that drops it: their number where none does."""
+        """The rows, each with the index of the first step that drops it, or with the number of steps if it stays."""
         try:
             return connection.sql(self.query((part,))).to_arrow_table()
         except duckdb.Error as error:
             raise complaint(error, f"{part}: a condition fails") from error
 
     def query(self, parts: Group) -> str:
-        cases = " ".join(f"WHEN ({step.condition}\n) IS NOT TRUE THEN {place}" for place, step in enumerate(self.steps))
+        cases = " ".join(f"WHEN ({step.condition}\n) IS NOT TRUE THEN {index}" for index, step in enumerate(self.steps))
         step = f"CASE {cases} ELSE {len(self.steps)} END" if cases else "0"
         columns = "".join(f", labels.{identifier(name)}" for name in self._of_labels)
         return f"SELECT row, ({step})::INTEGER AS step{columns} FROM {self.rows.source(parts)} ORDER BY row"
@@ -107,13 +107,13 @@ class KeepRows:
         return [name for name in self.columns if name not in self.rows.dataset.schema.names]
 
     def _table(self, part: str, judged: pa.Table, kept: int) -> pa.Table:
-        """As the dataset has them: through SQL, embeddings would lose their type."""
+        """The rows that stay, read from the dataset itself: through SQL, embeddings would lose their type."""
         if not kept:
             return pa.table({})
         stay = judged.filter(pc.equal(judged["step"], len(self.steps)))
-        whole = self.rows.dataset.read(part, self._own)
+        columns = self.rows.dataset.read(part, self._own)
         rows = stay["row"].combine_chunks().cast(pa.int32())
-        table = whole.filter(pc.is_in(whole["row"], value_set=rows))
+        table = columns.filter(pc.is_in(columns["row"], value_set=rows))
         for name in self._of_labels:
             table = table.append_column(name, stay[name])
         return table

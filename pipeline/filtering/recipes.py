@@ -27,8 +27,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """needs: groups of the job's fields, one of each of which must be given. functions: names of those that its
-    conditions call."""
+    """needs: groups of the job's fields; of each group, at least one must be set."""
 
     steps: Callable[[Dataset, FilterJob], Sequence[Step]]
     needs: tuple[tuple[str, ...], ...] = ()
@@ -53,8 +52,8 @@ def _basic(dataset: Dataset, job: FilterJob) -> Sequence[Step]:
 
 
 def _laion2b(dataset: Dataset, job: FilterJob) -> Sequence[Step]:
-    score = job.by or f"{_b32(dataset).prefix}similarity"
-    return (ENGLISH, *at_least(score, 0.28))
+    column = job.by or f"{_b32(dataset).prefix}similarity"
+    return (ENGLISH, *at_least(column, 0.28))
 
 
 def _image_based(dataset: Dataset, job: FilterJob) -> Sequence[Step]:
@@ -63,43 +62,46 @@ def _image_based(dataset: Dataset, job: FilterJob) -> Sequence[Step]:
     return (ENGLISH, OVER_ONE_WORD, OVER_FIVE_CHARACTERS, near)
 
 
-SCORE = ("top_fraction", "threshold")
+SCORE_OPTIONS = ("top_fraction", "threshold")
 
 RECIPES: dict[str, Recipe] = {
     "no_filter": Recipe(lambda *_: ()),
     "basic": Recipe(_basic),
-    "clip_score": Recipe(lambda *_: (), needs=(SCORE,)),
+    "clip_score": Recipe(lambda *_: (), needs=(SCORE_OPTIONS,)),
     "laion2b": Recipe(_laion2b),
     "text_based": Recipe(lambda *_: (ENGLISH, IN_VOCABULARY), needs=(("vocabulary",),)),
     "image_based": Recipe(_image_based, needs=(("reference",),)),
-    "image_based_intersect_clip_score": Recipe(_image_based, needs=(("reference",), SCORE)),
+    "image_based_intersect_clip_score": Recipe(_image_based, needs=(("reference",), SCORE_OPTIONS)),
 }
 
 
 def check_recipe(job: FilterJob) -> None:
-    """UserError for a recipe that lacks an option, and for options that nothing asks for."""
+    """UserError for a recipe that lacks an option, and for an option that the recipe does not use."""
     needs = RECIPES[job.recipe].needs if job.recipe else ()
     for names in needs:
         if all(getattr(job, name) is None for name in names):
-            raise UserError(f"--recipe {job.recipe}: needs {' or '.join(map(_flag, names))}")
+            raise UserError(f"--recipe {job.recipe} needs {' or '.join(map(_flag, names))}")
     for name in ("vocabulary", "reference"):
         if getattr(job, name) is not None and not any(name in names for names in needs):
-            raise UserError(f"{_flag(name)}: is for --recipe {_asking(name)}")
+            raise UserError(
+                f"{_flag(name)} is for --recipe {_recipes_with(name)}; choose that recipe, or leave the option out"
+            )
 
 
 def at_least(column: str, least: float, exact: bool = False) -> tuple[Step, Step]:
-    """Rows whose score is a number, and at least that. exact: `least` is one of the column's values, as a double."""
-    score, name = identifier(column), column
-    # as written, a number is compared as what the column holds: 0.7 with float32's nearest to it
+    """Keeps rows whose value in the column is a number of at least `least`. exact: `least` is itself a value of the
+    column, as a double."""
+    value = identifier(column)
+    # otherwise it is compared in the column's own type: 0.7 as float32's nearest number
     bound = f"'{least!r}'::DOUBLE" if exact else f"{Decimal(repr(least)):f}"
     return (
-        Step(f"no {name}", f"{score} IS NOT NULL"),
-        Step(f"{name} below {least:.6g}", f"{score}{'::DOUBLE' if exact else ''} >= {bound}"),
+        Step(f"no {column}", f"{value} IS NOT NULL"),
+        Step(f"{column} below {least:.6g}", f"{value}{'::DOUBLE' if exact else ''} >= {bound}"),
     )
 
 
 def _sides(dataset: Dataset) -> tuple[str, str]:
-    """Of the image on the web where the dataset knows it (img2dataset may have made it smaller), else as decoded."""
+    """Width and height on the web, if the dataset has them (img2dataset may have shrunk the image), else as decoded."""
     if {"original_width", "original_height"} <= set(dataset.schema.names):
         return "coalesce(original_width, width)::DOUBLE", "coalesce(original_height, height)::DOUBLE"
     return "width::DOUBLE", "height::DOUBLE"
@@ -109,14 +111,14 @@ def _b32(dataset: Dataset) -> DatasetModel:
     for model in dataset.models:
         if model.variant.replace("/", "-").startswith("ViT-B-32"):
             return model
-    made = ", ".join(model.variant for model in dataset.models)
+    variants = ", ".join(model.variant for model in dataset.models)
     raise UserError(
-        f"--recipe laion2b: its threshold is for ViT-B/32, and {dataset.url} was made with {made}; name a column with "
-        "--by, or use --recipe clip_score"
+        f"--recipe laion2b has a threshold for ViT-B/32, but {dataset.url} was made with {variants}; name a column "
+        "with --by, or use --recipe clip_score"
     )
 
 
-def _asking(name: str) -> str:
+def _recipes_with(name: str) -> str:
     return " or ".join(recipe for recipe, row in RECIPES.items() if any(name in names for names in row.needs))
 
 

@@ -14,8 +14,8 @@ from ..records import Vectors
 from ..running.scatter import scatter
 from .row_functions import RowFunction, near
 
-_A_CELL, _CELLS = 40, 4096  # embeddings a cell that k-means sees, and most cells: 160,000 embeddings, 0.5 GB of 768
-_SPARE = 4  # times as many go by as are sampled, where the dataset has them
+_A_CELL, _CELLS = 40, 4096  # embeddings per cell for k-means, and most cells: 160,000 embeddings, 0.5 GB of 768
+_SPARE = 4  # embeddings read for one that is sampled, where the dataset has as many
 
 
 def near_reference(
@@ -27,18 +27,19 @@ def near_reference(
     another model.
     """
     model = dataset.model(alias)
-    there = next((each for each in reference.models if each.weights_sha256 == model.weights_sha256), None)
-    if there is None:
-        made = ", ".join(f"{each.variant} ({each.weights})" for each in reference.models)
+    same = next((other for other in reference.models if other.weights_sha256 == model.weights_sha256), None)
+    if same is None:
+        others = ", ".join(f"{other.variant} ({other.weights})" for other in reference.models)
         raise InputError(
-            f"--reference {reference.url}: made with {made}, and {dataset.url} with {model.variant} ({model.weights})"
+            f"--reference {reference.url} was made with {others}, but {dataset.url} with {model.variant} "
+            f"({model.weights}); name a dataset of the same weights"
         )
     sampled = kmeans.sample(_sampled_from(dataset, f"{model.prefix}image_embedding"), _A_CELL * (cells or _CELLS))
     if not len(sampled):
         return near(np.zeros((1, model.dim), np.float32), np.zeros(1, np.bool_))
     centroids = kmeans.train(sampled, cells or max(1, min(_CELLS, len(sampled) // _A_CELL)))
     wanted = np.zeros(len(centroids), np.bool_)
-    visit = _VisitedCells(reference, f"{there.prefix}image_embedding", centroids)
+    visit = _VisitedCells(reference, f"{same.prefix}image_embedding", centroids)
     for _, visited in scatter(visit, reference.parts, address):
         wanted |= visited
     return near(centroids, wanted)
@@ -47,8 +48,8 @@ def near_reference(
 def _sampled_from(dataset: Dataset, column: str) -> Iterator[Vectors]:
     """Embeddings of parts in random order, until there are enough to sample from."""
     left = _SPARE * _A_CELL * _CELLS
-    for place in np.random.default_rng(0).permutation(len(dataset.parts)):
-        for vectors in _vectors(dataset, dataset.parts[place], column):
+    for index in np.random.default_rng(0).permutation(len(dataset.parts)):
+        for vectors in _vectors(dataset, dataset.parts[index], column):
             yield vectors
             left -= len(vectors)
         if left <= 0:
@@ -57,7 +58,7 @@ def _sampled_from(dataset: Dataset, column: str) -> Iterator[Vectors]:
 
 @dataclass(frozen=True)
 class _VisitedCells:
-    """Which centroids are the nearest of some image of a part: bool [cells]."""
+    """Marks the centroids that are the nearest ones of some image in a part: bool [cells]."""
 
     dataset: Dataset
     column: str
@@ -65,7 +66,7 @@ class _VisitedCells:
 
     def __call__(self, part: str) -> np.ndarray:
         visited = np.zeros(len(self.centroids), np.bool_)
-        centroids = np.require(self.centroids, requirements="W")  # Ray's are read-only, which torch minds
+        centroids = np.require(self.centroids, requirements="W")  # Ray's arrays are read-only, of which torch warns
         for vectors in _vectors(self.dataset, part, self.column):
             visited[kmeans.assign(vectors, centroids)[0][:, 0]] = True
         return visited

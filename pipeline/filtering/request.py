@@ -1,4 +1,4 @@
-"""What a filter job's names stand for, and whether its conditions can be asked at all."""
+"""A filter job, with the files that it names opened, and its columns and conditions checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..dataset.labels import Labels
 from ..dataset.output import Output
 from ..dataset.sql import check_condition, complaint
 from ..dataset.subset import Subset, version_of
-from ..errors import InputError, UserError
+from ..errors import InputError, UserError, one_line
 from ..inputs.text_file import lines_of, read_text
 from ..job.filter import FilterJob
 from . import row_functions
@@ -27,7 +27,7 @@ from .row_functions import RowFunction
 from .rows import Rows
 from .uids import check_uids
 
-_PAIRS = re.compile(r"\bpairs\b", re.IGNORECASE)  # perhaps in a subquery, which is of all rows
+_PAIRS = re.compile(r"\bpairs\b", re.IGNORECASE)  # perhaps in a subquery, which then sees all rows
 
 FAILED = Step("failed to embed", "error IS NULL")
 
@@ -42,10 +42,11 @@ class FilterRequest:
     labels: Labels | None
     reference: Dataset | None
     vocabulary: tuple[str, ...]
+    steps: tuple[Step, ...]  # the conditions, in order, but for those of the score
 
     @classmethod
     def of(cls, job: FilterJob) -> FilterRequest:
-        """UserError for whatever is wrong, before anything is written."""
+        """UserError for whatever is wrong with the job, before anything is written."""
         job.check()
         check_recipe(job)
         options = job.storage_options
@@ -66,10 +67,10 @@ class FilterRequest:
             labels=labels,
             reference=None if job.reference is None else Dataset.open(job.reference, options),
             vocabulary=_vocabulary(job),
+            steps=_steps(dataset, job),
         )
         request._check_columns()
         request._check_where()
-        _ = request.steps  # which say what is wrong with them
         return replace(request, output=request.output.prepare())
 
     @property
@@ -93,30 +94,22 @@ class FilterRequest:
             "within": self.within.output.url if self.within else None,
         }
 
-    @property
-    def steps(self) -> list[Step]:
-        """The conditions, in order, but for the score's."""
-        failed = [] if self.job.failed else [FAILED]
-        where = [Step(f"not {' '.join(text.split())}", text) for text in self.job.where]
-        recipe = RECIPES[self.job.recipe].steps(self.dataset, self.job) if self.job.recipe else ()
-        return [*failed, *where, *recipe]
-
     def rows(self, *functions: RowFunction) -> Rows:
-        """functions: those besides `english` and `in_vocabulary`, which any condition may call."""
+        """The rows that conditions see. functions: more of them than `english` and `in_vocabulary`."""
         english = row_functions.english(self.job.language_detector)
-        own = (english, row_functions.in_vocabulary(self.vocabulary))
+        always = (english, row_functions.in_vocabulary(self.vocabulary))
         names_pairs = any(map(_PAIRS.search, self.job.where))
-        return Rows(self.dataset, self.within, self.labels, (*own, *functions), names_pairs)
+        return Rows(self.dataset, self.within, self.labels, (*always, *functions), names_pairs)
 
     def _check_columns(self) -> None:
-        """UserError for columns that are not there, and for a score that is no number or that no row has."""
+        """UserError for columns that do not exist, and for a score that is not a number or that no row has."""
         types = {field.name: field.type for field in self._schema()}
         for option, name in (("--by", self.by), *(("--column", name) for name in self.job.columns)):
             if name not in types:
                 raise UserError(f"{option} {name}: no such column; there are {', '.join(types)}")
         scored = self.job.threshold is not None or self.job.top_fraction is not None
         if scored and not (pa.types.is_floating(types[self.by]) or pa.types.is_integer(types[self.by])):
-            raise UserError(f"--by {self.by}: holds {types[self.by]}, not numbers")
+            raise UserError(f"--by {self.by}: the column holds {types[self.by]}; name one that holds numbers")
         similarities = [f"{model.prefix}similarity" for model in self.dataset.models]
         if scored and self.by in similarities and self.dataset.settings.embeds != "images and texts":
             raise InputError(
@@ -125,32 +118,39 @@ class FilterRequest:
             )
 
     def _schema(self) -> Sequence[pa.Field]:
-        """The dataset's columns, and the labels' that it has not itself."""
+        """The dataset's columns, and those that only the labels have."""
         own = list(self.dataset.schema)
         if self.labels is None:
             return own
         with self.labels.output.open(self.labels.parts[0]) as file:
-            theirs = pq.ParquetFile(file).schema_arrow
+            of_labels = pq.ParquetFile(file).schema_arrow
         names = set(self.dataset.schema.names)
-        return [*own, *(field for field in theirs if field.name not in names)]
+        return [*own, *(field for field in of_labels if field.name not in names)]
 
     def _check_where(self) -> None:
-        """UserError, with what DuckDB finds wrong, for SQL that is no condition on these rows."""
+        """UserError, in DuckDB's words, for SQL that is not a condition on these rows."""
         parts, rows = self.dataset.parts[:1], self.rows()
         with rows.connect(parts) as connection:
             for text in self.job.where:
                 query = f"SELECT row, ({text}\n) IS NOT TRUE FROM {rows.source(parts)} LIMIT 1"
                 check_condition(connection, text, f"--where {text}")
-                with _complaining(f"--where {text}"):
+                with _duckdb_errors(f"--where {text}"):
                     if len(connection.extract_statements(query)) != 1:
                         raise UserError(f"--where {text}: must be one condition")
-                    # as a condition, too: window functions would see the rows of one part, and are refused there
+                    # in WHERE, too, which refuses window functions: they would see the rows of one part alone
                     connection.execute(f"SELECT 1 FROM {rows.source(parts)} WHERE ({text}\n) LIMIT 0").fetchall()
                     connection.execute(query).fetchall()
 
 
+def _steps(dataset: Dataset, job: FilterJob) -> tuple[Step, ...]:
+    failed = () if job.failed else (FAILED,)
+    where = (Step(f"not {one_line(text)}", text) for text in job.where)
+    recipe = RECIPES[job.recipe].steps(dataset, job) if job.recipe else ()
+    return (*failed, *where, *recipe)
+
+
 @contextmanager
-def _complaining(option: str) -> Iterator[None]:
+def _duckdb_errors(option: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:

@@ -1,4 +1,4 @@
-"""Conditions that SQL has no words for, as functions that it can call on a column."""
+"""Conditions that SQL cannot express, as functions that it can call on a column."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ class RowFunction:
     holds: Callable[[pa.Array], Sequence[bool] | npt.NDArray[np.bool_]]  # of values without nulls
 
     def register(self, connection: duckdb.DuckDBPyConnection) -> None:
-        register: Any = connection.create_function  # its types know enumerations alone, which moved between versions
+        register: Any = connection.create_function  # typed for enumerations only, which moved between versions
         register(self.name, self._call, [self.parameter], "BOOLEAN", type="arrow", null_handling="special")
 
     def _call(self, column: pa.ChunkedArray) -> pa.Array:
         present = column.is_valid().combine_chunks().to_numpy(zero_copy_only=False)
-        found = np.zeros(len(column), np.bool_)
+        result = np.zeros(len(column), np.bool_)
         if present.any():
-            found[present] = self.holds(column.drop_null().combine_chunks())
-        return pa.array(found, mask=~present)
+            result[present] = self.holds(column.drop_null().combine_chunks())
+        return pa.array(result, mask=~present)
 
 
 def english(detector: str) -> RowFunction:
-    """`english(caption)`. UserError where the detector is not there; told now, not by a worker."""
+    """`english(caption)`. UserError where the detector is not installed: now, rather than in a worker."""
     language.english(detector)
     return RowFunction("english", _TEXT, _IsEnglish(detector))
 
 
 def in_vocabulary(vocabulary: Sequence[str]) -> RowFunction:
-    """`in_vocabulary(caption)`: one of its words, or of its runs of words, is in the vocabulary."""
+    """`in_vocabulary(caption)`: a word, or a run of words, is in the vocabulary."""
     return RowFunction("in_vocabulary", _TEXT, _Names(frozenset(map(_folded, vocabulary))))
 
 
@@ -84,7 +84,7 @@ class _Names:
 
 
 def _folded(text: str) -> str:
-    """Its words, in small letters."""
+    """The words of a text, in lower case, with single spaces between them."""
     return " ".join(_WORDS.findall(text.lower().replace("’", "'")))
 
 
@@ -104,5 +104,5 @@ class _IsNear:
         dim = self.centroids.shape[1]
         vectors = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
         nearest, _ = kmeans.assign(np.require(vectors, requirements="W"), np.require(self.centroids, requirements="W"))
-        found: npt.NDArray[np.bool_] = self.wanted[nearest[:, 0]]
-        return found
+        are_near: npt.NDArray[np.bool_] = self.wanted[nearest[:, 0]]
+        return are_near

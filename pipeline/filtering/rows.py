@@ -1,4 +1,4 @@
-"""The rows of some parts of a dataset, as SQL that filters them sees them."""
+"""The rows of some parts of a dataset, as the SQL of a filter sees them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .row_functions import RowFunction
 class Rows:
     """Cheap to send to workers, which work on some parts each.
 
-    A condition sees its row as `pairs`; with labels, theirs as `labels`. names_pairs: some condition also asks the
-    whole dataset, in a subquery FROM pairs.
+    A condition sees its row as `pairs`, and the row's labels, if there are any, as `labels`. names_pairs: some
+    condition may read the whole dataset, in a subquery FROM pairs.
     """
 
     dataset: Dataset
@@ -31,9 +31,9 @@ class Rows:
 
     @contextmanager
     def connect(self, parts: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
-        """To ask about these parts, on one thread."""
-        seen = self.dataset if self.names_pairs else replace(self.dataset, parts=tuple(parts))
-        with connect(seen, self.within, threads=1) as connection:
+        """A connection for queries of these parts, on one thread."""
+        dataset = self.dataset if self.names_pairs else replace(self.dataset, parts=tuple(parts))
+        with connect(dataset, self.within, threads=1) as connection:
             if self.labels is not None:
                 register_storage(connection, self.labels.output.url, self.labels.output.storage_options)
             for function in self.functions:
@@ -41,7 +41,7 @@ class Rows:
             yield connection
 
     def source(self, parts: Sequence[str]) -> str:
-        """What a query of these parts selects FROM."""
+        """What queries of these parts select FROM."""
         within = self.within
         if within is not None:
             within = replace(within, parts=tuple(part for part in within.parts if part in parts))

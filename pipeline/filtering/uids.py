@@ -29,16 +29,16 @@ _ROWS = 1 << 20  # at once
 
 def check_uids(dataset: Dataset) -> None:
     if "uid" not in dataset.schema.names:
-        raise InputError(f"--uids: {dataset.url} has no column uid; embed with --column uid")
+        raise InputError(f"--uids: {dataset.url} has no column uid; run `clipmill embed` with --column uid")
 
 
 def write_uids(dataset: Dataset, subset: Subset, target: str, storage_options: Mapping[str, Any] | None = None) -> int:
-    """How many. Sorted by DuckDB, which spills what does not fit its memory. InputError, with the row's key, for a
-    kept row whose uid is none."""
+    """Writes the kept rows' uids; returns their number. DuckDB sorts them, and spills what does not fit its memory.
+    InputError, with the row's key, for a kept row that has no uid, or one that is not 32 hexadecimal digits."""
     url = canonical_url(target)
     with connect(dataset, subset) as connection, _published(url, storage_options) as path:
         connection.execute("CREATE VIEW uids AS SELECT key, shard, row, uid FROM pairs")
-        _refuse_what_is_none(connection)
+        _check_values(connection)
         halves = "('0x' || uid[1:16])::UBIGINT AS upper, ('0x' || uid[17:32])::UBIGINT AS lower"
         count = subset.funnel.kept
         with path.open("wb") as file:
@@ -51,17 +51,21 @@ def write_uids(dataset: Dataset, subset: Subset, target: str, storage_options: M
                 file.write(rows.tobytes())
                 count -= len(batch)
         if count:
-            raise OutputError(f"{target}: the subset has {count:,} rows more than the dataset; filter again")
+            raise OutputError(
+                f"{target}: the subset has {count:,} rows that the dataset no longer has; run `clipmill filter` again"
+            )
     return subset.funnel.kept
 
 
-def _refuse_what_is_none(connection: duckdb.DuckDBPyConnection) -> None:
+def _check_values(connection: duckdb.DuckDBPyConnection) -> None:
     bad = "uid IS NULL OR NOT regexp_full_match(uid, '[0-9a-fA-F]{32}')"
-    found = connection.execute(f"SELECT key, shard, uid FROM uids WHERE {bad} ORDER BY shard, row LIMIT 1").fetchone()
-    if found is not None:
-        key, shard, uid = found
-        said = "has no uid" if uid is None else f"has {uid!r} as uid, which is not 32 hexadecimal digits"
-        raise InputError(f"--uids: the sample with key {key} of {shard} {said}")
+    first = connection.execute(f"SELECT key, shard, uid FROM uids WHERE {bad} ORDER BY shard, row LIMIT 1").fetchone()
+    if first is not None:
+        key, shard, uid = first
+        reason = "has no uid" if uid is None else f"has {uid!r} as uid, which is not 32 hexadecimal digits"
+        raise InputError(
+            f"--uids: the sample with key {key} of {shard} {reason}; leave it out by --where, or drop --uids"
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What removing duplicates is asked to do."""
+"""Options of `dedup`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DedupJob:
         if not -1 <= self.threshold <= 1:
             raise UserError(f"--threshold {self.threshold:g}: must be a cosine, from -1 to 1")
         if not (self.exact or self.near):
-            raise UserError("--no-exact and --no-near together leave nothing to find")
+            raise UserError("--no-exact and --no-near together leave nothing to find; drop one of them")
         for name, value in (("--cells", self.cells), ("--probes", self.probes)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: must be at least 1")

@@ -1,4 +1,4 @@
-"""What filtering is asked to do."""
+"""Options of `filter`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Recipe = Literal[
 
 @dataclass(frozen=True)
 class FilterJob:
-    """Which rows of a dataset stay. Every condition given must hold."""
+    """Which rows of a dataset stay: those for which every condition holds."""
 
     dataset: DatasetUrl
     out: Annotated[str, Doc("Folder or prefix for the subset."), Flag(("--out", "-o"))]
@@ -93,6 +93,6 @@ class FilterJob:
         if self.top_fraction is not None and not 0 < self.top_fraction <= 1:
             raise UserError(f"--top-fraction {self.top_fraction:g}: must be a share, above 0 and up to 1")
         if self.threshold is not None and not math.isfinite(self.threshold):
-            raise UserError(f"--threshold {self.threshold:g}: must be a number")
+            raise UserError(f"--threshold {self.threshold:g}: must be a finite number")
         if self.cells is not None and self.cells < 1:
             raise UserError(f"--cells {self.cells}: must be at least 1")

@@ -1,4 +1,4 @@
-"""What labelling is asked to do."""
+"""Options of `label`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .flags import Flag
 
 @dataclass(frozen=True)
 class LabelJob:
-    """Which classes the images of a dataset are told apart by, and into what."""
+    """The classes that a dataset's images are labelled with, and where the labels go."""
 
     dataset: DatasetUrl
     out: Annotated[str, Doc("Folder or prefix for the labels: one file for each part."), Flag(("--out", "-o"))]

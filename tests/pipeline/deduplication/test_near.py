@@ -48,7 +48,7 @@ def found(files: CellFiles, offsets: np.ndarray, threshold: float) -> np.ndarray
     every = list(pieces(offsets))
     for piece in every:
         compare(piece)
-    return connect(np.arange(200), np.concatenate([compare.found(piece) for piece in every]))
+    return connect(np.arange(200), np.concatenate([compare.pairs_of(piece) for piece in every]))
 
 
 def expected(vectors: np.ndarray, of_cells: np.ndarray, threshold: float) -> np.ndarray:

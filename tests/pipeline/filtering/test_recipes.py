@@ -130,7 +130,7 @@ def test_image_based_keeps_the_cells_in_which_the_reference_falls(make: Any, clu
 def test_a_reference_of_another_model_is_refused(make: Any, clusters: np.ndarray) -> None:
     other = make({"image_embedding": clusters}, name="other", dim=8, weights_sha256="1" * 64).dataset
     job = make({"image_embedding": clusters}, dim=8)
-    with pytest.raises(InputError, match=r"--reference .*other: made with tiny"):
+    with pytest.raises(InputError, match=r"--reference .*other was made with tiny"):
         filter(replace(job, recipe="image_based", reference=other))
 
 
