@@ -24,7 +24,8 @@ def test_compressed_tars_and_folders_give_their_files_as_they_are(tmp_path: Path
     packed = tmp_path / "packed.tar.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     with tarfile.open(plain) as tar:
-        tar.extractall(tmp_path / "folder", filter="data")
+        for member in tar:  # extractall's `filter` came with Python 3.11.4, and Debian 12 has 3.11.2
+            tar.extract(member, tmp_path / "folder")
     for path in (tmp_path / "folder").glob("*.cls"):
         path.unlink()  # a folder's other files are anybody's
     wanted = [dict(files_of(0, row)) for row in range(20) if row % 7 != 3]
