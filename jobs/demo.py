@@ -36,7 +36,7 @@ _COLUMNS = ("label", "caption_is_right:bool")
 
 
 def run_demo(folder: Path, pairs: int) -> Summary:
-    """Draw shards into `folder`/shards, embed them into `folder`/embeddings, and say what can be learnt from those."""
+    """Draw shards into `folder`/shards, embed them into `folder`/embeddings, and print what those tell."""
     spec = DrawnSpec(pairs, 8, PairSpec(seed=42, full_captions=0.0), wrong_captions=0.15, damaged=len(DAMAGES))
     shards, dataset = folder / "shards", folder / "embeddings"
     _headline(f"1. {pairs:,} image-text pairs in {spec.shards} WebDataset shards")
@@ -93,12 +93,12 @@ def _headline(text: str) -> None:
 def _draw(spec: DrawnSpec, shards: Path) -> None:
     """Draw unless the same shards are there already."""
     note = shards / "_drawn.json"  # a name that shard listings pass over
-    said = json.dumps(asdict(spec))
-    if note.exists() and note.read_text() == said:
-        out.print(f"drawn before, in {shards}")
+    settings = json.dumps(asdict(spec))
+    if note.exists() and note.read_text() == settings:
+        out.print(f"the shards in {shards} are there already")
         return
     if shards.exists() and any(shards.iterdir()):
-        raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete it")
+        raise OutputError(f"{shards}: holds other shards than this demo's; choose another --out, or delete the folder")
     unfinished = shards.with_name("shards.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was stopped
     try:
@@ -107,7 +107,7 @@ def _draw(spec: DrawnSpec, shards: Path) -> None:
         raise OutputError(f"{shards.parent}: cannot be written to: {error.strerror}") from error
     began = time.monotonic()
     write_shards(spec, unfinished, processes=min(spec.shards, os.cpu_count() or 1))
-    (unfinished / note.name).write_text(said)
+    (unfinished / note.name).write_text(settings)
     unfinished.rename(shards)
     size = sum(path.stat().st_size for path in shards.glob("*.tar"))
     out.print(
@@ -145,10 +145,10 @@ def _tell_figures(rows: _Rows) -> None:
     similarity = rows.column("similarity").astype(np.float32)
     auc = metrics.roc_auc(similarity[right], similarity[~right])
     captions = rows.column("caption")
-    chosen = list({captions[place]: place for place in np.flatnonzero(right)}.values())[:200]
-    found = recall(rows.images[chosen], rows.texts[chosen])
+    chosen = list({captions[index]: index for index in np.flatnonzero(right)}.values())[:200]
+    recalls = recall(rows.images[chosen], rows.texts[chosen])
     for way in ("text_to_image", "image_to_text"):
-        shares = ", ".join(f"recall@{k} {found[f'{way}@{k}']:.1%}" for k in (1, 5, 10))
+        shares = ", ".join(f"recall@{k} {recalls[f'{way}@{k}']:.1%}" for k in (1, 5, 10))
         out.print(f"{way.replace('_', ' '):<13} {shares}  among {len(chosen)} distinct captions")
     out.print(
         f"similarity    tells right captions from wrong ones with ROC-AUC {auc:.4f} "
@@ -169,9 +169,9 @@ def _filter(dataset: Path, rows: _Rows, kept: Path) -> None:
     columns = ("caption", "caption_is_right", "similarity")
     summary = filter(FilterJob(str(dataset), str(kept), top_fraction=float(right.mean()), columns=columns))
     left = pq.read_table(kept, columns=["caption_is_right"])["caption_is_right"].to_pylist()
-    wrong, gone = int((~right).sum()), len(right) - len(left)
-    found = wrong - left.count(False)
+    wrong, dropped = int((~right).sum()), len(right) - len(left)
+    caught = wrong - left.count(False)
     out.print(
-        f"kept {summary.funnel.kept:,} of {len(right):,} in {kept}, the best {right.mean():.1%}: {found:,} of the "
-        f"{wrong:,} wrong captions are gone (precision {found / gone:.1%}, recall {found / wrong:.1%})"
+        f"kept {summary.funnel.kept:,} of {len(right):,} in {kept}, the best {right.mean():.1%}: {caught:,} of the "
+        f"{wrong:,} wrong captions are gone (precision {caught / dropped:.1%}, recall {caught / wrong:.1%})"
     )

@@ -100,24 +100,24 @@ def _zero_shot(model: Loaded, spec: PairSpec, count: int) -> tuple[float, float,
 
 def _retrieval(model: Loaded, spec: PairSpec, draws: int) -> dict[str, float]:
     """Recall among 200 pairs of distinct captions that mention everything; the mean over so many draws."""
-    found, index = [], 0
+    recalls, index = [], 0
     for _ in range(draws):
         chosen: dict[str, Pair] = {}
         while len(chosen) < QUERIES:
             pair = pair_of(spec, index)
             chosen.setdefault(pair.caption, pair)
             index += 1
-        found.append(recall(_images(model, list(chosen.values())), _texts(model, list(chosen))))
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+        recalls.append(recall(_images(model, list(chosen.values())), _texts(model, list(chosen))))
+    return {name: float(np.mean([shares[name] for shares in recalls])) for name in recalls[0]}
 
 
 def _auc(model: Loaded, spec: PairSpec, count: int) -> float:
     """Captions in varied wording, as the demo's are."""
     pairs = [pair_of(spec, i) for i in range(count)]
     wrong = []
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         own = {thing.label for thing in pair.scene.things}
-        others = (pairs[(place + step) % count] for step in range(1, count))
+        others = (pairs[(index + step) % count] for step in range(1, count))
         wrong.append(next(o.caption for o in others if own.isdisjoint(t.label for t in o.scene.things)))
     images = _images(model, pairs)
     right_scores = (images * _texts(model, [pair.caption for pair in pairs])).sum(axis=1)

@@ -43,9 +43,15 @@ def _register(function: Callable[..., None], example: str) -> None:
     app.command(epilog=f"\b\nExample:\n  {example}")(with_debug(function))  # \b: not to be wrapped
 
 
+def _check(job: Any) -> None:
+    from .early import check_early  # with pyarrow, which takes a quarter of a second; help needs none of it
+
+    check_early(job)
+
+
 _register(demo, "clipmill demo --out demo-out")
 for _step in STEPS:
-    _register(takes_job(command_of(_step.name)), _step.example)
+    _register(takes_job(command_of(_step.name), _check), _step.example)
     if _step.name == "embed":
         _register(status, "clipmill status out/")
 _register(models, "clipmill models ViT-B-32")

@@ -100,7 +100,7 @@ def _is_here(name: str) -> bool:
     return "://" not in name
 
 
-_CHECKS: dict[str, Callable[[Any, Any], None]] = {
+_CHECKS: dict[str, Callable[[Any, Any], object]] = {
     "dataset": _check_dataset,
     "source": _check_source,
     "within": _check_subset,

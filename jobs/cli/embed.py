@@ -15,10 +15,10 @@ def embed(job: EmbedJob, json_: Json = False) -> None:
     from ..showing.log import embed_progress
     from ..showing.progress import DownloadProgress
     from ..showing.totals import show_summary
-    from .interrupts import asked_to_stop
+    from .interrupts import stop_requested
 
     try:
-        with asked_to_stop() as stop, DownloadProgress() as download, embed_progress() as progress:
+        with stop_requested() as stop, DownloadProgress() as download, embed_progress() as progress:
             summary = run(job, progress, download, stop)
     except TooManyFailuresError as error:
         if json_ and error.summary:

@@ -15,8 +15,9 @@ from ...pipeline.job.fields import alternatives, flag_of, help_of, holds, job_fi
 from .options import storage_options
 
 
-def takes_job(command: Callable[..., None]) -> Callable[..., None]:
-    """`command(job, …)` with one option for each field of the job's dataclass in place of its first parameter."""
+def takes_job(command: Callable[..., None], check: Callable[[Any], None] = lambda _: None) -> Callable[..., None]:
+    """`command(job, …)` with one option for each field of the job's dataclass in place of its first parameter. check:
+    raises UserError for a job that is not worth the command's imports."""
     own = list(inspect.signature(command).parameters.values())
     hints = get_type_hints(command, include_extras=True)
     job = hints[own[0].name]
@@ -27,9 +28,7 @@ def takes_job(command: Callable[..., None]) -> Callable[..., None]:
     def run(**arguments: Any) -> None:
         values = {name: _value(option.annotation, arguments.pop(name)) for name, option in options.items()}
         request = job(**{name: value for name, value in values.items() if value is not MISSING})
-        from .early import check_early  # pyarrow takes a quarter of a second, and help needs none of it
-
-        check_early(request)
+        check(request)
         command(request, **arguments)
 
     parameters = [parameter.replace(annotation=_declared(parameter)) for parameter in options.values()]

@@ -12,24 +12,24 @@ DEADLINE = 25  # seconds after SIGTERM; clusters kill after 30
 
 
 @contextmanager
-def asked_to_stop(deadline: int = DEADLINE) -> Generator[Callable[[], bool], None, None]:
+def stop_requested(deadline: int = DEADLINE) -> Generator[Callable[[], bool], None, None]:
     """A question to ask often, and handlers that make its answer yes. The second signal, or the deadline after
     SIGTERM, raises KeyboardInterrupt. Only the main thread may handle signals: elsewhere the answer stays no."""
-    asked = threading.Event()
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield stop.is_set
         return
 
     def on_signal(number: int, _: FrameType | None) -> None:
-        if asked.is_set() or number == signal.SIGALRM:
+        if stop.is_set() or number == signal.SIGALRM:
             raise KeyboardInterrupt
-        asked.set()
+        stop.set()
         if number == signal.SIGTERM:
             signal.alarm(deadline)
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
-        yield asked.is_set
+        yield stop.is_set
     finally:
         signal.alarm(0)
         for number, handler in before.items():

@@ -22,9 +22,9 @@ def render(path: Path, values: Values, cluster_only: bool = False) -> str:
     variables = _shown(values.vars)
     specification = check_specification(path, values)
     text = path.read_text(encoding="utf-8")
-    if found := _secret_in(yaml.safe_load(text), ""):
+    if field := _secret_in(yaml.safe_load(text), ""):
         raise UserError(
-            f"{path}: {found}: a secret, which a manifest would show: put it into a Kubernetes secret, name that under "
+            f"{path}: {field}: a secret, which a manifest would show: put it into a Kubernetes secret, name that under "
             "cluster.secrets, and write {{ env.NAME }} here"
         )
     cluster = read_cluster(specification.cluster, f"{path}: cluster")
@@ -53,12 +53,12 @@ def _secret_in(content: Any, where: str) -> str | None:
         for key, value in content.items():
             if is_secret(str(key)) and isinstance(value, str) and "{{" not in value and key != "auth_secret":
                 return f"{where}{key}"
-            if found := _secret_in(value, f"{where}{key}."):
-                return found
+            if field := _secret_in(value, f"{where}{key}."):
+                return field
     if isinstance(content, list):
-        for place, each in enumerate(content):
-            if found := _secret_in(each, f"{where.rstrip('.')}[{place}]."):
-                return found
+        for index, item in enumerate(content):
+            if field := _secret_in(item, f"{where.rstrip('.')}[{index}]."):
+                return field
     return None
 
 

@@ -58,7 +58,8 @@ def _connect(address: str) -> None:
 def _send_token() -> None:
     """Ray sends a token to a named address only in this mode, and it has read its settings by now."""
     os.environ["RAY_AUTH_MODE"] = "token"
-    ray._raylet.Config.initialize("")  # as Ray does where it finds a cluster by itself
+    settings: Any = ray._raylet
+    settings.Config.initialize("")  # as Ray does where it finds a cluster by itself
 
 
 def gpus() -> float:

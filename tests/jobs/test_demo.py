@@ -98,7 +98,7 @@ def test_the_demo_again_uses_what_is_there(first: Ran, folder: Path) -> None:
     parts = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.*")}
     again = started("demo", "--out", folder, "--pairs", PAIRS)
     assert again.code == 0
-    assert f"drawn before, in {folder / 'shards'}" in again.out
+    assert f"the shards in {folder / 'shards'} are there already" in again.out
     assert "nothing to do: all 8 shards are embedded already" in again.out
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*.*")} == parts
     assert after_section(3, again) == after_section(3, first)
