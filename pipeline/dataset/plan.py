@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ..choices import Precision
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
-from ..records import Shard
+from ..records import SampleKeys, Shard
 from .output import OWN, Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
 
@@ -66,6 +66,13 @@ class Fingerprint:
             embeds=" and ".join(job.embeds),
             keys="; ".join(f"{side} from {', '.join(names)}" for side, names in keys if names) or _USUAL_KEYS,
         )
+
+    @property
+    def sample_keys(self) -> SampleKeys:
+        """The same as names."""
+        sides = {} if self.keys == _USUAL_KEYS else dict(side.split(" from ", 1) for side in self.keys.split("; "))
+        names = {side: tuple(text.split(", ")) for side, text in sides.items()}
+        return SampleKeys(**names)
 
     @property
     def digest(self) -> str:
