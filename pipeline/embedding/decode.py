@@ -130,15 +130,21 @@ def _half_pair(sample: Sample, row: Decoded) -> str | None:
 
 
 def _has_caption(sample: Sample) -> bool:
-    return sample.caption is not None or isinstance(sample.metadata.get("caption"), str)
+    return sample.caption is not None or _metadata_caption(sample) is not None
+
+
+def _metadata_caption(sample: Sample) -> str | None:
+    """The json's `caption`, unless the reader of the sample says that it has none."""
+    caption = sample.metadata.get("caption") if sample.no_caption is None else None
+    return caption if isinstance(caption, str) else None
 
 
 def _caption(sample: Sample) -> str | None:
     """The text file's contents where there is one, else the json's `caption`."""
     caption = sample.caption
     if caption is None:
-        caption = sample.metadata.get("caption")
-        return _mended(caption) if isinstance(caption, str) else None
+        caption = _metadata_caption(sample)
+        return None if caption is None else _mended(caption)
     if isinstance(caption, str):
         return _mended(caption)
     try:

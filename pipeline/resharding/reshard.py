@@ -121,7 +121,7 @@ def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
         with subset.output.open(part) as file:
             metadata = pq.ParquetFile(file).metadata
         wanted, which = metadata.num_rows, (metadata.metadata or {}).get(ROWS, b"").decode()
-    return Source(part, shard, wanted, which)
+    return Source(part, shard, wanted, which, dataset.settings.sample_keys)
 
 
 def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | None, sources: Sequence[Source]) -> None:

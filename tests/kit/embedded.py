@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
+from clipmill.pipeline.records import USUAL_KEYS, SampleKeys
 from fakes import FakeEncoder, fake_decoder, fake_tools
 from made import card
 
@@ -27,16 +29,20 @@ def embed_here(
     images: bool = True,
     texts: bool = True,
     storage_options: Mapping[str, Any] | None = None,
+    caption_key: str | None = None,
 ) -> Dataset:
     """Every image and caption gets a vector that is another one for other pixels, or tokens."""
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
-    options = InputOptions(storage=storage_options or {})
+    keys = SampleKeys(caption=(caption_key,)) if caption_key else USUAL_KEYS
+    options = InputOptions(keys, storage_options or {})
     tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
         reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), options),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)
+    if caption_key:
+        settings = replace(settings, keys=f"caption from {caption_key}")
     output = Output.at(str(out), storage_options).prepare()
     shards = list_shards([str(each) for each in inputs], storage_options)
     freeze(output, settings, shards)

@@ -95,7 +95,7 @@ def test_a_folder_of_other_shards_is_refused(own: tuple[Dataset, list[Path]], tm
     ):
         reshard(ReshardJob(made.url, str(tmp_path / "shards")))
     assert shards[0].read_bytes() == before
-    with pytest.raises(OutputError, match="is what `clipmill embed` writes to"):
+    with pytest.raises(OutputError, match="is the output of `clipmill embed`"):
         reshard(ReshardJob(made.url, made.url))
 
 
@@ -111,11 +111,11 @@ def test_other_settings_into_the_same_folder_are_refused(job: ReshardJob, datase
 
 
 def test_what_is_no_subset_is_said(job: ReshardJob, tmp_path: Path, dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="no dataset of clipmill's here"):
+    with pytest.raises(InputError, match="is not a clipmill dataset"):
         reshard(replace(job, source=str(tmp_path / "nothing")))
     labels = Output.at(str(tmp_path / "labels")).prepare()
     begin(labels, "label", {"dataset": dataset.url, "fingerprint": dataset.settings.digest})
-    with pytest.raises(InputError, match="no subset here"):
+    with pytest.raises(InputError, match="is not a subset"):
         reshard(replace(job, source=labels.url))
     begin_subset(Output.at(str(tmp_path / "half")).prepare(), "filter", dataset, {})
     with pytest.raises(InputError, match="not finished; run the same `clipmill filter` again"):
