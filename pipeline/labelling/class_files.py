@@ -17,6 +17,8 @@ from ..errors import InputError, one_line
 _FIELDS = ("name", "id", "prompts")
 _BAR = "|"  # between the prompts of one CSV cell
 _LONGEST = 4096  # characters of a name, an id or a prompt: CLIP reads some 77 tokens, and each row repeats its label
+_MOST_PROMPTS = 5_000_000  # of all classes: YAML's aliases can repeat a list for each of them
+_MOST_FIELDS = 1000  # of one YAML mapping: merges of merges (`<<`) double it each time
 
 _short = reprlib.Repr()
 _short.maxlevel, _short.maxlist, _short.maxdict, _short.maxstring = 2, 3, 3, 100
@@ -37,7 +39,13 @@ class LabelClass:
 def parse_classes(text: str, suffix: str) -> list[LabelClass]:
     """The classes of a file's text, in order. suffix: the file's, such as `.csv`; unknown ones mean one name a line."""
     check_no_nul(text)
-    return list(_PARSERS.get(suffix, _from_lines)(text))
+    classes, prompts = [], 0
+    for label_class in _PARSERS.get(suffix, _from_lines)(text):
+        classes.append(label_class)
+        prompts += len(label_class.prompts)
+        if prompts > _MOST_PROMPTS:
+            raise InputError(f"class {label_class.name!r}: more than {_MOST_PROMPTS:,} prompts so far; use fewer")
+    return classes
 
 
 def numbered_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -111,9 +119,19 @@ def _from_json(text: str) -> Iterator[LabelClass]:
     return _from_items(items)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that merges have made large: a file of 700 bytes could otherwise fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_FIELDS:
+            message = f"more than {_MOST_FIELDS:,} fields, merged ones included"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+
+
 def _from_yaml(text: str) -> Iterator[LabelClass]:
     try:
-        items = yaml.safe_load(text)
+        items = yaml.load(text, _Loader)
     except RecursionError as error:
         raise InputError("not valid YAML: nested too deeply; write a list of names or of mappings") from error
     except yaml.YAMLError as error:

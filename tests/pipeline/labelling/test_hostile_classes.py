@@ -77,6 +77,26 @@ def test_values_of_aliases_of_aliases_are_not_written_out(tmp_path: Path) -> Non
         read_classes(str(tmp_path / "b.yaml"))
 
 
+def test_merges_of_merges_end_soon(tmp_path: Path) -> None:
+    levels = [f"l{n}: &l{n} {{<<: [*l{n - 1}, *l{n - 1}]}}" for n in range(1, 60)]
+    (tmp_path / "a.yaml").write_text("- {" + ", ".join(["l0: &l0 {a: 1}", *levels]) + "}\n")
+    with pytest.raises(InputError, match=r"a\.yaml: not valid YAML: more than 1,000 fields, merged ones included"):
+        read_classes(str(tmp_path / "a.yaml"))
+
+
+def test_aliases_may_share_prompts_within_bounds(tmp_path: Path) -> None:
+    def shared(classes: int, prompts: int) -> str:
+        first = f"- {{name: first, prompts: &p [{', '.join(['a x'] * prompts)}]}}\n"
+        return first + "".join(f"- {{name: n{n}, prompts: *p}}\n" for n in range(classes))
+
+    path = tmp_path / "a.yaml"
+    path.write_text(shared(2, 3))
+    assert [len(label_class.prompts) for label_class in read_classes(str(path)).every] == [3, 3, 3]
+    path.write_text(shared(3_000, 2_000))
+    with pytest.raises(InputError, match=r"a\.yaml: class 'n2499': more than 5,000,000 prompts so far; use fewer"):
+        read_classes(str(path))
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".json", ".yaml"])
 @given(content=st.binary(max_size=60) | st.text(alphabet='[]{}":,|&*!<\0\n -name10éx', max_size=60).map(str.encode))
 def test_any_bytes_are_classes_or_one_line(
