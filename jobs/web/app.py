@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,15 +14,18 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import ClientDisconnect
 
 from ...pipeline.choices import Side
 from ...pipeline.errors import ClipmillError, SampleError, UserError
 from ...pipeline.searching.catalogue import Condition
+from ...pipeline.searching.filters import BusyError
 from .guard import Guard
 from .site import DEEPEST, Query, Site
+from .uploads import Uploads
 
 STATIC = Path(__file__).parent / "static"
-LARGEST = 20 << 20  # bytes of an upload
+_BUSY = {"Retry-After": "5"}
 
 router = APIRouter(prefix="/api")
 
@@ -31,11 +35,20 @@ def _site(request: Request) -> Site:
     return site
 
 
-def _condition(
+TheSite = Annotated[Site, Depends(_site)]
+
+
+async def _condition(
+    site: TheSite,
     where: Annotated[str | None, InQuery(max_length=4000)] = None,
     label: Annotated[str | None, InQuery(max_length=4000)] = None,
+    at_least: Annotated[float | None, InQuery(allow_inf_nan=False)] = None,
 ) -> Condition:
-    return Condition(where.strip() if where and where.strip() else None, label)
+    """A filter is waited for here and not in one of the threads that answer requests: those are few."""
+    condition = Condition(where.strip() if where and where.strip() else None, label, at_least)
+    if condition.where is not None:
+        await asyncio.shield(asyncio.wrap_future(site.rows.filters.submit(condition.where)))
+    return condition
 
 
 def _query(
@@ -47,7 +60,6 @@ def _query(
     return Query(text.strip() if text and text.strip() else None, key, place, upload)
 
 
-TheSite = Annotated[Site, Depends(_site)]
 TheCondition = Annotated[Condition, Depends(_condition)]
 Place = Annotated[int, InPath(ge=0, lt=1 << 62)]
 
@@ -82,12 +94,9 @@ def threshold(site: TheSite, condition: TheCondition, at: float) -> dict[str, An
 @router.post("/upload")
 async def upload(site: TheSite, request: Request) -> dict[str, Any]:
     """The image is the body itself. No form: a page elsewhere could send one without asking."""
-    image = bytearray()
-    async for piece in request.stream():
-        image += piece
-        if len(image) > LARGEST:
-            raise UserError(f"this file is larger than {LARGEST >> 20} MiB")
-    return {"upload": await run_in_threadpool(site.upload, bytes(image))}
+    uploads: Uploads = request.app.state.uploads
+    image = await uploads.read(request)
+    return {"upload": await run_in_threadpool(site.upload, image)}
 
 
 @router.get("/image/{place}")
@@ -102,15 +111,26 @@ def image(site: TheSite, place: Place, side: Literal["320", "1280"] = "320") -> 
 
 def app_of(site: Site) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site = site
+    app.state.site, app.state.uploads = site, Uploads()
     app.include_router(router)
     app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"))
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(BaseHTTPMiddleware, dispatch=Guard(site.job.host))
+    app.add_exception_handler(BusyError, _busy)
     app.add_exception_handler(ClipmillError, _refused)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Exception, _unforeseen)
     return app
+
+
+def _busy(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 503, _BUSY)
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    """Nobody reads this."""
+    return Response(status_code=400)
 
 
 def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import secrets
 import shlex
@@ -13,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from PIL import Image
-
 from ...clipmodel.download import Progress
+from ...clipmodel.errors import ImageError
+from ...clipmodel.pictures.opening import opened
 from ...clipmodel.weights import Loaded
 from ...pipeline.dataset.dataset import Dataset, DatasetModel
 from ...pipeline.dataset.labels import Labels
@@ -27,16 +26,20 @@ from ...pipeline.records import Vector
 from ...pipeline.searching.ann import Index, read_card
 from ...pipeline.searching.catalogue import Catalogue, Condition, catalogue
 from ...pipeline.searching.dense import OnBytes, column_of, dense
+from ...pipeline.searching.filters import BusyError
 from ...pipeline.searching.numbered_rows import NumberedRows
 from ...pipeline.searching.pictures import Pictures
 from ...pipeline.searching.query import of_image, of_row, of_text
+from ...pipeline.searching.scan import Numbers
 from ...pipeline.searching.search import Space, readable
 
 DEEPEST = 2000  # results that can be paged through
 _QUERIES = 64  # vectors of the last queries in memory
 _PIXELS = 64_000_000  # of an uploaded image
+_UPLOADS = 2  # that are decoded at the same time
+_PATIENCE = 10.0  # seconds that another one waits for these
+_SEVERAL = "Several pairs have this key: open the one you mean to see others like it."
 _SAMPLES = 8  # rows shown on either side of a threshold
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Site:
     spaces: Mapping[str, Space]  # by side
     _vectors: OrderedDict[Query, Vector] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_UPLOADS))
 
     @classmethod
     @contextmanager
@@ -85,9 +89,10 @@ class Site:
             )
             for side, column in columns.items()
         }
-        with catalogue(numbered, readable(dataset), labels) as rows:
+        model = dataset.model(job.alias)
+        with catalogue(numbered, readable(dataset), f"{model.prefix}similarity", labels) as rows:
             pictures = Pictures(dataset.output.storage_options)
-            yield cls(job, dataset, dataset.model(job.alias), loaded, rows, pictures, spaces)
+            yield cls(job, dataset, model, loaded, rows, pictures, spaces)
 
     def about(self) -> dict[str, Any]:
         return {
@@ -101,18 +106,16 @@ class Site:
         }
 
     def upload(self, image: bytes) -> str:
-        """Keep an image to search by; returns the name for `Query.upload`. UserError for bytes that are no image."""
-        try:
-            with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
-                width, height = opened.size
-        except Exception as error:  # Pillow raises anything
-            raise UserError("this file is not an image that can be read") from error
-        if width * height > _PIXELS:
-            raise UserError(
-                f"this image has {width * height / 1e6:,.0f} million pixels; {_PIXELS / 1e6:,.0f} are taken"
-            )
+        """Keep an image to search by; returns the name for `Query.upload`. UserError for what a shard's image could not
+        be either: no image, or one that takes too much memory or work. BusyError where others are decoded."""
         query = Query(upload=secrets.token_urlsafe(12))
-        self._keep(query, of_image(self.loaded, image, "this file"))
+        if not self._decoding.acquire(timeout=_PATIENCE):
+            raise BusyError("the server is busy with other images: try again in a few seconds")
+        try:
+            _check_pixels(image)
+            self._keep(query, of_image(self.loaded, image, "this file"))
+        finally:
+            self._decoding.release()
         return query.upload or ""
 
     def search(self, query: Query, side: str, condition: Condition, start: int, count: int) -> dict[str, Any]:
@@ -122,6 +125,9 @@ class Site:
         if query == Query():
             rows = self.rows.page(condition, start, count)
             return {"total": self.rows.count(condition), "exact": True, "hits": [_hit(row) for row in rows]}
+        if query.key is not None and len(positions := self.rows.of_key(query.key)) > 1:
+            rows = self.rows.read(positions[start : start + count])
+            return {"total": len(positions), "exact": True, "hits": [_hit(row) for row in rows], "note": _SEVERAL}
         space, vector = self.spaces[side], self._vector(query)
         mask = None if condition == Condition() else self.rows.mask(condition)
         wanted = min(start + count, DEEPEST)
@@ -139,23 +145,26 @@ class Site:
         return rows[0]
 
     def histogram(self, condition: Condition) -> dict[str, Any]:
-        return asdict(self.rows.histogram(self._similarity, condition))
+        return asdict(self.rows.histogram(condition))
 
     def threshold(self, at: float, condition: Condition) -> dict[str, Any]:
         """Counts and rows on either side of a similarity, and the command that keeps those above."""
         if not math.isfinite(at):
             raise UserError("the threshold must be a number")
         rounded = f"{at:.4f}"
-        sides = self.rows.sides(self._similarity, rounded, condition, _SAMPLES)
+        sides = self.rows.sides(float(rounded), condition, _SAMPLES)
         return {
             "at": rounded,
             "below": sides.below,
             "above": sides.above,
             "missing": sides.missing,
-            "just_below": [_hit(row) for row in sides.just_below],
-            "just_above": [_hit(row) for row in sides.just_above],
+            "just_below": self._hits(sides.just_below),
+            "just_above": self._hits(sides.just_above),
             "command": self._command(condition, rounded),
         }
+
+    def _hits(self, positions: Numbers) -> list[dict[str, Any]]:
+        return [_hit(row) for row in self.rows.read(positions.tolist())]
 
     @property
     def _similarity(self) -> str:
@@ -181,7 +190,9 @@ class Site:
             raise UserError("the server has forgotten that image: choose it again")
         if query.text is not None:
             return of_text(self.loaded, query.text)
-        position = query.place if query.key is None else self.rows.of_key(query.key)
+        position = query.place
+        if query.key is not None:
+            position = next(iter(self.rows.of_key(query.key)), None)
         if position is None:
             raise UserError(f"no pair has the key {query.key}")
         self.row(position)  # refuses a position that no row has
@@ -192,6 +203,18 @@ class Site:
             self._vectors[query] = vector
             while len(self._vectors) > _QUERIES:
                 self._vectors.popitem(last=False)
+
+
+def _check_pixels(image: bytes) -> None:
+    try:
+        with opened(image) as picture:
+            width, height = picture.image.size
+    except ImageError as error:
+        raise UserError(f"this file cannot be used: {error}") from error
+    if width * height > _PIXELS:
+        raise UserError(
+            f"this image has {width * height / 1e6:,.0f} million pixels: use one of {_PIXELS / 1e6:,.0f} at most"
+        )
 
 
 def _sides(dataset: Dataset) -> list[str]:

@@ -23,6 +23,11 @@ class SearchJob:
     key: Annotated[
         str | None, Doc("In place of words, others like this pair: like its image, or where it has none its caption.")
     ] = None
+    place: Annotated[
+        int | None,
+        Doc("The same for the row at this position in the dataset, from 0, where several pairs have one key."),
+        Flag(metavar="N"),
+    ] = None
     k: Annotated[int, Doc("How many to find."), Flag(("--k", "-k"))] = 10
     side: Annotated[Side, Doc("Of the pairs, what is compared with the query."), Flag(("--for",))] = "image"
     where: Annotated[
@@ -40,15 +45,24 @@ class SearchJob:
     model: WeightsOf = None
     storage_options: StorageOptions = field(default_factory=dict)
 
+    @property
+    def query(self) -> str:
+        """What is searched for, as the results name it."""
+        if self.place is not None:
+            return f"row {self.place}"
+        return self.text or self.image or self.key or ""
+
     def check(self) -> None:
         """UserError for values that no search could use."""
-        queries = {"TEXT": self.text, "--image": self.image, "--key": self.key}
+        queries = {"TEXT": self.text, "--image": self.image, "--key": self.key, "--place": self.place}
         present = [name for name, value in queries.items() if value is not None]
         if len(present) != 1:
             names = " and ".join(present) or "nothing"
-            raise UserError(f"{names} to search for: give exactly one of TEXT, --image FILE and --key KEY")
+            raise UserError(f"{names} to search for: give exactly one of TEXT, --image FILE, --key KEY and --place N")
         if self.text is not None and not self.text.strip():
             raise UserError("TEXT is empty")
+        if self.place is not None and self.place < 0:
+            raise UserError(f"--place {self.place}: must not be negative")
         if self.k < 1:
             raise UserError(f"-k {self.k}: must be at least 1")
         if self.where is not None and not self.where.strip():

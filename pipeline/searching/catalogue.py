@@ -1,10 +1,11 @@
-"""A dataset's rows without their embeddings in a DuckDB database of its own, which answers strangers' questions: SQL
-that comes over the network can read these tables, and nothing else."""
+"""A dataset's rows without their embeddings in a DuckDB database of its own, for a page that shows and filters them.
+
+What people type as a filter is run elsewhere (filters.py): the SQL in this file is ours alone.
+"""
 
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,190 +19,135 @@ import pyarrow as pa
 
 from ..dataset.labels import Labels
 from ..dataset.plan import planned_shards
-from ..dataset.sql import check_condition, complaint, connect, files, identifier, literal, register_storage
-from ..errors import UserError
+from ..dataset.sql import connect, identifier, literal, register_storage, rows_of_labels
+from .distribution import Histogram, Sides, Values, histogram, sides
+from .filters import Filters
 from .numbered_rows import Mask, NumberedRows
 
-_PATIENCE = 20.0  # seconds that a question may take
 _MEMORY = "1500MB"
 _OF_LABELS = ("label", "label_id", "probability", "margin")
-_BINS = 60  # of a histogram
+_KEPT = 16  # masks of the last labels
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Which rows count: those that meet SQL, and that have a label. None: all."""
+    """Which rows are meant: those that meet SQL, that have a label, and that reach a similarity. None: all."""
 
     where: str | None = None
     label: str | None = None
-
-    @property
-    def sql(self) -> str:
-        """What follows WHERE; the label is the parameter $label."""
-        parts = [f"(\n{self.where}\n)"] if self.where else []  # the line ends before what may be a comment does
-        return " AND ".join([*parts, *(["labels.label = $label"] if self.label is not None else [])]) or "true"
-
-    def also(self, where: str) -> Condition:
-        return Condition(f"({self.where}\n) AND {where}" if self.where else where, self.label)
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        return {} if self.label is None else {"label": self.label}
+    at_least: float | None = None
 
     def options(self) -> list[str]:
-        """Of `clipmill filter`, for the same rows."""
+        """Of `clipmill filter`, for the same SQL and label."""
         label = [f"labels.label = {literal(self.label)}"] if self.label is not None else []
         return [word for sql in (*([self.where] if self.where else []), *label) for word in ("--where", sql)]
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """counts: of equal bins from `lowest` to `highest`. missing: rows without a value."""
-
-    lowest: float
-    highest: float
-    counts: list[int]
-    missing: int
-
-
-@dataclass(frozen=True)
-class Sides:
-    """What falls on either side of a threshold: how many rows, and those nearest to it, nearest first."""
-
-    below: int
-    above: int  # at the threshold, too
-    missing: int  # rows without a value
-    just_below: list[dict[str, Any]]
-    just_above: list[dict[str, Any]]
-
-
 class Catalogue:
-    """Rows are named by their place in the dataset, 0 for the first: the column `_place`. Thread-safe. What a question
-    in SQL does wrong, or takes too long for, is a UserError."""
+    """Rows are named by their position in the dataset, 0 for the first: the column `_place`. Thread-safe."""
 
-    def __init__(self, database: Path, rows: int, scratch: Path) -> None:
-        self.rows = rows
-        self._connection = duckdb.connect(str(database), read_only=True)
-        for setting in (
-            f"memory_limit = {literal(_MEMORY)}",
-            f"temp_directory = {literal(str(scratch))}",
-            "python_enable_replacements = false",  # or SQL could read this program's variables
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            self._connection.execute(f"SET {setting}")
-        tables = {name for (name,) in self._rows_of("SELECT table_name FROM duckdb_tables()")}
+    def __init__(self, database: Path, rows: int, score: str, filters: Filters) -> None:
+        """score: the column of similarities."""
+        self.rows, self.filters = rows, filters
+        self._connection = duckdb.connect(str(database), read_only=True, config={"memory_limit": _MEMORY})
+        tables = {name for (name,) in self._select("SELECT table_name FROM duckdb_tables()")}
         self.has_labels = "labels" in tables
         self._from = "FROM pairs LEFT JOIN labels USING (_place)" if self.has_labels else "FROM pairs"
-        self.mask = lru_cache(16)(self._mask)  # pages of one search ask for the same
+        self._scores = self._values(score)
+        self._labelled = lru_cache(_KEPT)(self._with_label)
 
     def close(self) -> None:
         self._connection.close()
 
-    def read(self, places: Sequence[int]) -> list[dict[str, Any]]:
-        """Whole rows in the order given; what labels say of them as `labels.label` and so on."""
+    def read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Whole rows in the order given, their labels as `labels.label` and so on. Positions without a row are left
+        out."""
         of_labels = "".join(f", labels.{name} AS {identifier(f'labels.{name}')}" for name in _OF_LABELS)
-        sql = f"SELECT pairs.*{of_labels if self.has_labels else ''} {self._from} "
-        with self._answer(f"{sql} WHERE pairs._place IN (SELECT unnest($places))", {"places": list(places)}) as answer:
+        with self._connection.cursor() as cursor:
+            answer = cursor.execute(
+                f"SELECT pairs.*{of_labels if self.has_labels else ''} {self._from} "
+                "WHERE pairs._place IN (SELECT unnest($positions))",
+                {"positions": list(positions)},
+            )
             names = [name for name, *_ in answer.description]
-            found = {row[0]: dict(zip(names, row, strict=True)) for row in answer.fetchall()}
-        return [found[place] for place in places if place in found]
+            rows = {row[0]: dict(zip(names, row, strict=True)) for row in answer.fetchall()}
+        return [rows[position] for position in positions if position in rows]
 
-    def of_key(self, key: str) -> int | None:
-        """The first row of that key: keys need not be unique."""
-        ((place,),) = self._rows_of("SELECT min(_place) FROM pairs WHERE key = $key", {"key": key})
-        return None if place is None else int(place)
+    def of_key(self, key: str) -> list[int]:
+        """The positions of the rows of that key, ascending: keys need not be unique."""
+        rows = self._select("SELECT _place FROM pairs WHERE key = $key ORDER BY _place", {"key": key})
+        return [position for (position,) in rows]
+
+    def mask(self, condition: Condition) -> Mask:
+        """UserError for a filter that is wrong, takes too long or too much memory; BusyError where too many wait."""
+        mask = np.ones(self.rows, dtype=np.bool_)
+        if condition.where is not None:
+            mask &= self.filters.mask(condition.where)
+        if condition.label is not None:
+            mask &= self._labelled(condition.label)
+        if condition.at_least is not None:
+            mask &= np.isfinite(self._scores) & (self._scores >= np.float32(condition.at_least))
+        return mask
 
     def count(self, condition: Condition) -> int:
-        return int(self._select("count(*)", condition)[0][0])
+        return int(self.mask(condition).sum())
 
     def page(self, condition: Condition, start: int, rows: int) -> list[dict[str, Any]]:
         """Some of the rows, in the dataset's order."""
-        return self._first("pairs._place", condition, rows, start)
+        return self.read(np.flatnonzero(self.mask(condition))[start : start + rows].tolist())
 
     def labels(self) -> list[tuple[str, int]]:
         """Each label and how many rows have it, the most frequent first; a thousand at most."""
-        return self._rows_of(
+        return self._select(
             "SELECT label, count(*) AS rows FROM labels WHERE label IS NOT NULL GROUP BY label "
             "ORDER BY rows DESC, label LIMIT 1000"
         )
 
-    def histogram(self, column: str, condition: Condition) -> Histogram:
-        """What is infinite or no number is missing, as in `sides`."""
-        number = f"pairs.{identifier(column)}::DOUBLE"
-        value = f"(CASE WHEN isfinite({number}) THEN {number} END)"
-        figures = f"min({value}), max({value}), count({value}), count(*)"
-        lowest, highest, there, rows = self._select(figures, condition)[0]
-        if not there:
-            return Histogram(0.0, 0.0, [0] * _BINS, rows)
-        width = (highest - lowest) / _BINS or 1.0
-        place = f"least(floor(({value} - {lowest!r}) / {width!r})::INT, {_BINS - 1})"
-        counts = dict(self._select(f"{place} AS _bin, count({value})", condition, "GROUP BY _bin"))
-        return Histogram(lowest, highest, [counts.get(each, 0) for each in range(_BINS)], rows - there)
+    def histogram(self, condition: Condition) -> Histogram:
+        """Of the similarities."""
+        return histogram(self._scores, self.mask(condition))
 
-    def sides(self, column: str, at: str, condition: Condition, samples: int) -> Sides:
-        """at: the threshold, a number as SQL writes it: `column >= at` then means the same to `clipmill filter`."""
-        value = f"pairs.{identifier(column)}"
-        known = f"isfinite({value}::DOUBLE)"  # to SQL, NaN is above every number
-        is_below, is_above = f"({value} < {at} AND {known})", f"({value} >= {at} AND {known})"
-        figures = f"count(*) FILTER {is_below}, count(*) FILTER {is_above}, count(*)"
-        below, above, rows = self._select(figures, condition)[0]
-        just_below = self._first(f"{value} DESC, pairs._place", condition.also(is_below), samples)
-        just_above = self._first(f"{value}, pairs._place", condition.also(is_above), samples)
-        return Sides(below, above, rows - below - above, just_below, just_above)
+    def sides(self, at: float, condition: Condition, samples: int) -> Sides:
+        """Rows with a similarity below `at`, and from it on, as `clipmill filter --where` would count them."""
+        return sides(self._scores, np.float32(at), self.mask(condition), samples)
 
-    def _first(self, order: str, condition: Condition, rows: int, start: int = 0) -> list[dict[str, Any]]:
-        page = f"ORDER BY {order} LIMIT {int(rows)} OFFSET {int(start)}"
-        return self.read([place for (place,) in self._select("pairs._place", condition, page)])
+    def _values(self, column: str) -> Values:
+        """A column as float32 [rows]; NaN where there is no value."""
+        values = np.full(self.rows, np.nan, dtype=np.float32)
+        with self._connection.cursor() as cursor:
+            columns = cursor.execute(
+                f"SELECT _place, {identifier(column)}::FLOAT AS value FROM pairs WHERE {identifier(column)} IS NOT NULL"
+            ).fetchnumpy()
+        values[columns["_place"]] = columns["value"]
+        return values
 
-    def _mask(self, condition: Condition) -> Mask:
+    def _with_label(self, label: str) -> Mask:
         mask = np.zeros(self.rows, dtype=np.bool_)
-        with self._answer(*self._sql("pairs._place", condition)) as answer:
-            mask[answer.fetchnumpy()["_place"]] = True
+        if self.has_labels:
+            with self._connection.cursor() as cursor:
+                rows = cursor.execute("SELECT _place FROM labels WHERE label = $label", {"label": label}).fetchnumpy()
+            mask[rows["_place"]] = True
         return mask
 
-    def _select(self, what: str, condition: Condition, rest: str = "") -> list[tuple[Any, ...]]:
-        return self._rows_of(*self._sql(what, condition, rest))
-
-    def _sql(self, what: str, condition: Condition, rest: str = "") -> tuple[str, dict[str, Any]]:
-        if condition.where:
-            with self._connection.cursor() as cursor:
-                check_condition(cursor, condition.where, "filter")
-        return f"SELECT {what} {self._from} WHERE {condition.sql} {rest}", condition.parameters
-
-    def _rows_of(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        with self._answer(sql, parameters or {}) as answer:
-            return answer.fetchall()
-
-    @contextmanager
-    def _answer(self, sql: str, parameters: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _select(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
-            stop = threading.Timer(_PATIENCE, cursor.interrupt)
-            stop.start()
-            try:
-                statements = cursor.extract_statements(sql)
-                if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
-                    raise UserError("filter: must be one condition in SQL")
-                yield cursor.execute(statements[0], parameters)
-            except duckdb.InterruptException as error:
-                raise UserError(f"filter: takes longer than {_PATIENCE:g} s") from error
-            except duckdb.Error as error:
-                raise complaint(error, "filter") from error
-            finally:
-                stop.cancel()
+            return cursor.execute(sql, parameters or {}).fetchall()
 
 
 @contextmanager
-def catalogue(numbered: NumberedRows, columns: Sequence[str], labels: Labels | None = None) -> Iterator[Catalogue]:
-    """Copies these columns to a temporary file, which goes with the context."""
+def catalogue(
+    numbered: NumberedRows, columns: Sequence[str], score: str = "similarity", labels: Labels | None = None
+) -> Iterator[Catalogue]:
+    """Copies these columns to a temporary file, which goes with the context. score: the column of similarities."""
     with tempfile.TemporaryDirectory(prefix="clipmill-rows-") as folder:
         database = Path(folder) / "rows.duckdb"
         _write(database, numbered, columns, labels)
-        made = Catalogue(database, len(numbered), Path(folder) / "spilled")
-        try:
-            yield made
-        finally:
-            made.close()
+        with Filters(database, len(numbered)) as filters:
+            opened = Catalogue(database, len(numbered), score, filters)
+            try:
+                yield opened
+            finally:
+                opened.close()
 
 
 def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
@@ -220,5 +166,5 @@ def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], label
             register_storage(connection, labels.output.url, labels.output.storage_options)
             connection.execute(
                 f"CREATE TABLE catalogue.labels AS SELECT start + row AS _place, {', '.join(_OF_LABELS)} "
-                f"FROM {files(map(labels.url_of, labels.parts))} JOIN starts USING (shard)"
+                f"FROM ({rows_of_labels(labels, labels.parts)}) JOIN starts USING (shard)"
             )

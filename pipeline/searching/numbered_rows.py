@@ -63,11 +63,11 @@ class NumberedRows:
                 raise complaint(error, option) from error
         return mask
 
-    def of_key(self, key: str) -> int | None:
-        """The position of the first row of that key: keys need not be unique."""
+    def of_key(self, key: str) -> list[int]:
+        """The positions of the rows of that key, ascending: keys need not be unique."""
         with connect(self.dataset) as connection:
             rows = connection.sql("SELECT shard, row FROM pairs WHERE key = $key", params={"key": key})
-            return min((int(positions.min()) for positions in self._positions(rows) if len(positions)), default=None)
+            return sorted(position for positions in self._positions(rows) for position in positions.tolist())
 
     def read(self, positions: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Some columns of some rows, in the order given. Of each part only the row groups that hold them are read."""

@@ -24,6 +24,8 @@ from .numbered_rows import Mask, NumberedRows
 from .query import of_image, of_row, of_text, read_image
 from .scan import Numbers, Scores, best
 
+_NAMED = 5  # of several pairs of one key
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -55,7 +57,7 @@ class Found:
 def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None) -> Found:
     """The `k` rows whose embeddings are nearest to the query, best first; exact unless the job names an index.
 
-    Of a pair (`key`), others are found, not itself.
+    Of a pair (`key` or `place`), others are found, not itself.
 
     The first search of a dataset copies its embeddings to a local disk, of which `on_bytes` is told. UserError for a
     query, a condition or an index that does not fit the dataset.
@@ -74,7 +76,7 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
     hits = space.hits(rows[others], scores[others])
     exact = index is None or mask is not None
     among = space.among(mask, itself)
-    return Found(job.text or job.image or job.key or "", job.side, among, exact, hits)
+    return Found(job.query, job.side, among, exact, hits)
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,23 @@ def _mask(job: SearchJob, numbered: NumberedRows) -> Mask | None:
 
 
 def _position(job: SearchJob, numbered: NumberedRows) -> int | None:
-    """Of the pair that `--key` names."""
+    """Of the pair that `--key` or `--place` names. InputError where there is none, or several have the key."""
+    if job.place is not None and job.place >= len(numbered):
+        raise InputError(f"--place {job.place}: {job.dataset} has {len(numbered):,} rows, and the first is 0")
     if job.key is None:
-        return None
-    position = numbered.of_key(job.key)
-    if position is None:
+        return job.place
+    positions = numbered.of_key(job.key)
+    if not positions:
         raise InputError(f"{job.dataset}: no pair has the key {job.key}")
-    return position
+    if len(positions) > 1:
+        rows = numbered.read(positions[:_NAMED], ["shard", "row"])
+        named = [f"{place} (row {row['row']} of {row['shard']})" for place, row in zip(positions, rows, strict=False)]
+        more = ", …" if len(positions) > _NAMED else ""
+        raise InputError(
+            f"{job.dataset}: {len(positions):,} pairs have the key {job.key}: choose one of them with --place: "
+            f"{', '.join(named)}{more}"
+        )
+    return positions[0]
 
 
 def _query(job: SearchJob, numbered: NumberedRows, itself: int | None, on_download: Progress | None) -> Vector:

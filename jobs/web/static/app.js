@@ -37,8 +37,7 @@ export async function ask(path, parameters = {}, options = {}) {
 const condition = (now) => ({ where: now.where, label: now.label });
 function narrowed(now) {
   if (!now.only || now.at === "") return condition(now);
-  const above = `${about.similarity} >= ${Number(now.at).toFixed(4)}`;
-  return { where: now.where ? `(${now.where}\n) AND ${above}` : above, label: now.label };
+  return { ...condition(now), at_least: Number(now.at).toFixed(4) };
 }
 
 const threshold = new Threshold({
@@ -82,7 +81,7 @@ function draw(found, now, start) {
   $("status").replaceChildren(
     ...(found.hits.length
       ? [element("b", {}, `${number(start + 1)}–${number(last)}`), ` of ${plural(found.total, "row")}`,
-         ranked ? `, best first${found.exact ? "" : " (by the index)"}` : ", in the dataset's order"]
+         found.note ? `. ${found.note}` : ranked ? `, best first${found.exact ? "" : " (by the index)"}` : ", in the dataset's order"]
       : [found.total ? "No further rows" : "No rows to show"]),
   );
   turnable(start > 0, last < Math.min(most, about.deepest));

@@ -68,7 +68,7 @@ def test_what_is_wrong_is_one_line(clipmill: Console, dataset: str) -> None:
     ran = clipmill("search", dataset, "a star", "--key", "b")
     assert (ran.code, ran.complaint()) == (
         2,
-        "TEXT and --key to search for: give exactly one of TEXT, --image FILE and --key KEY",
+        "TEXT and --key to search for: give exactly one of TEXT, --image FILE, --key KEY and --place N",
     )
     ran = clipmill("search", dataset, "--key", "000000000", "--for", "sound")
     assert ran.code == 2 and "--for" in ran.complaint()

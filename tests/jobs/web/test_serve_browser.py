@@ -103,7 +103,7 @@ def test_the_slider_shows_what_falls_either_side(page: Page, site: Site) -> None
     page.one("#slider").send_keys(Keys.HOME)
     page.until(lambda: page.text("#below").startswith("0"))
     page.run("const s = arguments[0]; s.value = 0.55; s.dispatchEvent(new Event('input'))", page.one("#slider"))
-    sides = site.rows.sides("similarity", "0.5500", Condition(), 8)
+    sides = site.rows.sides(0.55, Condition(), 8)
     page.until(lambda: page.text("#above").startswith(f"{sides.above}") and "0.5500" in page.text("#command"))
     assert page.text("#below").startswith(f"{sides.below}")
     assert page.text("#command") == f"clipmill filter {site.dataset.url} --where 'similarity >= 0.5500' -o subset/"
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_image_is_told_of(page: Page, tmp_path: Path) -> None:
     path.write_text("<svg onload=alert(1)>")
     page.one("#file").send_keys(str(path))
     page.until(lambda: page.one("#error").is_displayed())
-    assert page.text("#error") == "this file is not an image that can be read"
+    assert page.text("#error") == "this file cannot be used: not an image"
 
 
 def test_nobody_else_is_asked(page: Page, url: str) -> None:

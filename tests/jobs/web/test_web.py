@@ -198,7 +198,7 @@ def test_with_an_index_every_page_that_is_offered_has_rows(tmp_path: Path) -> No
 def test_what_does_not_fit_the_dataset_is_refused_before_it_is_served(scenes: ServeJob, tmp_path: Path) -> None:
     for change, error, said in (
         ({"model": "tiny=random:3"}, UserError, "was made with"),
-        ({"labels": str(tmp_path)}, InputError, "no labels here"),
+        ({"labels": str(tmp_path)}, InputError, "does not hold labels"),
         ({"index": str(tmp_path)}, InputError, "is not a clipmill index"),
         ({"alias": "b32"}, InputError, "no model is called 'b32'"),
         ({"port": 70000}, UserError, "--port 70000: must be from 0 to 65535"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clipmill.jobs.web import app as module
+from clipmill.jobs.web import uploads
 from clipmill.jobs.web.guard import Guard
 from clipmill.jobs.web.site import Site
 from fakes import jpeg
@@ -65,7 +66,7 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not an image"),
+        (b"", "empty file"),
         (b"<svg onload=alert(1)>", "not an image"),
         (jpeg(0, 300, 300)[:2000], "truncated"),
         (bomb(), "80 million pixels"),
@@ -77,7 +78,7 @@ def test_an_upload_that_is_no_image_is_refused(client: TestClient, content: byte
 
 
 def test_an_upload_is_not_read_beyond_the_limit(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST", 1 << 20)
+    monkeypatch.setattr(uploads, "LARGEST", 1 << 20)
     sent: list[int] = []
 
     def endless() -> Any:

@@ -60,5 +60,11 @@ def test_sql_that_duckdb_refuses_is_one_line(wrong: str, numbered: NumberedRows)
     assert "\n" not in str(caught.value)
 
 
-def test_the_first_row_of_a_key_counts(numbered: NumberedRows) -> None:
-    assert [numbered.of_key(key) for key in ("a", "b", "z'; --", "ü\n", "' OR 1=1 --")] == [0, 1, 7, 8, None]
+def test_every_row_of_a_key_is_named(numbered: NumberedRows) -> None:
+    assert [numbered.of_key(key) for key in ("a", "b", "z'; --", "ü\n", "' OR 1=1 --")] == [
+        [0, 3],
+        [1, 6],
+        [7],
+        [8],
+        [],
+    ]

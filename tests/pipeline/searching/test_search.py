@@ -127,7 +127,7 @@ def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
         ({"text": None, "image": "/no/such.jpg"}, "no such file"),
         ({"alias": "b32"}, "no model is called 'b32'"),
         ({"index": "/nowhere"}, "is not a clipmill index"),
-        ({"within": "/nowhere"}, "no subset here"),
+        ({"within": "/nowhere"}, "is not a subset"),
     ],
 )
 def test_what_is_wrong_is_one_line(job: SearchJob, change: dict[str, Any], said: str) -> None:
@@ -184,7 +184,7 @@ def test_an_empty_dataset_or_one_of_failures_finds_nothing(sharp_weights: Path, 
         assert (list(found.hits), found.among) == ([], 0)
     with pytest.raises(InputError, match=r"has no embedding \(decode: not an image\)"):
         search(of(failed, key="000000001"))
-    with pytest.raises(InputError, match="no dataset"):
+    with pytest.raises(InputError, match="is not a clipmill dataset"):
         search(SearchJob(str(tmp_path), "a star"))
 
 
@@ -212,3 +212,44 @@ def test_a_grown_dataset_is_searched_whole(tmp_path: Path) -> None:
         return search(SearchJob(str(tmp_path / "in"), key="000000000", k=100))
 
     assert [len(grown(parts).hits) for parts in (1, 2, 3)] == [4, 9, 14]
+
+
+# --- several pairs of one key ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> str:
+    """Seven pairs of one key in two parts, and one of another."""
+    parts = [
+        {"image_embedding": unit_vectors(1, 4), "key": ["a", "a", "b", "a"]},
+        {"image_embedding": unit_vectors(2, 4), "key": ["a", "a", "a", "a"]},
+    ]
+    return make_dataset(tmp_path / "in", parts, embeds="images").url
+
+
+def test_a_key_of_several_pairs_is_refused_with_their_places(twins: str) -> None:
+    with pytest.raises(InputError, match="7 pairs have the key a: choose one of them with --place: ") as caught:
+        search(SearchJob(twins, key="a"))
+    named = "0 (row 0 of /made/00000.tar), 1 (row 1 of /made/00000.tar), 3 (row 3 of /made/00000.tar), 4 (row 0 of "
+    assert named in str(caught.value) and str(caught.value).endswith("5 (row 1 of /made/00001.tar), …")
+
+
+def test_a_place_finds_others_like_its_row(twins: str) -> None:
+    found = search(SearchJob(twins, place=5))
+    assert len(found.hits) == 7 and 5 not in [hit.place for hit in found.hits] and found.query == "row 5"
+    assert search(SearchJob(twins, key="b")).hits == search(SearchJob(twins, place=2)).hits
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [(8, "--place 8: .* has 8 rows, and the first is 0"), (-1, "must not be negative")]
+)
+def test_a_place_without_a_row_is_one_line(twins: str, place: int, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        search(SearchJob(twins, place=place))
+
+
+def test_nan_is_no_value_in_a_condition(tmp_path: Path) -> None:
+    part = {"image_embedding": unit_vectors(1, 3), "similarity": [0.1, float("nan"), 0.9]}
+    dataset = make_dataset(tmp_path / "in", [part], embeds="images").url
+    assert {hit.place for hit in search(SearchJob(dataset, key="000000000", where="similarity > 0.3")).hits} == {2}
+    assert {hit.place for hit in search(SearchJob(dataset, place=2, where="similarity IS NULL")).hits} == {1}
