@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...clipmodel.config import variant
 from ...clipmodel.spec import check_spec, parse_spec
 from ...pipeline.dataset.columns import columns_besides
 from ...pipeline.dataset.dataset import Dataset, begun_at
@@ -19,6 +20,7 @@ from ...pipeline.dataset.output import Output
 from ...pipeline.dataset.subset import Subset
 from ...pipeline.errors import InputError, ModelError, OutputError
 from ...pipeline.inputs.listing import list_shards
+from ...pipeline.job.train import TrainJob
 from ...pipeline.labelling.classes import read_classes, read_templates
 from ...pipeline.steps import STEPS
 
@@ -59,6 +61,9 @@ def _check_alias(job: Any, alias: str) -> None:
 
 
 def _check_models(job: Any, named: str | Sequence[str]) -> None:
+    if isinstance(job, TrainJob):  # has a variant and no weights yet
+        variant(job.model)
+        return
     specs = [model.spec for model in job.models] if hasattr(job, "models") else [str(named)]
     for spec in specs:
         check_spec(spec)
@@ -86,7 +91,7 @@ def _check_out(job: Any, url: str) -> None:
     folders = [Path(url).absolute(), *Path(url).absolute().parents]
     nearest = next(folder for folder in folders if folder.exists())
     if _writes_a_file(job):
-        if type(job).__name__ == "TrainJob" and nearest not in folders[:2]:
+        if isinstance(job, TrainJob) and nearest not in folders[:2]:
             raise OutputError(f"{folders[1]}: no such folder to write the weights to")
     elif not nearest.is_dir():
         Output.at(url).prepare()  # refuses it, and makes nothing

@@ -133,13 +133,13 @@ def wrong_inputs() -> list[Any]:
         param([*embed, "--no-images", "--no-texts"], "nothing to embed", id="neither side"),
         param([*embed, "--precision", "fp8"], "for '--precision': 'fp8' is not one of", id="no such precision"),
         param([*embed, "--column", "width:int65"], "the type must be one of string, int64", id="column type"),
-        param([*embed, "--column", "similarity"], "has a column of that name already", id="column taken"),
+        param([*embed, "--column", "similarity"], "every part has a column similarity already", id="column taken"),
         param([*embed, "--column", "a", "--column", "a:bool"], "--column: a name is given twice", id="twice"),
         param([*embed, "--storage-option", "anon"], "must be KEY=VALUE", id="storage option"),
         param([*embed, "--batchsize", "4"], "No such option: --batchsize", id="no such option"),
         param(["embetter"], "No such command 'embetter'", id="no such command"),
-        param(["status", "empty"], "empty: no dataset of clipmill's here", id="status of nothing"),
-        param(["status", "nowhere"], "nowhere: no dataset", id="status of nowhere"),
+        param(["status", "empty"], "empty is not a clipmill dataset", id="status of nothing"),
+        param(["status", "nowhere"], "nowhere is not a clipmill dataset", id="status of nowhere"),
         param(["models", "nonsense"], "unknown model 'nonsense'", id="models nonsense"),
         param(["demo", "--pairs", "3"], "--pairs", id="demo too small"),
         param(["demo", "--out", "text.tar"], "text.tar", id="demo into a file"),
@@ -186,10 +186,11 @@ def test_what_nobody_foresaw_is_one_line_too(
         raise RuntimeError("out\nof cheese")
 
     monkeypatch.setattr(pipeline_run, "list_shards", list_shards)
-    ran = clipmill("embed", "a.tar", "-o", tmp_path, "-m", "tiny")
+    write_pairs(tmp_path / "a.tar", 1)
+    ran = clipmill("embed", tmp_path / "a.tar", "-o", tmp_path / "out", "-m", "tiny")
     assert ran.complaint() == "unexpected RuntimeError: out of cheese; run again with --debug and report it"
     assert ran.code == 1
-    assert "Traceback" in clipmill("embed", "a.tar", "-o", tmp_path, "-m", "tiny", "--debug").err
+    assert "Traceback" in clipmill("embed", tmp_path / "a.tar", "-o", tmp_path / "out", "-m", "tiny", "--debug").err
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def test_other_settings_into_the_same_folder_are_refused_with_the_difference(
     if changed[0] == "-m":
         del again[again.index("-m") : again.index("-m") + 2]
     ran = clipmill(*again, *changed)
-    assert f"{embedded} was begun otherwise: {difference}" in ran.complaint()
+    assert f"{embedded} was begun with other settings: {difference}" in ran.complaint()
     assert ran.code == 2
 
 
