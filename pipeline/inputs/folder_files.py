@@ -64,7 +64,7 @@ def is_image_name(name: str) -> bool:
 
 
 def etag_of(files: Iterable[tuple[str, int | None, str | None]]) -> str:
-    """Of a folder's files, given as (name, size, etag or modification time): changes when one that is read does."""
+    """A tag that changes when a file that is read changes. files: name, size, and etag or modification time."""
     lines = (f"{name}\0{size}\0{changed}\n" for name, size, changed in sorted(files, key=str) if _is_read(name))
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

@@ -21,7 +21,7 @@ def too_large(url: str) -> ShardError:
 
 
 def rows_of(url: str, content: bytes) -> dict[str, dict[str, Any]]:
-    """The rows of a table by file name. ShardError, naming the line, for what is no such table."""
+    """The rows of a table by file name. ShardError, which names the line, for a table that is broken."""
     rows: dict[str, dict[str, Any]] = {}
     try:
         for line, row in _csv(content) if url.endswith(".csv") else _jsonl(content):

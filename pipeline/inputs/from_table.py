@@ -1,4 +1,4 @@
-"""A table's row as files, for whoever writes shards: what an image-text shard would hold for it."""
+"""A table's row as the files that an image-text shard would hold for it, to write new shards."""
 
 from __future__ import annotations
 

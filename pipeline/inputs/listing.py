@@ -173,7 +173,7 @@ class _Lister:
         return level
 
     def _shards_among(self, entries: list[Entry], name: str) -> list[Entry]:
-        """Of what a name stands for, the shards; where it stands for folders only, those in them."""
+        """The shards among the files and folders of a name; where it names only folders, the shards in them."""
         shards = [entry for entry in entries if entry.is_shard()]
         for entry in [] if shards else entries:
             if entry.is_folder or is_web(entry.url):  # on the web, a folder's index page looks like a file

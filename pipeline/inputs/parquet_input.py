@@ -117,7 +117,7 @@ def _lost(rows: int, file: pq.ParquetFile, why: str = "") -> Sample:
 
 
 def _raise_storage_failure(error: Exception, remote: RemoteFile | None) -> None:
-    """Raises what was no damage of the file but a failure to read it."""
+    """Raise the error where it is a failure of the storage, not damage of the file."""
     if remote is not None and remote.failure is not None:
         raise remote.failure
     if isinstance(error, OSError) and error.errno is not None:

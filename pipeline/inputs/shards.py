@@ -56,7 +56,7 @@ def read_samples(
     under the usual names.
 
     A sample that cannot be read has an `error`; a shard that breaks off ends with one such sample. Raises ShardError
-    for what is no shard at all, for a shard that cannot be opened, and at the end of one in which no sample was
+    for a file that is not a shard, for a shard that cannot be opened, and at the end of one in which no sample was
     understood; a storage failure while reading goes through as it is, for whoever retries.
     """
     format = _format_of(shard.url) or _TAR  # a shard that is named outright is read whatever its name

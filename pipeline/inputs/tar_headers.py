@@ -154,7 +154,7 @@ def _expect_end(source: Source, block: bytes, at: int, name: str | None, extende
 
 
 def _expect_zeros(source: Source) -> None:
-    """Only padding may follow the end mark: what else stands there would be lost without a word."""
+    """Only padding may follow the end mark: anything else would be lost without a word."""
     while chunk := source.take(_CHUNK):
         if chunk.count(0) < len(chunk):
             raise TarDamage("data after the end mark", source.position - len(chunk))

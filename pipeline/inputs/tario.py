@@ -24,7 +24,7 @@ class Member(NamedTuple):
     name: str  # bytes that are not UTF-8 stand as surrogate escapes
     offset: int | None  # of the data, in the (uncompressed) stream; None where it is in pieces, or elsewhere
     size: int
-    data: bytes | None  # None for links, for what is larger than the limit (read past, never held), and for faults
+    data: bytes | None  # None for links, for files over the limit (skipped, never held), and for faults
     fault: str | None = None  # why the data is not there, where it is not its size
     link: str | None = None  # the target
     is_hard: bool = False  # a hard link names its target from the archive's root, a symbolic one from its own folder
@@ -33,7 +33,7 @@ class Member(NamedTuple):
 def members(stream: BinaryIO, max_size: int = MAX_MEMBER) -> Iterator[Member]:
     """The regular files and links in `stream`, in archive order; folders and special files are passed over.
 
-    Raises `NotATar` or `TarDamage`; what the stream itself raises (a lost connection, say) goes through, except that
+    Raises `NotATar` or `TarDamage`; errors of the stream itself (a lost connection, say) go through, except that
     a broken gzip stream counts as damage.
     """
     source = Source(stream)

@@ -53,8 +53,8 @@ def _lookup(value: Any, name: str) -> Any:
     if name in value:
         return value[name]
     for dot in (match.start() for match in re.finditer(r"\.", name)):  # names may hold dots themselves
-        if name[:dot] in value and (found := _lookup(value[name[:dot]], name[dot + 1 :])) is not _ABSENT:
-            return found
+        if name[:dot] in value and (inner := _lookup(value[name[:dot]], name[dot + 1 :])) is not _ABSENT:
+            return inner
     return _ABSENT
 
 

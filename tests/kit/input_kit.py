@@ -12,6 +12,11 @@ def write(path: Path, data: bytes = b"1234") -> None:
     path.write_bytes(data)
 
 
+def fill(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        write(folder / name, data)
+
+
 def refusal(*inputs: str, error: type[Exception] = InputError) -> str:
     with pytest.raises(error) as caught:
         list_shards(list(inputs))

@@ -20,8 +20,7 @@ from clipmill.pipeline.records import Sample, Shard
 from fakes import fake_tools, jpeg, parts
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from input_kit import fill
 
 Reader = Callable[[dict[str, bytes]], list[Sample]]
 
@@ -43,13 +42,6 @@ def read(request: pytest.FixtureRequest, tmp_path: Path, memory: MemoryFileSyste
         return list(read_samples(Shard(f"{tmp_path}/")))
 
     return samples
-
-
-def fill(folder: Path, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
 
 
 def test_files_of_one_stem_are_a_sample_in_order_of_names(read: Reader) -> None:
@@ -99,41 +91,6 @@ def test_names_that_are_no_utf8_are_spelt_out(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"1")
     shard, = list_shards([str(tmp_path)])  # fmt: skip
     assert [(s.key, s.image) for s in read_samples(shard)] == [("caf\\xe9", b"1")]
-
-
-def test_links_are_followed_within_the_folder_and_dead_ones_are_failed_rows(tmp_path: Path) -> None:
-    fill(tmp_path, {"folder.jpg/y": b"", "photos/data/x": b"1", "photos/c.jpg": b"3"})
-    photos = tmp_path / "photos"
-    (photos / "a.jpg").symlink_to("data/x")
-    (photos / "b.jpg").symlink_to("data/gone")
-    (photos / "d.jpg").symlink_to("../folder.jpg")
-    (photos / "e.jpg").symlink_to("e.jpg")
-    samples = read_samples(Shard(f"{photos}/"))
-    assert [(s.key, s.image, s.error) for s in samples] == [
-        ("a", b"1", None),
-        ("b", None, "read: file is gone (b.jpg)"),
-        ("c", b"3", None),
-        ("e", None, "read: file cannot be read (e.jpg)"),
-    ]
-
-
-@pytest.mark.parametrize("target", ["../secret", "/etc/hostname", "loop/../../secret", "../gone", "../photos-2/x"])
-def test_links_out_of_the_folder_are_failed_rows_whatever_they_lead_to(tmp_path: Path, target: str) -> None:
-    fill(
-        tmp_path, {"secret": b"s", "photos-2/x": b"s", "photos/a.jpg": b"1", "photos/b.jpg": b"2", "photos/loop/x": b""}
-    )
-    (tmp_path / "photos/a.txt").symlink_to(target)
-    (tmp_path / "photos/c.jpg").symlink_to(target)
-    (tmp_path / "photos/metadata.txt").symlink_to("a.txt")  # by way of another link
-    (tmp_path / "linked").symlink_to("photos")
-    for folder in ("photos", "linked"):
-        rows = [(s.key, s.image, s.caption, s.error) for s in read_samples(Shard(f"{tmp_path}/{folder}/"))]
-        assert rows == [
-            ("a", b"1", None, "read: link to a file outside the folder (a.txt)"),
-            ("b", b"2", None, None),
-            ("c", None, None, "read: link to a file outside the folder (c.jpg)"),
-            ("metadata", None, None, "read: link to a file outside the folder (metadata.txt)"),
-        ]
 
 
 def test_files_that_cannot_be_read_are_failed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,48 +253,3 @@ def test_a_folder_becomes_a_part_of_its_name(tmp_path: Path) -> None:
     assert [row["caption"] for row in rows] == [f"caption {i}" if i < 30 else None for i in range(40)]
     assert [row["row"] for row in rows if row["error"]] == [7]
     assert {row["image_offset"] for row in rows} == {None}
-
-
-NAMES = st.lists(
-    st.tuples(
-        st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cc"]), max_size=6),
-        st.sampled_from(["jpg", "PNG", "txt", "json", "npy", ""]),
-    ).map(".".join),
-    unique=True,
-    max_size=20,
-)
-
-
-def shared(text: str, names: list[str], images: list[str]) -> bool:
-    """Whether a caption is that of an image of its key, though their names differ behind the first dot."""
-    key, _, extension = text.partition(".")
-    of_key = [name for name in images if name.partition(".")[0] == key]
-    if extension != "txt" and len(of_key) != 1:
-        return False
-    texts = [n for n in names if n.partition(".")[0] == key and n.endswith(".txt")]
-    own = [image for image in of_key if image[:-4] + ".txt" not in texts]
-    strangers = [n for n in texts if n[:-4] not in {image[:-4] for image in of_key}]
-    first = [n for n in strangers if n.partition(".")[2] == "txt" or len(of_key) == 1]
-    return bool(own) and min(first) == text
-
-
-@settings(deadline=None)
-@given(NAMES)
-def test_every_image_and_every_lone_text_is_one_row_whatever_the_names(names: list[str]) -> None:
-    store = MemoryFileSystem()
-    store.store.clear()
-    names = [name for name in names if name not in (".", "..") and name.strip()]
-    store.pipe({f"/photos/{name}": b"{}" if name.endswith("json") else name.encode() for name in names})
-    images = [n for n in names if n.lower().endswith((".jpg", ".png")) and not n.startswith(".")]
-    stems = {name[:-4] for name in images}
-    lone = [n for n in names if n.endswith(".txt") and not n.startswith(".") and n[:-4] not in stems]
-    lone = [n for n in lone if not shared(n, names, images)]
-    try:
-        samples = list(read_samples(PHOTOS))
-    except ShardError:
-        assert not images
-        return
-    assert sorted(s.image.decode() for s in samples if s.image is not None) == sorted(images)
-    assert sorted(s.key + ".txt" for s in samples if s.image is None) == sorted(lone)
-    assert [s.key for s in samples] == sorted(s.key for s in samples)
-    assert [s.row for s in samples] == list(range(len(samples)))
