@@ -1,4 +1,4 @@
-"""A dataset as the steps after embedding see it: its parts in the plan's order, the models that made it, its rows."""
+"""A dataset as the steps after embedding read it: its parts in the plan's order, its models, its rows."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ class DatasetModel:
 
     alias: str  # empty for the only one
     variant: str
-    weights: str  # in public words: a release's tag, a file's name
+    weights: str  # a release's tag or a file's name
     weights_sha256: str
     dim: int
 
     @property
     def prefix(self) -> str:
-        """What the names of its columns begin with."""
+        """The prefix of its columns' names."""
         return f"{self.alias}_" if self.alias else ""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What `embed` has committed so far. Cheap to send to workers."""
+    """The parts that `embed` has committed so far. Cheap to send to workers."""
 
     output: Output
     settings: Fingerprint
-    parts: tuple[str, ...]  # committed, in the plan's order; one at least
-    sizes: tuple[int, ...]  # theirs, in bytes
+    parts: tuple[str, ...]  # names, in the plan's order; one at least
+    sizes: tuple[int, ...]  # of the parts, in bytes
     schema: pa.Schema
     models: tuple[DatasetModel, ...]
-    version: str  # changes when a part is added, or made anew
+    version: str  # changes when a part is added or made anew
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
-        """InputError where nothing was begun or nothing is committed yet."""
+        """InputError for a folder that is not a dataset, and for a dataset without parts yet."""
         output, settings = begun_at(url, storage_options)
         committed = output.part_sizes()
         parts = tuple(shard.part_name for shard in planned_shards(output) if shard.part_name in committed)
@@ -78,25 +78,25 @@ class Dataset:
         return f"{self.output.url}/{part}"
 
     def model(self, alias: str | None = None) -> DatasetModel:
-        """The model of that alias; without one the only, or the first."""
+        """The model of that alias; without an alias, the only or first model. InputError for an unknown alias."""
         for model in self.models:
             if alias in (None, model.alias):
                 return model
-        names = ", ".join(model.alias or "(none)" for model in self.models)
-        raise InputError(f"{self.url}: no model is called {alias!r} here; its models: {names}")
+        names = ", ".join(model.alias or "(no alias)" for model in self.models)
+        raise InputError(f"{self.url}: no model is called {alias!r}; its models are {names}")
 
     def model_cards(self) -> Any:
-        """As the parts' footers have them: the only model's, or by alias."""
+        """The only model's card, or the cards by alias, as the parts' footers have them."""
         with self.output.open(self.parts[0]) as file:
             return model_cards(read_footer(file, self.url_of(self.parts[0])), self.url_of(self.parts[0]))
 
     def read(self, part: str, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a part, whole."""
+        """Some columns of all rows of a part."""
         with self.output.open(part) as file:
             return pq.ParquetFile(file).read(list(columns))
 
     def batches(self, columns: Sequence[str], rows: int = 1 << 14) -> Iterator[pa.RecordBatch]:
-        """All rows in the plan's order, some columns, streamed: a few batches in memory."""
+        """Some columns of all rows, in the plan's order, streamed: a few batches are in memory."""
         with ahead(self._batches(list(columns), rows), _AHEAD) as batches:
             yield from batches
 
@@ -107,18 +107,18 @@ class Dataset:
 
 
 def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Output, Fingerprint]:
-    """Where a dataset is and what it is made with, by its plan alone. InputError where nothing was begun."""
+    """A dataset's folder and settings, by its plan alone. InputError for a folder without a plan."""
     output = Output.at(url, storage_options)
     settings = read_plan(output)
     if settings is None:
-        raise InputError(f"{url}: no dataset of clipmill's here; name the folder given to `clipmill embed --out`")
+        raise InputError(f"{url} is not a clipmill dataset: name the folder given to `clipmill embed --out`")
     return output, settings
 
 
 def _models(cards: Mapping[str, Any], url: str) -> tuple[DatasetModel, ...]:
-    named = {"": cards} if "variant" in cards else cards
+    by_alias = {"": cards} if "variant" in cards else cards
     try:
-        return tuple(_model(alias, card) for alias, card in named.items())
+        return tuple(_model(alias, card) for alias, card in by_alias.items())
     except (KeyError, TypeError) as error:
         raise InfrastructureError(not_a_part(url)) from error
 
@@ -129,13 +129,13 @@ def _model(alias: str, card: Mapping[str, Any]) -> DatasetModel:
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-    """A column of embeddings -> float32 [n, dim], and which rows have one: bool [n]. Rows without are zero."""
+    """A column of embeddings -> float32 [n, dim], and which rows have one: bool [n]. Rows without one are zero."""
     stored, present = stored_vectors(column)
     return stored.astype(np.float32), present
 
 
 def stored_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """The same in the type that they are stored in, float16 or float32."""
+    """As `vectors_of`, in the type of the column: float16 or float32."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # of no chunks at all
         array = pa.array([], column.type)

@@ -1,7 +1,7 @@
 """A part's footer: the key-value metadata at the end of the Parquet file. Only this file knows its keys.
 
 The footer holds what the part was made with (version, fingerprint, model card), which shard it is of, and what became
-of the shard: counts and times. Values are JSON. A part written by an earlier version may lack some keys.
+of the shard: counts and times. Values are JSON. A part may lack times of waiting, FLOP, and counts of later versions.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ LOCK = f"{OWN}/lock.json"
 
 
 class LockedError(ClipmillError):
-    """Somebody else is at work there. No failure: the next scheduled run finds what they have done."""
+    """Another run is writing there. This is not a failure: the next scheduled run finds what it has done."""
 
     exit_code = 0
 
@@ -38,12 +38,12 @@ class Patience:
 
 @contextmanager
 def held(output: Output, patience: Patience = Patience()) -> Iterator[None]:  # frozen
-    """Hold the output's lock. LockedError where somebody holds it who is alive; one that died is replaced, at once
-    where it died on this machine, else when its lock has expired."""
+    """Hold the output's lock. LockedError where a run holds it that is alive. The lock of a run that died is replaced:
+    at once where it died on this machine, else when the lock has expired."""
     me = uuid.uuid4().hex
-    if not output.write_new(LOCK, _said(me, 0)):
+    if not output.write_new(LOCK, _content(me, 0)):
         _wait_for_expiry(output, me, patience)
-        output.write(LOCK, _said(me, 0))
+        output.write(LOCK, _content(me, 0))
     stopped = threading.Event()
     renewing = threading.Thread(target=_renew, args=(output, me, patience.renew, stopped), daemon=True, name="lock")
     renewing.start()
@@ -76,13 +76,13 @@ def _renew(output: Output, me: str, every: float, stopped: threading.Event) -> N
         beat += 1
         try:
             if _owner(output) != me:
-                return  # taken for dead; both go on, and do no harm
-            output.write(LOCK, _said(me, beat))
+                return  # another run took this one for dead; both go on, and do no harm
+            output.write(LOCK, _content(me, beat))
         except Exception:  # the storage hiccups; there is time for another try
             continue
 
 
-def _said(owner: str, beat: int) -> bytes:
+def _content(owner: str, beat: int) -> bytes:
     return json.dumps({"owner": owner, "host": socket.gethostname(), "pid": os.getpid(), "beat": beat}).encode()
 
 
@@ -92,7 +92,7 @@ def _owner(output: Output) -> object:
 
 
 def _field(content: bytes, name: str) -> object:
-    """None where the lock is damaged, which is nobody's, then."""
+    """None where the lock is damaged: then nobody holds it."""
     try:
         return json.loads(content)[name]
     except (ValueError, KeyError, TypeError):
@@ -100,7 +100,7 @@ def _field(content: bytes, name: str) -> object:
 
 
 def _is_dead(content: bytes) -> bool:
-    """Whether its holder was a process of this machine that is no more."""
+    """Whether the lock's holder was a process of this machine that has ended."""
     pid = _field(content, "pid")
     if _field(content, "host") != socket.gethostname() or not isinstance(pid, int):
         return False

@@ -1,4 +1,4 @@
-"""The manifest: what became of each committed part, a row each. Held in columns: a dataset may have a million parts."""
+"""The manifest: a row for each committed part, with its counts and times. Held in columns: there may be a million."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FOOTERS = 16  # read at a time
 
 @dataclass(frozen=True)
 class Manifest:
-    """table: of one schema, whoever wrote it. A shard has one row, or several of which the last counts."""
+    """table: of _SCHEMA. A shard has one row, or several of which the last counts."""
 
     table: pa.Table
 
@@ -57,12 +57,8 @@ class Manifest:
 
     @classmethod
     def unpacked(cls, content: bytes) -> Manifest:
-        found = unpacked(content)
-        columns = [  # version 0.1 had fewer
-            found[field.name] if field.name in found.column_names else pa.nulls(len(found), field.type)
-            for field in _SCHEMA
-        ]
-        return cls(pa.table(columns, schema=_SCHEMA))
+        """As `packed` makes it. KeyError for a table of other columns, an error of Arrow for anything else."""
+        return cls(unpacked(content).select(_SCHEMA.names).cast(_SCHEMA))
 
     def packed(self) -> bytes:
         file = io.BytesIO()
@@ -92,26 +88,26 @@ class Manifest:
         return totals
 
     def true_to(self, sizes: Mapping[str, int]) -> Manifest:
-        """Rows of parts as they are. sizes: in bytes, by name; a part of another size was made anew since."""
-        parts, said = self.table["part"].to_pylist(), self.table["bytes"].to_pylist()
-        fits = [sizes.get(part) == size for part, size in zip(parts, said, strict=True)]
+        """The rows of parts that have not changed. sizes: in bytes, by name; a part of another size was made anew."""
+        parts, recorded = self.table["part"].to_pylist(), self.table["bytes"].to_pylist()
+        fits = [sizes.get(part) == size for part, size in zip(parts, recorded, strict=True)]
         return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
 
     def only(self, urls: Iterable[str]) -> Manifest:
-        """The rows of these shards, in this order; those without one are passed over."""
-        places = {url: place for place, url in enumerate(self.urls)}
-        return Manifest(self.table.take(pa.array([places[url] for url in urls if url in places], pa.int64())))
+        """The rows of these shards, in this order. Shards without a row are passed over."""
+        indices = {url: index for index, url in enumerate(self.urls)}
+        return Manifest(self.table.take(pa.array([indices[url] for url in urls if url in indices], pa.int64())))
 
 
 def read_manifest(output: Output) -> Manifest:
-    """Also of parts that are gone, or were made anew; of none where there is no manifest, or a damaged one: the parts
-    tell the same."""
+    """The manifest as it was written: some of its parts may be gone or made anew. Empty where it is missing or cannot
+    be read: the parts' footers hold the same."""
     content = output.read(MANIFEST)
     if content is None:
         return Manifest.of()
     try:
         return Manifest.unpacked(content)
-    except (pa.ArrowException, OSError):  # as which Arrow raises a broken footer
+    except (pa.ArrowException, OSError, KeyError):  # Arrow raises OSError for a broken footer
         return Manifest.of()
 
 
@@ -120,9 +116,12 @@ def write_manifest(output: Output, manifest: Manifest) -> None:
 
 
 def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manifest | None = None) -> Manifest:
-    """Every committed part, in the order of the plan: what this run saw, else what the manifest says, else what was
-    `seen` at an earlier look, as far as that is true to the part; else its footer (a run was killed before it could
-    write its manifest, or another one made the part anew)."""
+    """Every committed part, in the order of the plan.
+
+    A part's row is that of this run (`fresh`), else the manifest's, else the one `seen` at an earlier look, as long as
+    the part has not changed; else it is read from the part's footer (a run was killed before it wrote its manifest, or
+    another run made the part anew).
+    """
     sizes = output.part_sizes()
     known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(sizes)
     committed = [shard for shard in shards if shard.part_name in sizes]
@@ -159,11 +158,11 @@ def _stats(row: dict[str, Any]) -> ShardStats:
         Counter(json.loads(row["failures"])),
         json.loads(row["seconds"]),
         row["bytes"],
-        **json.loads(row["waits"] or "{}"),
-        flop=row["flop"] or 0.0,
-        peak=row["peak"] or 0.0,
-        half_pairs=Counter(json.loads(row["half_pairs"] or "{}")),
-        notes=Counter(json.loads(row["notes"] or "{}")),
+        **json.loads(row["waits"]),
+        flop=row["flop"],
+        peak=row["peak"],
+        half_pairs=Counter(json.loads(row["half_pairs"])),
+        notes=Counter(json.loads(row["notes"])),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
-from ..errors import ClipmillError, InfrastructureError, OutputError
+from ..errors import ClipmillError, InfrastructureError, OutputError, one_line
 from ..storage import staging, store
 from ..storage.remote import RemoteFile
 from ..storage.retry import ATTEMPTS, already_exists, error_code, is_final, retry
@@ -21,12 +21,12 @@ from ..storage.urls import canonical_url, open_storage, scheme_of
 
 T = TypeVar("T")
 
-OWN = "_clipmill"  # the folder of everything that is no part; readers of Parquet pass over such names
+OWN = "_clipmill"  # the folder of all files but the parts; readers of Parquet pass over such names
 _STAGING = f"{OWN}/staging"
 _PROBE = f"{OWN}/probe"
 _PART = re.compile(r"[^/]*-[0-9a-f]{8}\.parquet")  # as Shard.part_name makes them
-_AT_FIRST = 4  # attempts, while somebody sits there and may have mistyped the endpoint
-_BLOCK = 256 << 10  # bytes a request, of files that are looked into: a footer is smaller
+_AT_FIRST = 4  # attempts at the beginning, while somebody waits who may have mistyped the endpoint
+_BLOCK = 256 << 10  # bytes of a request for a part of a file: a footer is smaller
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Output:
 
     url: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
-    conditional: bool = False  # whether the store is known to spare what exists when told so
+    conditional: bool = False  # whether the store is known to honour "only if there is none"
 
     @classmethod
     def at(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Output:
@@ -50,8 +50,8 @@ class Output:
         return scheme_of(self.url) == "file"
 
     def prepare(self) -> Output:
-        """See that files can be written, and clear what crashed runs have left. Returns this output for the workers,
-        who should not have to find out what the store can do."""
+        """Check that files can be written, and delete the leftovers of crashed runs. Returns this output with what is
+        known of the store by then, for the workers."""
         try:
             if self.is_local:
                 self._local(_STAGING).mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ class Output:
             raise OutputError(f"{self.url}: cannot be written to: {_reason(error)}") from error
         return prepared
 
-    def clear_uploads(self, ours: Callable[[str], bool]) -> None:
-        """End what killed runs have left half uploaded. ours: whether a file of that name is."""
+    def clear_uploads(self, is_own: Callable[[str], bool]) -> None:
+        """End the half-finished uploads of killed runs. is_own: whether a file of that name is to be ended."""
         if not self.is_local:
-            store.abort_uploads(self._storage(), self.url, ours)
+            store.abort_uploads(self._storage(), self.url, is_own)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """The files directly in a folder of the output, and how many bytes each has."""
@@ -98,8 +98,8 @@ class Output:
 
     def part_sizes(self) -> dict[str, int]:
         """The committed parts, and how many bytes each has."""
-        every = self.sizes().items()
-        return {name: size for name, size in every if name.endswith(".parquet") and not name.startswith(("_", "."))}
+        sizes = self.sizes()
+        return {name: sizes[name] for name in sizes if name.endswith(".parquet") and not name.startswith(("_", "."))}
 
     def parts(self) -> set[str]:
         """Names of the committed parts."""
@@ -113,7 +113,7 @@ class Output:
             return None
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Some bytes of a file that has them."""
+        """The bytes from `start` to `stop` of a file, which must be that long."""
 
         def fetch(storage: fsspec.AbstractFileSystem) -> bytes:
             data: bytes = storage.cat_file(self._url(name), start=start, end=stop)
@@ -124,12 +124,12 @@ class Output:
         return self._call(fetch, "cannot be read")
 
     def write(self, name: str, content: bytes) -> None:
-        """One file at once, in place of what may be there."""
+        """Writes a whole file, and replaces one of that name."""
         self._write(name, content, ATTEMPTS)
 
     def write_new(self, name: str, content: bytes) -> bool:
-        """Write a file unless there is one of that name; whether this call may have done so. After False, read it: it
-        may still be this call's, where an answer got lost. Of several at once one wins, where the store can tell."""
+        """Write a file unless there is one of that name. False where there was one: then read it, since it may be this
+        call's own, where the store's answer got lost. Of several calls at once one wins, where the store is able to."""
 
         def put(storage: fsspec.AbstractFileSystem) -> bool:
             try:
@@ -160,8 +160,8 @@ class Output:
     def staged(self, name: str, replace: bool = False) -> Generator[Path, None, None]:
         """A local path to write to; leaving the context commits it as `name`, leaving through an exception does not.
 
-        A part that is there already may stay as it is: whoever committed it made it from the same shard in the same
-        way. With `replace` this one counts.
+        A part that is there already may stay as it is, since it was made from the same shard in the same way. With
+        `replace` it becomes this one.
         """
         path = staging.unfinished(self._folder_to_stage_in(), name)
         try:
@@ -222,7 +222,7 @@ class Output:
         path.replace(target)
 
     def _put(self, path: Path, name: str, create: bool) -> None:
-        path.stat()  # a file that was never written is the caller's fault, and no missing bucket
+        path.stat()  # fails here for a file that was never written, which would else be taken for a missing bucket
         try:
             self._call(
                 lambda storage: store.put_file(storage, path, self._url(name), create=create),
@@ -238,7 +238,7 @@ class Output:
         return store.honours_create(storage, self._url(_PROBE))
 
     def _call(self, call: Callable[[fsspec.AbstractFileSystem], T], failed: str, attempts: int = ATTEMPTS) -> T:
-        """What a call of the storage returns. FileNotFoundError goes through: callers know what it means."""
+        """The result of a call of the storage. FileNotFoundError goes through: callers know its meaning."""
         storage = self._storage()
         if self.is_local:
             return call(storage)
@@ -252,7 +252,8 @@ class Output:
             raise InfrastructureError(f"{self.url}: {failed}: the storage keeps failing: {_reason(error)}") from error
 
     def _no_bucket(self) -> OutputError:
-        return OutputError(f"{self.url}: cannot be written to: there is no {'/'.join(self.url.split('/')[:3])}")
+        bucket = "/".join(self.url.split("/")[:3])
+        return OutputError(f"{self.url}: cannot be written to: there is no {bucket}; create it, or correct the URL")
 
     def _storage(self) -> fsspec.AbstractFileSystem:
         try:
@@ -274,5 +275,4 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, PermissionError):  # as stores' clients raise it, often without a word
         return "permission denied; check its access rights or your credentials"
-    told = error.__cause__ if error_code(error) and error.__cause__ else error
-    return " ".join(str(told).split()) or type(error).__name__
+    return one_line(error.__cause__ if error_code(error) and error.__cause__ else error)

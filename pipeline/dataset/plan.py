@@ -1,4 +1,4 @@
-"""What a dataset is made with, frozen in `_clipmill/plan.json`: a second run must mean the same."""
+"""The settings of a dataset, frozen in `_clipmill/plan.json`: every later run must have the same ones."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ class Fingerprint:
         """`precision is bf16, not fp32` for each field in which `self` differs from `other`."""
         mine, theirs = asdict(self), asdict(other)
         names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
-        if "model" in names:  # another model's preprocessing and text are other by nature
+        if "model" in names:  # another model has other preprocessing and text anyway
             names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
         return [self._difference(name, other) for name in names]
 
     def _difference(self, name: str, other: Fingerprint) -> str:
         if name == "columns":
             return _changes(self.columns.split(", "), other.columns.split(", "))
-        return f"{name.replace('_', ' ')} is {self._say(name)}, not {other._say(name)}"
+        return f"{name.replace('_', ' ')} is {self._in_words(name)}, not {other._in_words(name)}"
 
-    def _say(self, name: str) -> str:
+    def _in_words(self, name: str) -> str:
         value = str(getattr(self, name))
         return f"{value[:12]}… ({self.weights})" if name == "weights_sha256" else value
 
@@ -123,20 +123,19 @@ def _text(card: ModelCard) -> str:
 
 
 def read_plan(output: Output) -> Fingerprint | None:
-    """The output's fingerprint, or None where nothing was begun yet."""
+    """The output's fingerprint; None where no dataset was begun."""
     content = output.read(PLAN)
     if content is None:
         return None
     try:
         return Fingerprint(**json.loads(content)["settings"])
     except (ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{output.url}/{PLAN}: not a plan of this version; choose another output folder") from error
+        raise OutputError(f"{output.url}/{PLAN} is not a plan of this version: choose another output folder") from error
 
 
 @dataclass(frozen=True)
 class Plan:
-    """shards: every one ever planned for the output. changed: those of them whose file is another one now than the
-    one that was embedded."""
+    """shards: all that were ever planned for the output. changed: those whose files have changed since."""
 
     shards: list[Shard]
     changed: list[Shard]
@@ -155,38 +154,42 @@ def freeze(
     begun = read_plan(output)
     _compare(output, fingerprint, begun)
     if begun is None and (strangers := output.parts()):
-        raise OutputError(f"{output.url} holds {min(strangers)}, but no plan: choose an empty folder")
+        raise OutputError(f"{output.url} holds {min(strangers)}, but no {PLAN}: choose an empty folder")
     planned = planned_shards(output) if begun else []
-    every = {shard.url: shard for shard in planned}
-    changed = [s for s in shards if s.part_name in committed and s.url in every and is_another(every[s.url], s)]
+    by_url = {shard.url: shard for shard in planned}
+    changed = [s for s in shards if s.part_name in committed and s.url in by_url and is_another(by_url[s.url], s)]
     kept = {shard.url for shard in changed}
-    every |= {shard.url: shard for shard in shards if shard.url not in kept}
-    _see_that_parts_differ(every.values())
-    if list(every.values()) != planned:
-        output.write(SHARDS, _pack(every.values()))
+    by_url |= {shard.url: shard for shard in shards if shard.url not in kept}
+    _check_part_names(by_url.values())
+    if list(by_url.values()) != planned:
+        output.write(SHARDS, _pack(by_url.values()))
     if begun is None:
         plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
         if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
-            _compare(output, fingerprint, read_plan(output))  # somebody else began it just now
-    return Plan(list(every.values()), changed)
+            _compare(output, fingerprint, read_plan(output))  # another run began it at the same moment
+    return Plan(list(by_url.values()), changed)
 
 
 def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:
-    """Every shard that is planned by now: other runs may have added some, or have written over what this one added in
-    the same moment, which is added again. Of the changed shards among those just embedded (URLs) it is recorded what
-    they are now. Not before: a run that is killed in between embeds them again."""
+    """All shards that are planned by now. Other runs may have added some, or have overwritten those that this one added
+    at the same moment: these are added again.
+
+    done: URLs of the shards just embedded. Of the changed ones among them, the new size and ETag are recorded, and not
+    before: a run that is killed in between embeds them again.
+    """
     now = {shard.url: shard for shard in plan.changed if shard.url in done}
     for _ in range(_TRIES):
         planned = planned_shards(output)
         known = {shard.url: shard for shard in planned}
-        every = list((known | {shard.url: shard for shard in plan.shards if shard.url not in known} | now).values())
-        if every == planned:
+        added = {shard.url: shard for shard in plan.shards if shard.url not in known}
+        shards = list((known | added | now).values())
+        if shards == planned:
             break
-        output.write(SHARDS, _pack(every))
-    return every
+        output.write(SHARDS, _pack(shards))
+    return shards
 
 
-def _see_that_parts_differ(shards: Iterable[Shard]) -> None:
+def _check_part_names(shards: Iterable[Shard]) -> None:
     parts: dict[str, str] = {}
     for shard in shards:
         if (other := parts.setdefault(shard.part_name, shard.url)) != shard.url:
@@ -198,14 +201,16 @@ def _see_that_parts_differ(shards: Iterable[Shard]) -> None:
 
 def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
     if begun and begun.digest != fingerprint.digest:
-        said = "; ".join(fingerprint.differences(begun))
-        raise PlanMismatchError(
-            f"{output.url} was begun otherwise: {said}. Choose another output folder, or the same settings"
-        )
+        raise PlanMismatchError(begun_otherwise(output.url, fingerprint.differences(begun)))
+
+
+def begun_otherwise(url: str, differences: Sequence[str]) -> str:
+    """A message. differences: such as `precision is bf16, not fp32`."""
+    return f"{url} was begun with other settings: {'; '.join(differences)}. Use those, or choose another output folder"
 
 
 def is_another(old: Shard, new: Shard) -> bool:
-    """Whether the file has changed, as far as both listings told."""
+    """Whether the file has changed, as far as both listings say."""
     pairs = ((old.size, new.size), (old.etag, new.etag))
     return any(a is not None and b is not None and a != b for a, b in pairs)
 
@@ -219,14 +224,14 @@ def planned_shards(output: Output) -> list[Shard]:
         columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise OutputError(
-            f"{output.url}/{SHARDS}: damaged; delete it and run `clipmill embed` with all the inputs so far"
+            f"{output.url}/{SHARDS} is damaged: delete it and run `clipmill embed` with all the inputs so far"
         ) from error
     return [Shard(*values) for values in zip(*columns, strict=True)]
 
 
 def _pack(shards: Iterable[Shard]) -> bytes:
-    every = list(shards)  # made a table by columns: a million dicts would take a gigabyte
-    columns = [[s.url for s in every], [s.size for s in every], [s.etag for s in every], [s.part_name for s in every]]
+    rows = list(shards)  # a table by columns: a million dicts would take a gigabyte
+    columns = [[s.url for s in rows], [s.size for s in rows], [s.etag for s in rows], [s.part_name for s in rows]]
     file = io.BytesIO()
     pq.write_table(pa.table(columns, schema=_SHARDS_SCHEMA), file, compression="zstd")
     return file.getvalue()

@@ -25,12 +25,12 @@ class SingleFile:
     def at(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> SingleFile:
         """OutputError for a folder."""
         if url.endswith(("/", os.sep)) or Path(url).is_dir():
-            raise OutputError(f"{url}: a folder; name a file")
+            raise OutputError(f"{url} is a folder; name a file")
         return cls(canonical_url(url), dict(storage_options or {}))
 
     def write(self, content: bytes) -> None:
-        """In place of what may be there. OutputError where it cannot be written, InfrastructureError where an object
-        store keeps failing."""
+        """Replaces the file. OutputError where it cannot be written, InfrastructureError where an object store keeps
+        failing."""
         folder, _, name = self.url.rpartition("/")
         if scheme_of(self.url) != "file":
             Output.at(folder, self.storage_options).write(name, content)

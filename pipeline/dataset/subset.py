@@ -1,4 +1,4 @@
-"""A subset: which rows of a dataset were kept, and why the others were not. `filter` and `dedup` write them.
+"""A subset: the rows of a dataset that were kept, and why the others were not. `filter` and `dedup` write subsets.
 
 One file for each part of the dataset, of the same name, with rows in the same order; `_clipmill/subset.json` has the
 funnel, and is written last.
@@ -10,6 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ IDENTITY = ("key", "shard", "row", "image_offset", "image_size")  # columns that
 
 @dataclass(frozen=True)
 class Funnel:
-    """rows = the dropped of each reason + kept; reasons in the order in which they were applied."""
+    """rows = all dropped + kept; the reasons are in the order in which they were applied."""
 
     rows: int
     dropped: Mapping[str, int]
@@ -44,34 +45,37 @@ class Subset:
 
     output: Output
     source: str  # the dataset's URL
-    fingerprint: str  # and its fingerprint
+    fingerprint: str  # the dataset's
     parts: tuple[str, ...]  # with rows, named and ordered as the dataset's
     funnel: Funnel
-    sizes: tuple[int, ...]  # of the dataset's parts of those names, in bytes, when it was made
-    identity: str  # another one each time a subset is made
+    sizes: tuple[int, ...]  # of the dataset's parts of those names, in bytes, when the subset was made
+    identity: str  # a new one each time a subset is made
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Subset:
-        """InputError where there is none, or one that is not finished."""
+        """InputError for a folder without a subset, and for a subset that is not finished or damaged."""
         output = Output.at(url, storage_options)
         started, content = begun(output), output.read(FUNNEL)
         if started is None or started[0] not in _STEPS:
-            raise InputError(f"{url}: no subset here; name the folder given to `clipmill filter --out`")
+            raise InputError(f"{url} is not a subset: name the folder given to `clipmill filter --out`")
         if content is None:
             raise InputError(f"{url}: this subset is not finished; run the same `clipmill {started[0]}` again")
-        said = json.loads(content)
-        funnel = Funnel(said["rows"], said["dropped"], said["kept"])
-        return cls._of(output, started[1]["dataset"], started[1]["fingerprint"], funnel, said)
+        try:
+            return cls._of(output, started[1]["dataset"], started[1]["fingerprint"], json.loads(content))
+        except (ValueError, TypeError, KeyError) as error:
+            remedy = f"delete it and run the same `clipmill {started[0]}` again"
+            raise InputError(f"{url}/{FUNNEL} is damaged: {remedy}") from error
 
     @classmethod
-    def _of(cls, output: Output, source: str, fingerprint: str, funnel: Funnel, said: Mapping[str, Any]) -> Subset:
-        """said: as FUNNEL has it; in version 0.1 it had neither sizes nor an identity."""
-        sizes, identity = tuple(said.get("sizes", ())), said.get("identity", said["version"])
-        return cls(output, source, fingerprint, tuple(said["parts"]), funnel, sizes, identity)
+    def _of(cls, output: Output, source: str, fingerprint: str, finished: Mapping[str, Any]) -> Subset:
+        """finished: the content of FUNNEL."""
+        funnel = Funnel(finished["rows"], finished["dropped"], finished["kept"])
+        parts, sizes = tuple(finished["parts"]), tuple(finished["sizes"])
+        return cls(output, source, fingerprint, parts, funnel, sizes, finished["identity"])
 
     @classmethod
     def within(cls, url: str | None, dataset: Dataset) -> Subset | None:
-        """What `--within` names: a subset of that dataset, or nothing. InputError as `open` and `check_fits`."""
+        """The subset that `--within` names, if it is given. InputError as `open` and `check_fits`."""
         if url is None:
             return None
         subset = cls.open(url, dataset.output.storage_options)
@@ -82,12 +86,12 @@ class Subset:
         return f"{self.output.url}/{part}"
 
     def check_fits(self, dataset: Dataset) -> None:
-        """InputError for a subset of another dataset, or of parts that were embedded anew since: their rows are others
-        now. A dataset may have grown."""
+        """InputError for a subset of another dataset, and where parts were embedded anew since: their rows are others
+        now. New parts do no harm."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
-            raise InputError(f"{self.output.url}: a subset of {self.source}, not of {dataset.url}")
+            raise InputError(f"{self.output.url} is a subset of {self.source}, not of {dataset.url}")
         now = dict(zip(dataset.parts, dataset.sizes, strict=True))
-        for part, size in zip(self.parts, self.sizes, strict=False):
+        for part, size in zip(self.parts, self.sizes, strict=True):
             if now.get(part, size) != size:
                 raise InputError(
                     f"{self.output.url}: {part} was embedded again since this subset was made; make the subset again"
@@ -95,12 +99,12 @@ class Subset:
 
 
 def version_of(dataset: Dataset, within: Subset | None) -> str:
-    """Another one when the dataset changes, or when the subset of it that is meant does."""
+    """A version that changes with the dataset, and with the subset of it."""
     return dataset.version if within is None else f"{dataset.version} within {within.identity}"
 
 
 def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | None:
-    """The rows of a dataset's part that a subset keeps, ascending; None where all rows are asked for."""
+    """The rows of a dataset's part that a subset keeps, ascending: int32 [n]. None for all rows, without a subset."""
     if within is None:
         return None
     if part not in within.parts:
@@ -111,8 +115,8 @@ def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | Non
 
 
 def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
-    """sha256 of what is made of a part's rows: another one where the part was made anew, or where other rows of it are
-    asked for. A part's footer tells when its shard was read, and how long that took."""
+    """sha256 of a part's footer and of the rows that are used. It changes when the part is made anew, since the footer
+    has the times of that, and when other rows are used."""
     with dataset.output.open(part) as file:
         digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
     if rows is not None:
@@ -121,20 +125,21 @@ def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -
 
 
 def begin_subset(output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any]) -> bool:
-    """Begin or continue a subset. False where it is finished, and the dataset has not changed since."""
+    """Begin or continue a subset. False where it is finished and the dataset has not changed since."""
     begin(output, step, {"dataset": dataset.url, "fingerprint": dataset.settings.digest, **settings})
     content = output.read(FUNNEL)
     if content is None:
         return True
-    if json.loads(content).get("version") == dataset.version:
-        return False
+    with suppress(ValueError, TypeError, KeyError):  # a damaged one is written anew
+        if json.loads(content)["version"] == dataset.version:
+            return False
     output.delete(FUNNEL)
     return True
 
 
 def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
-    """kept: the rows of a dataset's part that stay, with the columns of IDENTITY first and any others after them. To be
-    called for every part: where nothing stays there is no file."""
+    """Call this for every part: one of which no row is kept has no file. kept: the rows that stay, with the columns of
+    IDENTITY first and any others after them."""
     if not len(kept):
         output.delete(part)
         return
@@ -146,12 +151,12 @@ def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
 def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
     written = output.parts()
     parts = {part: size for part, size in zip(dataset.parts, dataset.sizes, strict=True) if part in written}
-    said = {
+    finished = {
         **asdict(funnel),
         "parts": list(parts),
         "sizes": list(parts.values()),
         "version": dataset.version,
         "identity": uuid.uuid4().hex,
     }
-    output.write(FUNNEL, json.dumps(said, indent=2).encode())
-    return Subset._of(output, dataset.url, dataset.settings.digest, funnel, said)
+    output.write(FUNNEL, json.dumps(finished, indent=2).encode())
+    return Subset._of(output, dataset.url, dataset.settings.digest, finished)

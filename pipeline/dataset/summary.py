@@ -1,4 +1,4 @@
-"""What a run did, and what a dataset holds by now."""
+"""What a run has done, and what its dataset holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUCCESS = "_SUCCESS"
 
 @dataclass(frozen=True)
 class Summary:
-    """What `embed` returns."""
+    """The result of `embed`."""
 
     out: str
     planned: int  # shards
@@ -32,7 +32,7 @@ class Summary:
     fingerprint: str
     workers: int = 0
     price_per_hour: float | None = None  # of a worker
-    left: int = 0  # shards that this run was to embed and did not, for no fault of theirs
+    left: int = 0  # shards that this run did not get to; run again to embed them
 
     @property
     def complete(self) -> bool:
@@ -40,7 +40,7 @@ class Summary:
 
     @property
     def cost(self) -> float | None:
-        """Of this run: all workers from its beginning to its end, start-up included."""
+        """Of this run: the price of all workers from its beginning to its end, start-up included."""
         return None if self.price_per_hour is None else self.price_per_hour * self.workers * self.seconds / 3600
 
     @property
@@ -72,7 +72,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Status:
-    """What `status` returns, from the storage alone."""
+    """The result of `status`, read from the storage alone."""
 
     out: str
     planned: int
@@ -81,11 +81,11 @@ class Status:
     fingerprint: str
     model: str
     complete: bool
-    price_per_hour: float | None = None  # of a worker, as the last run was told
+    price_per_hour: float | None = None  # of a worker, as given to the last run
 
     @property
     def cost_per_million(self) -> float | None:
-        """By the workers' time for the shards that are committed; start-up and failures come on top."""
+        """Of the workers' time for the committed shards; start-up and failures come on top."""
         if self.price_per_hour is None or not self.dataset.rows:
             return None
         return self.price_per_hour * self.dataset.seconds["worker"] / 3600 / self.dataset.rows * 1e6
@@ -110,7 +110,7 @@ class Status:
 
 
 def status(output: Output) -> Status | None:
-    """How far a dataset is; None where none was begun."""
+    """A dataset's status; None where none was begun."""
     return Watch(output).look()
 
 
@@ -122,7 +122,7 @@ class Watch:
     _seen: Manifest = field(default_factory=Manifest.of)
 
     def look(self) -> Status | None:
-        """None where nothing was begun."""
+        """The status now; None where no dataset was begun."""
         plan = read_plan(self.output)
         if plan is None:
             return None
@@ -141,15 +141,15 @@ class Watch:
 
 
 def quarantined(output: Output) -> dict[str, str]:
-    """Shards that could not be embedded in the last run -> why."""
+    """Shards that could not be embedded in the last run -> reason."""
     return _read_json(output, QUARANTINE)
 
 
 def _read_json(output: Output, name: str) -> dict[str, Any]:
-    """Empty where there is no such file. OutputError for one that is damaged."""
+    """Empty where there is no such file. OutputError for a damaged one."""
     content = output.read(name)
     try:
-        found: dict[str, Any] = json.loads(content) if content else {}
+        values: dict[str, Any] = json.loads(content) if content else {}
     except ValueError as error:
-        raise OutputError(f"{output.url}/{name}: damaged; delete it, a run writes it again") from error
-    return found
+        raise OutputError(f"{output.url}/{name} is damaged: delete it, and a run writes it again") from error
+    return values

@@ -1,4 +1,4 @@
-"""An image of a dataset, out of the shard it came from by one range request; and small, for a page."""
+"""A dataset's images: fetched from their shards by one range request, and made small for a page."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PAPER = (255, 255, 255)  # behind transparent pixels
 def fetch_image(
     shard: str, offset: int | None, size: int | None, storage_options: Mapping[str, Any] | None = None
 ) -> bytes | None:
-    """The bytes of an image as they stand in its shard. `shard`, `offset` and `size` are the columns `shard`,
-    `image_offset` and `image_size` of its row.
+    """An image's bytes, as its shard holds them. shard, offset, size: the columns `shard`, `image_offset` and
+    `image_size` of its row.
 
     None where it has no range of its own (Parquet and folder inputs, compressed tars), and where the shard cannot be
-    read any more: nothing that shows pictures should end for want of one.
+    read any more: a page with one picture less is better than none.
     """
     if offset is None or size is None:
         return None
@@ -36,7 +36,7 @@ def fetch_image(
 
 
 def thumbnail(image: bytes, side: int = 256) -> bytes | None:
-    """A JPEG whose longer side is at most `side` pixels, turned as EXIF says; None where these bytes are no image."""
+    """A JPEG whose longer side is at most `side` pixels, turned as EXIF says; None for bytes that are not an image."""
     try:
         with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
             opened.draft("RGB", (2 * side, 2 * side))  # JPEGs are decoded at a fraction of their size

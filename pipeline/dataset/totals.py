@@ -1,4 +1,4 @@
-"""Counts and times over many parts, and what they say of where the time went."""
+"""Counts and times over many parts, and where the time went."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ STAGES = ("read", "decode", "encode", "write", "commit")
 
 @dataclass
 class Totals:
-    """Counts over some parts, and seconds by stage, all workers together: at work, waiting for what comes in, waiting
-    for room for what goes out. Of these, `total` is the shards' own and `worker` the workers'."""
+    """Counts over some parts, and seconds by stage, all workers together.
+
+    seconds: at work; its `total` is the shards' and its `worker` the workers'. starved: waiting for input. blocked:
+    waiting for room for output.
+    """
 
     shards: int = 0
     rows: int = 0
@@ -23,11 +26,11 @@ class Totals:
     part_bytes: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     half_pairs: Counter[str] = field(default_factory=Counter)  # embedded rows that lack a side: `caption: no file`
-    notes: Counter[str] = field(default_factory=Counter)  # embedded rows by what is to be said of them
+    notes: Counter[str] = field(default_factory=Counter)  # embedded rows by remark
     seconds: Counter[str] = field(default_factory=Counter)
     starved: Counter[str] = field(default_factory=Counter)
     blocked: Counter[str] = field(default_factory=Counter)
-    watched: float = 0.0  # of `total`, where waiting was recorded: parts of version 0.1 tell nothing of it
+    watched: float = 0.0  # seconds of `total` of the parts that recorded waiting
     flop: float = 0.0  # of the models, where the device's peak is known
     possible: float = 0.0  # FLOP at that peak, in the time in which the encoder was at work
 
@@ -90,4 +93,4 @@ class Totals:
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {stage: round(each, 3) for stage, each in seconds.items()}
+    return {stage: round(value, 3) for stage, value in seconds.items()}

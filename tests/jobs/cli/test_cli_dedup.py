@@ -47,4 +47,4 @@ def test_what_is_wrong_is_one_line(clipmill: Console, arguments: list[str], tmp_
     ran = clipmill(*arguments, "--threshold", "7")
     assert (ran.code, ran.complaint()) == (2, "--threshold 7: must be a cosine, from -1 to 1")
     ran = clipmill("dedup", tmp_path, "-o", tmp_path / "x")
-    assert ran.code == 2 and "no dataset of clipmill's here" in ran.complaint()
+    assert ran.code == 2 and "is not a clipmill dataset" in ran.complaint()

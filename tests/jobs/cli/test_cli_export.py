@@ -48,7 +48,7 @@ def test_as_json_it_is_one_object(clipmill: Console, dataset: str, tmp_path: Pat
     [
         (("--to", "csv"), "--to"),
         (("--to", "iceberg", "--within", "x"), "registers whole parts"),
-        (("--to", "datacomp", "--within", "nowhere"), "no subset here"),
+        (("--to", "datacomp", "--within", "nowhere"), "is not a subset"),
         ((), "Missing option '--to'"),
     ],
 )

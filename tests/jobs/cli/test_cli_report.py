@@ -39,6 +39,6 @@ def test_as_json_it_is_the_numbers(clipmill: Console, dataset: str, tmp_path: Pa
 
 def test_what_is_wrong_is_one_line(clipmill: Console, dataset: str, tmp_path: Path) -> None:
     ran = clipmill("report", tmp_path, "-o", tmp_path / "report.html")
-    assert (ran.code, "no dataset of clipmill's here" in ran.complaint()) == (2, True)
+    assert (ran.code, "is not a clipmill dataset" in ran.complaint()) == (2, True)
     ran = clipmill("report", dataset, "-o", tmp_path)
-    assert (ran.code, "a folder; name a file" in ran.complaint()) == (2, True)
+    assert (ran.code, "is a folder; name a file" in ran.complaint()) == (2, True)

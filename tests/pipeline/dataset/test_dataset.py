@@ -49,7 +49,7 @@ def test_other_weights_or_none_are_refused(dataset: Dataset) -> None:
 
 
 def test_what_is_no_dataset_or_has_no_part_is_one_line(tmp_path: Path, ran: Ran) -> None:
-    with pytest.raises(InputError, match="no dataset"):
+    with pytest.raises(InputError, match="is not a clipmill dataset"):
         Dataset.open(str(tmp_path))
     (tmp_path / "_clipmill").mkdir()
     (tmp_path / "_clipmill/plan.json").write_bytes((ran.out / "_clipmill/plan.json").read_bytes())
@@ -104,7 +104,7 @@ def test_a_steps_folder_is_its_own(tmp_path: Path) -> None:
     begin(output, "label", {"classes": 3})
     begin(output, "label", {"classes": 3})
     assert begun(output) == ("label", {"classes": 3})
-    with pytest.raises(PlanMismatchError, match="what `clipmill label` writes to"):
+    with pytest.raises(PlanMismatchError, match="is the output of `clipmill label`"):
         begin(output, "dedup", {"classes": 3})
     with pytest.raises(PlanMismatchError, match="classes is 4, not 3"):
         begin(output, "label", {"classes": 4})
@@ -117,7 +117,7 @@ def test_a_folder_of_strangers_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_dataset_itself_is_no_folder_for_a_step(dataset: Dataset) -> None:
-    with pytest.raises(OutputError, match="is what `clipmill embed` writes to; choose another output folder"):
+    with pytest.raises(OutputError, match="is the output of `clipmill embed`: choose another output folder"):
         begin(dataset.output, "label", {})
 
 

@@ -121,12 +121,15 @@ def test_labels_of_a_part_that_was_embedded_again_are_refused_by_the_report(grow
         report(ReportJob(str(tmp_path / "in"), str(tmp_path / "r.html"), labels=str(tmp_path / "labels")))
 
 
-def test_a_subset_of_the_first_version_is_read(grow: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"rows": 3}', "without sizes"])
+def test_a_damaged_subset_is_refused_and_made_again(grow: Any, tmp_path: Path, content: str) -> None:
     grow(2)
     made = filter(job(tmp_path))
     path = Path(made.out) / FUNNEL
-    said = json.loads(path.read_text())
-    path.write_text(json.dumps({name: said[name] for name in said if name not in ("sizes", "identity")}))
-    subset = Subset.open(made.out)
-    subset.check_fits(Dataset.open(str(tmp_path / "in")))
-    assert subset.identity == said["version"] and len(subset.parts) == 2
+    whole = json.loads(path.read_text())
+    del whole["sizes"]
+    path.write_text(json.dumps(whole) if content == "without sizes" else content)
+    with pytest.raises(InputError, match=r"subset\.json is damaged: delete it and run the same `clipmill filter`"):
+        Subset.open(made.out)
+    path.unlink()
+    assert filter(job(tmp_path)).funnel == made.funnel and len(Subset.open(made.out).parts) == 2

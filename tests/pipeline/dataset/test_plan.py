@@ -175,7 +175,7 @@ def test_a_plan_of_ten_thousand_shards_keeps_its_order(output: Output) -> None:
 
 def test_parts_without_a_plan_are_somebody_elses(output: Output) -> None:
     output.write("theirs.parquet", b"x")
-    with pytest.raises(OutputError, match=r"holds theirs\.parquet, but no plan"):
+    with pytest.raises(OutputError, match=r"holds theirs\.parquet, but no _clipmill/plan\.json"):
         freeze(output, PRINT, SHARDS_OF)
     assert output.read(PLAN) is None
 
@@ -192,7 +192,7 @@ def test_a_run_that_ended_before_its_plan_was_whole_can_be_begun_again(output: O
 )
 def test_a_broken_plan_is_named(output: Output, content: bytes) -> None:
     output.write(PLAN, content)
-    with pytest.raises(OutputError, match=r"plan\.json: not a plan of this version"):
+    with pytest.raises(OutputError, match=r"plan\.json is not a plan of this version"):
         read_plan(output)
 
 

@@ -144,5 +144,5 @@ def test_there_is_no_status_of_what_was_not_begun(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [QUARANTINE, SUMMARY, SHARDS])
 def test_a_damaged_file_of_ours_is_named(output: Output, shards: list[Shard], name: str) -> None:
     output.write(name, b"[junk")
-    with pytest.raises(OutputError, match=rf"{name}: damaged; delete it"):
+    with pytest.raises(OutputError, match=rf"{name} is damaged: delete it"):
         status(output)

@@ -316,7 +316,7 @@ def test_other_settings_or_another_dataset_into_the_same_folder_are_refused(job:
         dedup(DedupJob(other.url, str(tmp_path / "x"), within=job.out))
     labels = Output.at(str(tmp_path / "labels")).prepare()
     begin(labels, "label", {})
-    with pytest.raises(PlanMismatchError, match="what `clipmill label` writes to"):
+    with pytest.raises(PlanMismatchError, match="is the output of `clipmill label`"):
         dedup(replace(job, out=labels.url))
 
 

@@ -218,7 +218,7 @@ def test_a_dataset_of_other_weights_is_refused(make: Any) -> None:
     label(job)
     make_dataset(Path(job.dataset).with_name("other"), [{}], dim=256)
     other = replace(job, dataset=str(Path(job.dataset).with_name("other")))
-    with pytest.raises(PlanMismatchError, match=r"begun otherwise: .*fingerprint is "):
+    with pytest.raises(PlanMismatchError, match=r"begun with other settings: .*fingerprint is "):
         label(other)
     with pytest.raises(PlanMismatchError, match="was made with 000000000000"):
         label(replace(other, out=job.out + "2"))
@@ -244,7 +244,7 @@ def test_a_dataset_of_texts_alone_is_refused(make: Any) -> None:
 def test_labels_are_found_again_whole_or_not_at_all(make: Any, parts: list[dict[str, Any]]) -> None:
     job = make()
     dataset = Dataset.open(job.dataset)
-    with pytest.raises(InputError, match="no labels here"):
+    with pytest.raises(InputError, match="does not hold labels"):
         Labels.open(job.out, dataset)
     label(job)
     assert Labels.open(job.out, dataset).parts == dataset.parts

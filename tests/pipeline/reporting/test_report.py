@@ -228,14 +228,14 @@ def test_several_models(page_of: Any) -> None:
 def test_what_is_not_there_is_one_line(ran: Ran, tmp_path: Path) -> None:
     job = ReportJob(str(ran.out), str(tmp_path / "r.html"))
     for wrong, said in (
-        (replace(job, dataset=str(tmp_path)), "no dataset of clipmill's"),
-        (replace(job, labels=str(tmp_path)), "no labels here"),
-        (replace(job, within=str(tmp_path)), "no subset here"),
+        (replace(job, dataset=str(tmp_path)), "is not a clipmill dataset"),
+        (replace(job, labels=str(tmp_path)), "does not hold labels"),
+        (replace(job, within=str(tmp_path)), "is not a subset"),
         (replace(job, alias="b32"), "no model is called 'b32'"),
     ):
         with pytest.raises(InputError, match=said):
             report(wrong)
-    with pytest.raises(OutputError, match="a folder; name a file"):
+    with pytest.raises(OutputError, match="is a folder; name a file"):
         report(replace(job, out=str(tmp_path)))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):

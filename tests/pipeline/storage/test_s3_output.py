@@ -132,7 +132,8 @@ def refusal(call: Callable[[], Any]) -> str:
 
 def test_a_bucket_that_is_not_there_is_named(bucket: Bucket) -> None:
     output = Output.at("s3://no-such-bucket/out")
-    said = "s3://no-such-bucket/out: cannot be written to: there is no s3://no-such-bucket"
+    remedy = "create it, or correct the URL"
+    said = f"s3://no-such-bucket/out: cannot be written to: there is no s3://no-such-bucket; {remedy}"
     assert output.parts() == set() and output.read("a") is None
     assert refusal(output.prepare) == refusal(lambda: commit(output, b"x")) == said
 
