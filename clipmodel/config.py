@@ -15,6 +15,7 @@ Activation = Literal["quick_gelu", "gelu"]
 Resize = Literal["shortest", "squash"]
 Steps = Literal["torchvision", "transformers"]
 Precision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
+Decoding = Literal["exact", "close", "fast"]  # how near to the reference's pixels, see preprocess.py
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -42,18 +42,23 @@ class Plan:
         short, long = min(width, height), max(width, height)
         longer = int(size * long / short)
         resized = (size, longer) if width <= height else (longer, size)
-        shrinks = height - resized[1]
         return cls(
             *resized,
             left=round((resized[0] - size) / 2.0),
             top=round((resized[1] - size) / 2.0),
-            columns_first=shrinks > 0 and shrinks > 2 * (width - resized[0]),
+            columns_first=columns_first((width, height), resized),
         )
+
+
+def columns_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
+    """Whether Pillow's vertical pass goes before the horizontal one. Sizes are (width, height)."""
+    shrinks = size[1] - resized[1]
+    return shrinks > 0 and shrinks > 2 * (size[0] - resized[0])
 
 
 @lru_cache(maxsize=4096)
 def taps(source: int, resized: int, start: int, count: int) -> Taps:
-    """Of the output pixels `start` to `start + count` of an axis of `source` pixels resized to `resized`; on the CPU."""
+    """Of the output pixels from `start` on, of an axis of `source` pixels resized to `resized`; on the CPU."""
     if source == resized:  # Pillow skips the pass
         first = torch.arange(start, start + count, dtype=torch.int32)
         return Taps(first, torch.full((count, 1), 1 << BITS, dtype=torch.int32))

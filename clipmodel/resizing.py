@@ -59,7 +59,7 @@ def _shortest(image: Image.Image, size: int, resized: int, config: PreprocessCon
     longer = int(resized * long / short)
     if short != resized:
         if resized * longer > MAX_RESIZED and longer > size:
-            image = _band(image, size, resized, longer, _start(longer, size, config))
+            image = _band(image, size, resized, longer, crop_start(longer, size, config))
         else:
             image = image.resize((longer, resized) if width > height else (resized, longer), _BICUBIC)
     return _crop(image, size, size, config)
@@ -68,11 +68,11 @@ def _shortest(image: Image.Image, size: int, resized: int, config: PreprocessCon
 def _crop(image: Image.Image, width: int, height: int, config: PreprocessConfig) -> Image.Image:
     if image.size == (width, height):
         return image
-    left, top = _start(image.width, width, config), _start(image.height, height, config)
+    left, top = crop_start(image.width, width, config), crop_start(image.height, height, config)
     return image.crop((left, top, left + width, top + height))
 
 
-def _start(resized: int, size: int, config: PreprocessConfig) -> int:
+def crop_start(resized: int, size: int, config: PreprocessConfig) -> int:
     if config.steps == "transformers":
         return (resized - size) // 2
     return round((resized - size) / 2.0)

@@ -38,20 +38,6 @@ Note = Literal["key came back", "another image", "another caption"]  # what a ru
 
 
 @dataclass(frozen=True, slots=True)
-class SampleKeys:
-    """Names that the user gives for a sample's sides, in order of preference; the documented ones where empty.
-
-    A name is an extension in tars and folders, a column in Parquet, a field of json; dots lead into what is nested.
-    """
-
-    image: tuple[str, ...] = ()
-    caption: tuple[str, ...] = ()
-
-
-USUAL_KEYS = SampleKeys()
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """An image-text pair as it stands in the shard, still encoded."""
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..choices import Precision
+from ..choices import Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
-from ..records import SampleKeys, Shard
+from ..records import Shard
 from .output import OWN, Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
 
@@ -109,8 +109,8 @@ def _changes(now: Sequence[str], before: Sequence[str]) -> str:
 
 
 def _decoding(job: EmbedJob) -> str:
-    smaller = "; large JPEGs decoded smaller" if job.fast_decode else ""
-    return smaller + ("; turned as EXIF says" if job.exif else "")
+    ways = {"exact": "", "close": "; within 1 of 255", "fast": "; large JPEGs decoded smaller"}
+    return ways[job.decoding] + ("; turned as EXIF says" if job.exif else "")
 
 
 def _preprocessing(card: ModelCard) -> str:

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..choices import USUAL_KEYS, SampleKeys
 from ..inputs.shards import read_samples
-from ..records import USUAL_KEYS, Decoded, Sample, SampleKeys, Shard
+from ..records import Decoded, Sample, Shard
 from ..storage.ahead import ahead
 from .clock import Clock
 from .decode import Decoder

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..choices import USUAL_KEYS, SampleKeys
 from ..errors import InputError, ShardError, UserError
-from ..records import USUAL_KEYS, Missing, Note, SampleKeys, Shard
+from ..records import Missing, Note, Shard
 from .grouping import SampleFiles
 from .names import (
     CAPTION_EXTENSION,

@@ -12,8 +12,9 @@ from typing import Any
 
 import fsspec
 
+from ..choices import SampleKeys
 from ..errors import ShardError
-from ..records import SampleKeys, Shard
+from ..records import Shard
 from ..storage.retry import is_final, retry
 from ..storage.urls import open_storage, opening, scheme_of
 from .folder_files import TABLES, FolderFile, FolderSample, list_files, samples_of

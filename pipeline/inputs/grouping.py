@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..records import USUAL_KEYS, Missing, Note, Sample, SampleKeys
+from ..choices import USUAL_KEYS, SampleKeys
+from ..records import Missing, Note, Sample
 from .names import (
     CAPTION_NAMES,
     IMAGE_EXTENSIONS,

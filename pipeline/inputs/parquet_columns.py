@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from ..choices import SampleKeys
 from ..errors import ShardError
-from ..records import Missing, Sample, SampleKeys
+from ..records import Missing, Sample
 from .grouping import too_large
 from .names import CAPTION_NAMES, IMAGE_NAMES, KEY_NAMES, looks_like_caption, looks_like_image
 from .parquet_values import (

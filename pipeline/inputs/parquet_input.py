@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..choices import SampleKeys
 from ..errors import ShardError
-from ..records import Sample, SampleKeys, Shard
+from ..records import Sample, Shard
 from ..storage.remote import RemoteFile
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .parquet_columns import Columns

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from ..records import USUAL_KEYS, Note, SampleKeys
+from ..choices import USUAL_KEYS, SampleKeys
+from ..records import Note
 from .names import (
     CAPTION_EXTENSION,
     CAPTION_NAMES,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..records import USUAL_KEYS, Sample, SampleKeys, Shard
+from ..choices import USUAL_KEYS, SampleKeys
+from ..records import Sample, Shard
 from ..storage.urls import is_web
 from .folder_input import read_folder
 from .from_table import as_files

@@ -7,8 +7,9 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
+from ..choices import USUAL_KEYS, SampleKeys
 from ..errors import ShardError
-from ..records import USUAL_KEYS, SampleKeys, Shard
+from ..records import Shard
 from ..storage.remote import RemoteFile
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .grouping import File, Grouper, SampleFiles

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..records import USUAL_KEYS, SampleKeys, Shard
+from ..choices import USUAL_KEYS, SampleKeys
+from ..records import Shard
 
 _TOGETHER = 32  # new shards that a shuffle spreads samples over; bounds the number of sources of one new shard
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..choices import USUAL_KEYS, SampleKeys
 from ..errors import ClipmillError, InfrastructureError, InputError, ShardError, one_line
 from ..inputs.grouping import SampleFiles
 from ..inputs.shards import read_files
 from ..inputs.tar_input import samples_in
-from ..records import USUAL_KEYS, SampleKeys, Shard
+from ..records import Shard
 from ..storage.retry import retry
 from ..storage.urls import is_web, open_storage, opening, scheme_of
 from .spans import DISK, NETWORK, Request, Span, spans_of, worth_asking_for

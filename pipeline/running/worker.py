@@ -115,7 +115,7 @@ class _Models:
 
 
 def _decoder(loaded: weights.Loaded, job: EmbedJob) -> Decoder:
-    preprocess = replace(loaded.preprocess, fast=job.fast_decode, turn=job.exif) if job.images else None
+    preprocess = replace(loaded.preprocess, decoding=job.decoding, turn=job.exif) if job.images else None
     return Decoder(preprocess, loaded.tokenizer if job.texts else None)
 
 

@@ -35,7 +35,7 @@ def _rows(size: tuple[int, int], count: int, rounds: int) -> list[Row]:
     ours = Preprocess(SIDE)
     what = f"decode {size[0]}×{size[1]} to {SIDE} px, one core"
     expect(all(np.array_equal(ours(file), _with_pillow(file)) for file in files), f"{what}: other pixels than Pillow's")
-    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow, "fast": Preprocess(SIDE, fast=True)}
+    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow, "fast": Preprocess(SIDE, decoding="fast")}
     found = benchkit.in_turn({name: partial(_rate, call, files) for name, call in turns.items()}, rounds)
     whole = found["decoding alone"]
     exact = {name: found[name] for name in ("ours", "Pillow")}

@@ -13,7 +13,7 @@ from clipmill.clipmodel.preprocess import Preprocess
 from PIL import Image, ImageFile
 
 SIZE = 32
-EXACT, FAST = Preprocess(SIZE), Preprocess(SIZE, fast=True)
+EXACT, FAST = Preprocess(SIZE), Preprocess(SIZE, decoding="fast")
 
 
 def scene(mode: str, width: int, height: int) -> Image.Image:
@@ -70,7 +70,7 @@ def test_an_image_is_decoded_at_no_less_than_twice_the_size(
 def test_pixels_are_close_to_the_exact_ones(mode: str, options: dict[str, Any], resize: Any) -> None:
     data = encoded(scene(mode, 700, 530), quality=95, **options)
     config = PreprocessConfig(resize=resize)
-    exact, fast = Preprocess(SIZE, config)(data), Preprocess(SIZE, config, fast=True)(data)
+    exact, fast = Preprocess(SIZE, config)(data), Preprocess(SIZE, config, decoding="fast")(data)
     assert np.abs(exact.astype(int) - fast).max() <= 6
     assert np.abs(exact.astype(int) - fast).mean() < 1
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clipmill.pipeline.choices import USUAL_KEYS, SampleKeys
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
 from clipmill.pipeline.inputs.listing import list_shards
-from clipmill.pipeline.records import USUAL_KEYS, SampleKeys
 from fakes import FakeEncoder, fake_decoder, fake_tools
 from made import card
 

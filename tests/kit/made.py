@@ -36,11 +36,12 @@ def make_dataset(
     models: Sequence[tuple[str, str]] = (("", "tiny"),),
     weights_sha256: str = "0" * 64,
     embedding_type: EmbeddingType = "float16",
+    half_pairs: Mapping[str, int] | None = None,
 ) -> Dataset:
     """One part for each mapping, from column names to values: lists, or float [n, dim] for embeddings (a row of NaN is
     none). Columns left out are filled in: keys and rows count, the rest is null.
 
-    columns: more of them, NAME:TYPE. models: aliases and variants.
+    columns: more of them, NAME:TYPE. models: aliases and variants. half_pairs: what each part's footer tells of them.
     """
     own = tuple(map(Column.parse, ("uid", "url", "caption", *columns)))
     prefixed = tuple((alias, dim) for alias, _ in models) if models[0][0] else ()
@@ -56,7 +57,7 @@ def make_dataset(
     footer = {"clipmill.model_card": json.dumps(cards.get("", cards)), "clipmill.fingerprint": settings.digest}
     for shard, given in zip(shards, parts, strict=True):
         table = _table(schema, shard.url, given)
-        told = {**footer, **_told(table)}
+        told = {**footer, **_told(table, half_pairs or {})}
         pq.write_table(table.replace_schema_metadata(told), out / shard.part_name, compression="zstd")
     return Dataset.open(str(out))
 
@@ -66,10 +67,15 @@ def card(variant: str, dim: int, sha256: str) -> dict[str, Any]:
     return {"variant": variant, "weights": "made", "weights_sha256": sha256, "config": config, "precision": "fp32"}
 
 
-def _told(table: pa.Table) -> dict[str, str]:
+def _told(table: pa.Table, half_pairs: Mapping[str, int]) -> dict[str, str]:
     """The counts and timings of a part's footer."""
     failures = Counter(reason_of(error) for error in table["error"].to_pylist() if error is not None)
-    counts = {"rows": len(table), "embedded": len(table) - failures.total(), "failures": failures}
+    counts = {
+        "rows": len(table),
+        "embedded": len(table) - failures.total(),
+        "failures": failures,
+        "half_pairs": half_pairs,
+    }
     seconds = {"read": 0.5, "decode": 1.0, "encode": 1.5, "write": 0.25, "total": 2.0}
     return {"clipmill.counts": json.dumps(counts), "clipmill.seconds": json.dumps(seconds)}
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from clipmill.pipeline.choices import USUAL_KEYS, SampleKeys
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import USUAL_KEYS, Sample, SampleKeys, Shard
+from clipmill.pipeline.records import Sample, Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -3,8 +3,9 @@
 import io
 import tarfile
 
+from clipmill.pipeline.choices import USUAL_KEYS, SampleKeys
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import USUAL_KEYS, Sample, SampleKeys, Shard
+from clipmill.pipeline.records import Sample, Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
 Content = list[tuple[str, bytes]]

@@ -54,7 +54,7 @@ def test_large_jpegs_are_turned_when_decoded_fast_too() -> None:
     smooth = drawn("RGB", 9, 6).resize((900, 600), Image.Resampling.BICUBIC)
     data = encoded(smooth, "JPEG", exif=exif(6), quality=95)
     for config in (PreprocessConfig(), PreprocessConfig(resize="squash")):
-        fast, size = Preprocess(SIZE, config, fast=True, turn=True).with_size(data)
+        fast, size = Preprocess(SIZE, config, decoding="fast", turn=True).with_size(data)
         assert size == (600, 900)
         assert np.abs(fast.astype(int) - Preprocess(SIZE, config, turn=True)(data)).max() <= 6
 

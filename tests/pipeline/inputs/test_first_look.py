@@ -5,10 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from clipmill.pipeline.choices import SampleKeys
 from clipmill.pipeline.errors import InputError, UserError
 from clipmill.pipeline.inputs import first_look
 from clipmill.pipeline.inputs.first_look import FirstLook, look_into
-from clipmill.pipeline.records import SampleKeys, Shard
+from clipmill.pipeline.records import Shard
 from parquet_kit import pack
 from tar_kit import Content, packed
 

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from clipmill.pipeline.choices import SampleKeys
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs import folder_table
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import Sample, SampleKeys, Shard
+from clipmill.pipeline.records import Sample, Shard
 
 ROWS = [{"file_name": "1.jpg", "text": "one", "uid": "u"}, {"file_name": "./2.png", "text": "two"}]
 JSONL = "\n".join(map(json.dumps, ROWS)).encode()

@@ -9,9 +9,10 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
+from clipmill.pipeline.choices import USUAL_KEYS, SampleKeys
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import USUAL_KEYS, Sample, SampleKeys, Shard
+from clipmill.pipeline.records import Sample, Shard
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st

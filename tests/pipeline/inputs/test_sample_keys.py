@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from clipmill.pipeline.choices import SampleKeys
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import Sample, SampleKeys, Shard
+from clipmill.pipeline.records import Sample, Shard
 from parquet_kit import STRUCT, in_memory, pack
 from tar_kit import samples_of
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import ray
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import cluster as module
 from clipmill.pipeline.running.cluster import connected, place
 from clipmill.pipeline.running.placement import Placement
-
-import ray
 
 
 @pytest.fixture

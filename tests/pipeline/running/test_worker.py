@@ -35,7 +35,7 @@ def test_fast_decoding_changes_large_jpegs_a_little(here: list[str], some: Embed
         Image.fromarray(np.stack(bands, axis=-1).astype(np.uint8)).save(file, "JPEG", quality=95)
         members.append((f"{name}.jpg", file.getvalue()))
     shard = write_tar(tmp_path / "x.tar", members)
-    job = replace(some, inputs=[shard.url], embedding_type="float32")
+    job = replace(some, inputs=[shard.url], texts=False, embedding_type="float32")
     found = []
     for fast in (False, True):
         embed(replace(job, out=str(tmp_path / f"fast {fast}"), fast_decode=fast))
