@@ -44,14 +44,14 @@ def filter(job: FilterJob, on_stage: OnStage = lambda _: None) -> FilterSummary:
     """The rows for which every condition holds, as a subset; run again when the dataset has grown.
 
     A row counts as dropped by the first condition that does not hold, in this order: it failed to embed, `where` in
-    the order given, the recipe's, the threshold, the top fraction. null is never kept.
+    the order given, the recipe's, the threshold, the top fraction. Null is never kept, and NaN counts as null.
 
     The top fraction is of all rows with a score (in the subset `within`, where one is given), whatever else drops them.
     As in DataComp, of n scores the threshold is the one at index int(n * fraction), from 0, in descending order,
     and every row at or above it stays: one more than int(n * fraction) where scores differ, and all that tie
     with the last. NaN and null are no scores. The threshold is exact at any size; see `kth.py`.
 
-    UserError for what is wrong with the request, PlanMismatchError where OUT was begun otherwise.
+    UserError for what is wrong with the request, PlanMismatchError where OUT was begun with others.
     """
     began = time.monotonic()
     request = FilterRequest.of(job)

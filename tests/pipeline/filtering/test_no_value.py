@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline import FilterJob, filter
+from clipmill.pipeline import DedupJob, FilterJob, SearchJob, dedup, filter, search
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.labels import PART
@@ -17,6 +17,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.dataset.subset import Subset, source_of
 from filter_kit import NAN
+from made import unit_vectors
 
 SCORES = [NAN, 0.2, 0.9, None, float("inf"), NAN]  # rows 0 to 5
 COLUMNS = ("score:float64",)
@@ -92,3 +93,14 @@ def test_of_every_width(job: FilterJob, kind: pa.DataType) -> None:
         assert found == [(2,), (4,)]
         (count,) = connection.execute("SELECT count_if(isnan(nested[1])) FROM pairs").fetchall()
         assert count == (2,)  # inside a list every value counts, as the embeddings' do
+
+
+def test_for_a_search_and_for_duplicates_too(make: Any, tmp_path: Path) -> None:
+    vectors, files = unit_vectors(1, 6), ["same"] * 6
+    columns = {"image_embedding": vectors, "sha256": files, "score": [*SCORES[:4], 0.1, NAN]}
+    job = make([columns], columns=COLUMNS)
+    found = search(SearchJob(job.dataset, key="000000000", where="score > 0.15", k=10))
+    assert sorted(hit.row["row"] for hit in found.hits) == [1, 2]
+    dedup(DedupJob(job.dataset, str(tmp_path / "unique"), near=False, keep_by="score"))
+    (part,) = Subset.open(str(tmp_path / "unique")).parts
+    assert pq.read_table(tmp_path / "unique" / part)["row"].to_pylist() == [2]  # the highest, which NaN is not
