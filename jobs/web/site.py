@@ -125,9 +125,9 @@ class Site:
         if query == Query():
             rows = self.rows.page(condition, start, count)
             return {"total": self.rows.count(condition), "exact": True, "hits": [_hit(row) for row in rows]}
-        if query.key is not None and len(positions := self.rows.of_key(query.key)) > 1:
-            rows = self.rows.read(positions[start : start + count])
-            return {"total": len(positions), "exact": True, "hits": [_hit(row) for row in rows], "note": _SEVERAL}
+        if query.key is not None and len(same := self.rows.of_key(query.key)) > 1:
+            rows = self.rows.read(same[start : start + count])
+            return {"total": len(same), "exact": True, "hits": [_hit(row) for row in rows], "note": _SEVERAL}
         space, vector = self.spaces[side], self._vector(query)
         mask = None if condition == Condition() else self.rows.mask(condition)
         wanted = min(start + count, DEEPEST)

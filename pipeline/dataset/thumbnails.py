@@ -6,13 +6,14 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ...clipmodel.pictures.opening import opened
+from ...clipmodel.pictures.orientation import turned
 from ..storage.retry import retry
 from ..storage.urls import is_web, open_storage
 
 _ATTEMPTS = 3  # people wait for these
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _QUALITY = 80
 _PAPER = (255, 255, 255)  # behind transparent pixels
 
@@ -36,13 +37,15 @@ def fetch_image(
 
 
 def thumbnail(image: bytes, side: int = 256) -> bytes | None:
-    """A JPEG whose longer side is at most `side` pixels, turned as EXIF says; None for bytes that are not an image."""
+    """A JPEG whose longer side is at most `side` pixels, turned as EXIF says; None for bytes that are not an image,
+    or one that takes too much memory or work to decode."""
     try:
-        with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
-            opened.draft("RGB", (2 * side, 2 * side))  # JPEGs are decoded at a fraction of their size
-            opened.thumbnail((side, side), reducing_gap=2.0)
+        with opened(image) as picture:
+            picture.image.draft("RGB", (2 * side, 2 * side))  # JPEGs are decoded at a fraction of their size
+            small = picture.loaded()
+            small.thumbnail((side, side), reducing_gap=2.0)
             file = io.BytesIO()
-            _on_paper(ImageOps.exif_transpose(opened)).save(file, "JPEG", quality=_QUALITY)
+            _on_paper(turned(small, picture.orientation)).save(file, "JPEG", quality=_QUALITY)
     except Exception:  # Pillow raises anything on damaged bytes
         return None
     return file.getvalue()

@@ -62,6 +62,7 @@ def page_of(contents: Contents) -> str:
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],
         groups=[_group(group, contents.pictures) for group in contents.groups if group.rows],
         failures=_failures(numbers),
+        half_pairs=_half_pairs(contents.status.dataset, contents.within),
         failed_shards=[f"{url}: {why}" for url, why in list(contents.status.failed_shards.items())[:_MOST_SHARDS]],
         facts=_facts(contents.settings),
         stages=_stages(contents.status.dataset, contents.within),
@@ -181,6 +182,23 @@ def _failures(numbers: Numbers) -> dict[str, Any] | None:
         "lead": f"{counts.failed:,} of {counts.rows:,} rows, {_percent(counts.failed, counts.rows)}; each is in the "
         "dataset with its reason in the column error.",
         "reasons": reasons,
+    }
+
+
+def _half_pairs(totals: Totals, within: str | None) -> dict[str, Any] | None:
+    """Embedded rows without an image or a caption, by cause."""
+    rows = totals.half_pairs.total()
+    if not rows:
+        return None
+    causes = []
+    for side_and_cause, times in totals.half_pairs.most_common():
+        side, _, cause = side_and_cause.partition(": ")
+        causes.append(_share(f"no {side}: {cause}", times, rows, f"{times:,}"))
+    scope = " Of the whole dataset, not of the subset alone." if within else ""
+    return {
+        "lead": f"{rows:,} of {totals.embedded:,} embedded rows, {_percent(rows, totals.embedded)}, have only an image "
+        f"or only a caption, and no similarity.{scope}",
+        "causes": causes,
     }
 
 

@@ -108,7 +108,12 @@ class Filters:
         """What a process wrote until it ended, by itself or killed for its memory; None: it took too long."""
         process = self._ready.get()
         late = threading.Event()
-        timer = threading.Timer(request.seconds, lambda: (late.set(), process.kill()))
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(request.seconds, stop)
         try:
             timer.start()
             assert process.stdin is not None and process.stdout is not None

@@ -122,3 +122,12 @@ def test_what_is_no_image_is_none() -> None:
     assert thumbnail(b"") is None
     assert thumbnail(b"no image") is None
     assert thumbnail(jpeg(0, 300, 300)[:2000]) is None
+
+
+def test_a_picture_that_takes_too_much_work_has_no_thumbnail() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 480), "red").save(file, "JPEG", progressive=True)
+    image = file.getvalue()
+    last = image.rindex(b"\xff\xda")
+    assert thumbnail(image) is not None
+    assert thumbnail(image[:-2] + image[last:-2] * 500 + image[-2:]) is None

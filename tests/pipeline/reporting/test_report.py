@@ -196,6 +196,16 @@ def test_only_failures(page_of: Any) -> None:
     assert "No row was embedded." in page.text and "decode: not an image 3" in page.text
 
 
+def test_rows_that_lack_a_side_are_counted_by_cause(page_of: Any) -> None:
+    part = {"image_embedding": unit_vectors(0, 3), "width": [10, 20, 30], "height": [10, 10, 10]}
+    found, page = page_of(part, part, half_pairs={"caption: no file": 2, "image: a link": 1})
+    assert "What lacks a side" in page.text and "6 of 6 embedded rows, 100.0%, have only an image or only" in page.text
+    assert "no caption: no file 4" in page.text and "no image: a link 2" in page.text
+    assert found.as_json()["status"]["dataset"]["half_pairs"] == {"caption: no file": 4, "image: a link": 2}
+    _, page = page_of(part, part)
+    assert "What lacks a side" not in page.text
+
+
 def test_images_only(page_of: Any) -> None:
     images = {"image_embedding": unit_vectors(0, 3), "width": [10, 20, 30], "height": [10, 10, 10]}
     found, page = page_of(images, embeds="images")
