@@ -18,6 +18,7 @@ _FIELDS = ("name", "id", "prompts")
 _BAR = "|"  # between the prompts of one CSV cell
 _LONGEST = 4096  # characters of a name, an id or a prompt: CLIP reads some 77 tokens, and each row repeats its label
 _MOST_PROMPTS = 5_000_000  # of all classes: YAML's aliases can repeat a list for each of them
+_MOST_DIGITS = 50_000  # of a YAML number
 _MOST_FIELDS = 1000  # of one YAML mapping: merges of merges (`<<`) double it each time
 
 _short = reprlib.Repr()
@@ -120,7 +121,15 @@ def _from_json(text: str) -> Iterator[LabelClass]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that merges have made large: a file of 700 bytes could otherwise fill the memory."""
+    """Refuses a mapping that merges have made large, which could fill the memory from a file of 700 bytes, and a number
+    of many digits: PyYAML takes quadratic time for 1:1:1:…"""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        is_text = node.tag == self.DEFAULT_SCALAR_TAG
+        if isinstance(node, yaml.ScalarNode) and not is_text and len(node.value) > _MOST_DIGITS:
+            message = f"a number of more than {_MOST_DIGITS:,} digits; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return super().construct_object(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         super().flatten_mapping(node)

@@ -20,6 +20,8 @@ HOSTILE = {
     "nested objects": ("a.json", '[{"name":' * DEEP, "not valid JSON: nested too deeply"),
     "nested, but not too deeply": ("a.json", "[" * 900 + "]" * 900, "item 1: [[[...]]] is not a name"),
     "a nested name": ("a.json", '[{"name": ' + "[" * 500 + "]" * 500 + "}]", "item 1: name is [[[...]]]; it must be"),
+    "a long number to base 60": ("a.yaml", "- " + "1:" * 400_000 + "1", "a number of more than 50,000 digits"),
+    "one that is tagged": ("a.yaml", "- !!int " + "1:" * 400_000 + "1", "a number of more than 50,000 digits"),
     "nested YAML": ("a.yaml", "[" * DEEP, "not valid YAML: nested too deeply"),
     "a column name in Latin-1": ("a.csv", "name,catégorie\ncat,x\n".encode("latin-1"), "not UTF-8 text"),
     "a name in Latin-1": ("a.csv", "name\ncafé\n".encode("latin-1"), "not UTF-8 text"),
