@@ -70,8 +70,9 @@ def test_a_subset_that_is_older_than_its_part_is_refused(own: tuple[Dataset, lis
     embed_here(shards, tmp_path / "out")
     with pytest.raises(InputError, match="was embedded again since this subset was made; make the subset again"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
-    funnel = Path(subset.output.url) / FUNNEL  # of the first version, or a part of the very same size
-    funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "sizes": []}))
+    funnel = Path(subset.output.url) / FUNNEL
+    sizes = Dataset.open(made.url).sizes  # as if the new parts were of the very same size
+    funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "sizes": sizes}))
     with pytest.raises(InputError, match="has changed since the subset was made from it; make the subset again"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
 
