@@ -136,7 +136,7 @@ def test_a_wrong_filter_is_told_of_beside_it(page: Page) -> None:
 def test_a_hostile_caption_key_and_file_name_are_only_text(page: Page, hostile: str, site: Site) -> None:
     page.run("const s = arguments[0]; s.value = 'key'; s.dispatchEvent(new Event('change'))", page.one("#by"))
     look_for(page, EVIL_KEY)
-    place = site.rows.of_key(EVIL_KEY)
+    (place,) = site.rows.of_key(EVIL_KEY)
     page.until(lambda: page.places()[:1] == [place])
     assert page.text(".card .words") == hostile
     assert not page.all(".card script") and page.run("return document.querySelectorAll('.card .words *').length") == 0
@@ -164,7 +164,7 @@ def test_a_file_that_is_no_image_is_told_of(page: Page, tmp_path: Path) -> None:
     path.write_text("<svg onload=alert(1)>")
     page.one("#file").send_keys(str(path))
     page.until(lambda: page.one("#error").is_displayed())
-    assert page.text("#error") == "this file cannot be used: not an image"
+    assert page.text("#error") == "this file cannot be used: SVG is not supported"
 
 
 def test_nobody_else_is_asked(page: Page, url: str) -> None:
