@@ -16,6 +16,7 @@ from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.jobs.specifications.specification import check_specification
 from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline.dataset import conditions
 from commands import Block, blocks
 from console import Console, console
 
@@ -108,3 +109,19 @@ def test_the_readme_is_short_and_no_page_hides_commands_in_indented_blocks() -> 
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
     for page in PAGES:
         assert "\n    clipmill " not in page.read_text(encoding="utf-8"), page.name
+
+
+def test_the_filter_page_lists_what_a_condition_from_elsewhere_may_call() -> None:
+    page = (ROOT / "docs" / "filter.md").read_text(encoding="utf-8")
+    section = page.partition("## Conditions from elsewhere")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"[a-z]\w+(?=`)", section))
+    functions = {name for name in conditions._ALLOWED["function"] if name.isidentifier() and "escape" not in name}
+    assert functions - listed == set()
+
+
+def test_anchors_lead_to_headings_that_are_there() -> None:
+    for page in [*PAGES, ROOT / "SECURITY.md"]:
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            text = (page.parent / target if target else page).read_text(encoding="utf-8")
+            headings = [re.sub(r"[^\w -]", "", line.lower()) for line in re.findall(r"^#+ (.+)", text, re.MULTILINE)]
+            assert anchor in {heading.replace(" ", "-") for heading in headings}, f"{page.name}: {target}#{anchor}"
