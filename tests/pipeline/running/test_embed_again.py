@@ -179,8 +179,6 @@ def test_parts_that_are_not_where_they_should_be_are_no_success(
 ) -> None:
     """As with workers whose /data is another disk than the driver's."""
     monkeypatch.setattr("clipmill.pipeline.running.worker.embed_shard", lambda shard, *_: ShardStats(shard.url, 5, 5))
-    with pytest.raises(
-        InfrastructureError, match=r"2 parts that workers wrote are missing here, .*00000.tar for one"
-    ):
+    with pytest.raises(InfrastructureError, match=r"2 parts that workers wrote are missing here, .*00000.tar for one"):
         embed(some)
     assert not (Path(some.out) / SUCCESS).exists()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 import two_nodes
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.cli import main
@@ -31,8 +32,6 @@ from committing import IMPATIENT, through
 from fakes import Drawn, clip_tools, fake_decoder, fake_tools, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
-
-import ray
 
 SHARDS = 24
 
