@@ -177,7 +177,7 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
     there = there.prepare()
     source = ThreadedReader(fake_decoder(True, True), ThreadPoolExecutor(2), InputOptions(storage=options))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda shard: embed_shard(shard, fake_tools(source=source), there), shards))
+        list(pool.map(lambda shard: embed_shard(shard, fake_tools(reader=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
     assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("*.parquet")))
     assert len(parts) == SHARDS and net.count("PUT", status=412) > 1
