@@ -65,9 +65,9 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Ids of each text, int32 [length], [SOS] and [EOS] included, not truncated.
 
-        Of a text beyond `most_mended` characters that is not plain ASCII, or has entities, only the beginning is read:
-        the ids up to the context length are those of the full text, and their number is a lower bound. Entities nested
-        more than 16 deep count as 16 deep.
+        Of a text beyond `most_mended` characters that is not printable ASCII, or has entities, only the beginning is
+        read: the ids up to the context length are those of the full text (unless ftfy repairs its encoding, which it
+        judges by whole lines), and their number is a lower bound. Entities nested more than 16 deep count as 16 deep.
         """
         if len(self._known) > _CACHED_WORDS:  # replaced, never emptied: another thread may be reading it
             self._known = _Words(self.vocab_size)
@@ -127,20 +127,22 @@ def clean(text: str, most: int | None = None) -> str:
     """
     if not _PLAIN(text):
         text = _NESTED.sub("&" + "amp;" * _NESTED_MOST, text)
-        mended = ftfy.fix_text(text if most is None else _beginning(text, most))
-        text = _unescape(_unescape(mended))
+        text = _unescape(_unescape(_mended(text, most or len(text))))
     return text.lower()
 
 
-def _beginning(text: str, most: int) -> str:
-    """The text itself, or where it is longer at most `most` characters, its runs of blanks shortened."""
+def _mended(text: str, most: int) -> str:
+    """By ftfy: the text, or where it is longer at most `most` characters of it, its runs of blanks shortened."""
+    if len(text) > most:
+        text = _BLANK_RUNS.sub(r"\1", text)
     if len(text) <= most:
-        return text
-    text = _BLANK_RUNS.sub(r"\1", text)
-    if len(text) <= most:
-        return text
+        return ftfy.fix_text(text)
     *before, _partial = text[:most].rsplit(None, 1)
-    return before[0] if before else text[:most]
+    beginning = before[0] if before else text[:most]
+    if "<" not in text[len(beginning) :].partition("\n")[0]:
+        return ftfy.fix_text(beginning)
+    lines, newline, last = beginning.rpartition("\n")  # ftfy leaves entities alone in a line that holds a tag
+    return ftfy.fix_text(lines + newline) + ftfy.fix_text(last, unescape_html=False)
 
 
 def _unescape(text: str) -> str:

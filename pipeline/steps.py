@@ -17,7 +17,6 @@ class Step:
     results: tuple[str, ...]  # public types of that module
     example: str  # of its command
     specified: bool = True  # whether a job specification can name it
-    writes_a_file: bool = False  # the others write into a folder
 
     @property
     def job_name(self) -> str:
@@ -78,7 +77,6 @@ STEPS = (  # in the order in which people use them
         "pipeline.reporting.report",
         ("Report",),
         "clipmill report out/ -o report.html --labels labels/",
-        writes_a_file=True,
     ),
     Step(
         "search",
@@ -105,7 +103,5 @@ STEPS = (  # in the order in which people use them
         "pipeline.training.train",
         ("TrainProgress",),
         "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000",
-        writes_a_file=True,
     ),
 )
-STEP = {step.name: step for step in STEPS}

@@ -20,9 +20,9 @@ from ...pipeline.dataset.output import Output
 from ...pipeline.dataset.subset import Subset
 from ...pipeline.errors import InputError, ModelError, OutputError
 from ...pipeline.inputs.listing import list_shards
+from ...pipeline.job.fields import writes_a_file
 from ...pipeline.job.train import TrainJob
 from ...pipeline.labelling.classes import read_classes, read_templates
-from ...pipeline.steps import STEPS
 
 
 def check_early(job: Any) -> None:
@@ -90,15 +90,11 @@ def _check_out(job: Any, url: str) -> None:
         return
     folders = [Path(url).absolute(), *Path(url).absolute().parents]
     nearest = next(folder for folder in folders if folder.exists())
-    if _writes_a_file(job):
+    if writes_a_file(type(job)):
         if isinstance(job, TrainJob) and nearest not in folders[:2]:
             raise OutputError(f"{folders[1]}: no such folder to write the weights to")
     elif not nearest.is_dir():
         Output.at(url).prepare()  # refuses it, and makes nothing
-
-
-def _writes_a_file(job: Any) -> bool:
-    return any(step.writes_a_file for step in STEPS if step.job_name == type(job).__name__)
 
 
 def _is_here(name: str) -> bool:

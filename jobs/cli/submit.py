@@ -50,7 +50,7 @@ def submit(
 
 
 def cancel(
-    job: Annotated[str, typer.Argument(metavar="ID", help="As `clipmill submit` said it.")],
+    job: Annotated[str, typer.Argument(metavar="ID", help="As `clipmill submit` printed it.")],
     address: Dashboard,
 ) -> None:
     """Stop a submitted job. What it has committed stays; submit again to go on."""

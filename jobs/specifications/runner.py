@@ -8,8 +8,8 @@ from typing import Any
 
 from ...pipeline.dataset.lock import held
 from ...pipeline.dataset.output import Output
+from ...pipeline.job.fields import writes_a_file
 from ..showing.console import err
-from .kinds import KINDS
 from .specification import Specification, SpecifiedStep
 from .webhook import notifying
 
@@ -28,6 +28,6 @@ def run_specification(specification: Specification, run_step: RunStep) -> None:
 
 
 def _locked(step: SpecifiedStep) -> AbstractContextManager[None]:
-    if KINDS[step.kind].writes_a_file:
+    if writes_a_file(type(step.job)):
         return nullcontext()
     return held(Output.at(step.job.out, step.job.storage_options).prepare())

@@ -39,3 +39,8 @@ def holds(hint: Any, kind: type[Any]) -> bool:
     """Whether values may be sequences, or mappings; text is neither."""
     origins = [get_origin(alternative) for alternative in alternatives(hint)]
     return any(isinstance(origin, type) and issubclass(origin, kind) for origin in origins)
+
+
+def writes_a_file(job: type[Any]) -> bool:
+    """Whether the step writes one file: the help calls the value of its `out` FILE. The others write into a folder."""
+    return any(field.name == "out" and flag_of(hint).metavar == "FILE" for field, hint in job_fields(job))

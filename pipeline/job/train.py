@@ -21,7 +21,7 @@ class TrainJob:
     inputs: Annotated[
         Sequence[str], Doc("Shards, named as for `clipmill embed`."), Flag(argument=True, metavar="SHARDS…")
     ]
-    out: Annotated[str, Doc("The weights to write, a .safetensors file."), Flag(("--out", "-o"))]
+    out: Annotated[str, Doc("The weights to write, a .safetensors file."), Flag(("--out", "-o"), metavar="FILE")]
     model: Annotated[str, Doc("The variant to train; `clipmill models` lists them."), Flag(("--model", "-m"))]
     steps: Annotated[int, Doc("Optimiser steps.")] = 1000
     batch_size: Annotated[int, Doc("Pairs a step, on each device.")] = 256

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -24,6 +25,8 @@ from ..records import Shard
 from .new_table import NewTable
 from .reshard_plan import NewShard, Picked
 from .source_samples import LOCATION, Reading, SourceSamples
+
+_UNUSUAL = re.compile(r"[^a-z0-9._-]")
 
 
 @dataclass(frozen=True)
@@ -106,15 +109,27 @@ def _read_rows(file: pq.ParquetFile, columns: list[str], rows: npt.NDArray[np.in
 
 
 def _add(tar: BinaryIO, key: str, group: SampleFiles, shard: Shard) -> None:
-    for extension, data, _, fault in group.files:
+    names = _extensions([file.extension for file in group.files])
+    for (extension, data, _, fault), name in zip(group.files, names, strict=True):
         if data is None:
             reason = fault or f"file larger than {MAX_MEMBER >> 20} MiB"
             raise InputError(f"{shard.url}: {group.key}.{extension} cannot be copied ({reason}); leave this row out")
-        member = tarfile.TarInfo(f"{key}.{extension}")  # no owner and no time: the same bytes every time
+        member = tarfile.TarInfo(f"{key}.{name}")  # no owner and no time: the same bytes every time
         member.size = len(data)
         tar.write(member.tobuf(tarfile.GNU_FORMAT))  # `TarFile.addfile` takes twice as long
         tar.write(data)
         tar.write(bytes(-len(data) % BLOCK))
+
+
+def _extensions(extensions: Sequence[str]) -> list[str]:
+    """Extensions in the new shard. A middle that all files share was part of the sample's name, which is new; of the
+    others, only what is harmless in file names stays."""
+    middles = {extension.rpartition(".")[0] for extension in extensions}
+    names = [extension.rpartition(".")[2] for extension in extensions] if len(middles) == 1 else list(extensions)
+    names = [_UNUSUAL.sub("_", name) for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{number}.{name.rpartition('.')[2]}" for number, name in enumerate(names)]
+    return names
 
 
 def _stats(samples: int, began: float) -> bytes:

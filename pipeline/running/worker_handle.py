@@ -82,7 +82,7 @@ class WorkerHandle:
         )
         self.starting: Any = self._actor.start.remote()  # None once it has started
         self.node = ""  # that it is on, known then
-        self.shards: dict[Any, Shard] = {}  # in handle, by the references of their results
+        self.shards: dict[Any, Shard] = {}  # in work, by the references of their results
         self._rows = (0, 0)
         self._request: Any = None
 
@@ -122,7 +122,7 @@ class WorkerHandle:
         return self._rows[0] - before[0], self._rows[1] - before[1]
 
     def kill(self) -> list[Shard]:
-        """End its process; the shards that it had in handle."""
+        """End its process; the shards that it was working on."""
         with suppress(Exception):
             ray.kill(self._actor)
         shards = list(self.shards.values())

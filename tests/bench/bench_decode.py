@@ -9,13 +9,14 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import benchkit
 import numpy as np
 import torch
 import web_pairs
 from benchkit import Row, expect
+from clipmill.clipmodel.config import Decoding
 from clipmill.clipmodel.preprocess import Preprocess
 from PIL import Image
 
@@ -35,15 +36,15 @@ def _rows(size: tuple[int, int], count: int, rounds: int) -> list[Row]:
     ours = Preprocess(SIDE)
     what = f"decode {size[0]}×{size[1]} to {SIDE} px, one core"
     expect(all(np.array_equal(ours(file), _with_pillow(file)) for file in files), f"{what}: other pixels than Pillow's")
-    turns = {"decoding alone": _whole, "ours": ours, "Pillow": _with_pillow, "fast": Preprocess(SIDE, decoding="fast")}
-    found = benchkit.in_turn({name: partial(_rate, call, files) for name, call in turns.items()}, rounds)
-    whole = found["decoding alone"]
-    exact = {name: found[name] for name in ("ours", "Pillow")}
-    fast = {"ours": found["fast"], "exact": found["ours"]}
+    ways = {way: Preprocess(SIDE, decoding=way) for way in get_args(Decoding)}
+    turns = {"decoding alone": _whole, "Pillow": _with_pillow, **ways}
+    rates = benchkit.in_turn({name: partial(_rate, call, files) for name, call in turns.items()}, rounds)
+    rows = [(what, {"ours": rates["exact"], "Pillow": rates["Pillow"]})]
+    rows += [(f"{what}, --decode {way}", {"ours": rates[way], "exact": rates["exact"]}) for way in ("close", "fast")]
     note = f"{sum(map(len, files)) / len(files) / 1000:.0f} kB each"
     return [
-        benchkit.compared(name, "images/s", rates, limit=whole, limit_is="decoding alone", note=note)
-        for name, rates in ((what, exact), (f"{what}, --fast-decode", fast))
+        benchkit.compared(name, "images/s", row, limit=rates["decoding alone"], limit_is="decoding alone", note=note)
+        for name, row in rows
     ]
 
 

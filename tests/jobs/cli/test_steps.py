@@ -14,6 +14,7 @@ import typer
 from clipmill.jobs.cli import app
 from clipmill.jobs.cli.commands import command_of
 from clipmill.jobs.specifications.kinds import KINDS
+from clipmill.pipeline.job.fields import writes_a_file
 from clipmill.pipeline.steps import STEPS, Step
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -52,6 +53,11 @@ def test_its_example_is_understood_by_its_command(step: Step) -> None:
     assert (program, command) == ("clipmill", step.name)
     context = COMMANDS[command].make_context(command, arguments)
     assert context.args == []
+
+
+def test_a_run_makes_no_folder_where_a_step_writes_a_file() -> None:
+    """`out` says so: its value is a FILE."""
+    assert [kind for kind, step in KINDS.items() if writes_a_file(step.job)] == ["report", "train"]
 
 
 def test_the_kinds_of_specifications_are_the_steps_that_write_something() -> None:

@@ -31,7 +31,7 @@ def test_pip_installs_it_alone_and_it_runs(tmp_path: Path) -> None:
     assert "Requires-Dist" not in metadata
     for name in (
         "clipmodel/assets/tiny.safetensors",
-        "pipeline/run.py",
+        "pipeline/running/embed.py",
         "pipeline/job/embed.py",
         "jobs/cli/__main__.py",
     ):

@@ -21,7 +21,7 @@ class Slow:
     def __init__(self, ready: bool) -> None:
         self.is_ready = ready
         self.shards: dict[Any, Shard] = {}
-        self.most = 0  # that it had in handle
+        self.most = 0  # that it had in work
 
     def see_start(self) -> None:
         return None
