@@ -127,4 +127,6 @@ def test_a_demo_that_was_stopped_while_drawing_begins_again(tmp_path: Path, monk
 def test_another_demo_does_not_mix_with_this_one(first: Ran, folder: Path) -> None:
     ran = started("demo", "--out", folder, "--pairs", 300)
     assert ran.code == 2
-    assert ran.err.splitlines()[-1].endswith("holds other shards than this demo's; choose another --out, or delete it")
+    assert ran.err.splitlines()[-1].endswith(
+        "holds other shards than this demo's; choose another --out, or delete the folder"
+    )

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,8 +204,8 @@ class DyingWorker:
     def __post_init__(self) -> None:
         """Patches this process: it is a worker's, and its end is near."""
 
-        def reading(shard: Shard, storage_options: Mapping[str, Any] | None = None) -> Iterator[Sample]:
-            for sample in read_samples(shard, storage_options):
+        def reading(shard: Shard, *options: Any) -> Iterator[Sample]:
+            for sample in read_samples(shard, *options):
                 if sample.row == 5:
                     self.death("read")
                 yield sample

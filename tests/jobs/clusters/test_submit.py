@@ -74,14 +74,25 @@ def test_a_wrong_tokens_holder_is_told_what_to_do(
     assert (refused.code, "wants a token" in refused.complaint()) == (2, True)
 
 
+@pytest.fixture(scope="module")
+def head_with_clipmill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with ray_head(tmp_path_factory.mktemp("equipped"), with_clipmill=True) as head:
+        yield head
+
+
 @pytest.mark.parametrize("service", ["head", "client"])
 def test_a_driver_that_joins_learns_at_once_that_a_token_is_wanted(
-    service: str, head: Head, drawn: Drawn, sharp_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: str,
+    head_with_clipmill: Head,
+    drawn: Drawn,
+    sharp_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In one line: Ray tries for half a minute, and writes twenty lines of its own."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    address = getattr(head, service)
+    address = getattr(head_with_clipmill, service)
     command = ["embed", drawn.folder, "-o", tmp_path / "out", "-m", f"tiny={sharp_weights}", "--address", address]
     command += ["--workers", "1"]
     began = time.monotonic()
@@ -106,7 +117,9 @@ def test_what_is_wrong_with_the_file_is_said_before_anything_is_sent(head: Head,
     path = tmp_path / "job.yaml"
     path.write_text('{"apiVersion": "clipmill/v1", "kind": "embed", "spec": {"input": []}}')
     assert "did you mean inputs?" in submitted(path, head, tmp_path).complaint()
-    path.write_text('{"apiVersion": "clipmill/v1", "kind": "embed", "spec": {"inputs": [], "out": "o", "model": "m"}}')
+    path.write_text(
+        '{"apiVersion": "clipmill/v1", "kind": "embed", "spec": {"inputs": [], "out": "o", "model": "tiny"}}'
+    )
     wrong = started("submit", path, "--address", "head:8265")
     assert (wrong.code, "must be the cluster's dashboard" in wrong.complaint()) == (2, True)
     nobody = started("submit", path, "--address", "http://127.0.0.1:1")
