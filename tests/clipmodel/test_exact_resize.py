@@ -28,7 +28,7 @@ def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
     return (random.integers(0, 2, (height, width, channels)) * 255).astype(np.uint8)
 
 
-def check(width: int, height: int, size: int = SIZE) -> None:
+def assert_equals_pillow(width: int, height: int, size: int = SIZE) -> None:
     pixels = noise(width, height)
     expected = np.asarray(square(Image.fromarray(pixels), size, PreprocessConfig()))
     np.testing.assert_array_equal(resize_and_crop(torch.from_numpy(pixels), size).numpy(), expected)
@@ -36,7 +36,7 @@ def check(width: int, height: int, size: int = SIZE) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [*WORDS.values(), *NEAR.values()], ids=[*WORDS, *NEAR])
 def test_special_shapes(width: int, height: int) -> None:
-    check(width, height)
+    assert_equals_pillow(width, height)
 
 
 def test_three_hundred_random_shapes() -> None:
@@ -44,13 +44,13 @@ def test_three_hundred_random_shapes() -> None:
     shapes = random.integers(1, 700, (300, 2)).tolist()
     for width, height in shapes:
         if max(width, height) < 200 * min(width, height):  # longer ones are never resized whole, see `_band`
-            check(width, height)
+            assert_equals_pillow(width, height)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 48))
 def test_other_sizes_of_the_encoder(width: int, height: int, size: int) -> None:
-    check(width, height, size)
+    assert_equals_pillow(width, height, size)
 
 
 def test_the_pass_that_goes_first_depends_on_the_shape() -> None:
