@@ -48,7 +48,10 @@ def _connect(url: str, seconds: float) -> None:
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
         try:
-            urllib.request.urlopen(request, timeout=seconds).close()
+            opener = (
+                urllib.request.build_opener()
+            )  # `urlopen` keeps the proxies of its first call for the whole process
+            opener.open(request, timeout=seconds).close()
         except urllib.error.HTTPError as error:  # any answer will do
             error.close()
     else:
