@@ -48,9 +48,7 @@ def _connect(url: str, seconds: float) -> None:
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         request = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")
         try:
-            opener = (
-                urllib.request.build_opener()
-            )  # `urlopen` keeps the proxies of its first call for the whole process
+            opener = urllib.request.build_opener()  # `urlopen` keeps the proxies of its first call for ever
             opener.open(request, timeout=seconds).close()
         except urllib.error.HTTPError as error:  # any answer will do
             error.close()
