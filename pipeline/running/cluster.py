@@ -9,9 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from ray.autoscaler.sdk import request_resources
-
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from ..errors import InfrastructureError, one_line
 from .cluster_address import wants_token

@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
-
 import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..embedding.clock import Clock
 from ..embedding.decode import Decoder
