@@ -16,6 +16,7 @@ Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
 TokenIds = npt.NDArray[np.int32]  # [length], [SOS] and [EOS] included
 Vector = npt.NDArray[np.float32]  # [dim], L2-normalised
 Vectors = npt.NDArray[np.float32]  # [n, dim], L2-normalised
+Positions = npt.NDArray[np.int32]  # of rows in a chunk or a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ ModelTokens = TypeVar("ModelTokens", default=TokenIds)
 
 @dataclass(slots=True)
 class Decoded(Generic[ModelPixels, ModelTokens]):
-    """A sample ready to encode, or the reason why it is not. The image's encoded bytes are gone.
+    """A sample ready to encode, or the reason why it is not.
 
     Where models that preprocess in different ways share a pass, pixels and tokens are tuples, one of each for each way.
     """
@@ -75,6 +76,7 @@ class Decoded(Generic[ModelPixels, ModelTokens]):
     height: int | None = None
     sha256: str | None = None  # of the image's encoded bytes
     pixels: ModelPixels | None = None
+    encoded: bytes | None = None  # instead of pixels: an image that is left to the GPU's JPEG engines
     tokens: ModelTokens | None = None
     caption_tokens: int | None = None  # before truncation at the context length
     error: str | None = None

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..choices import EmbeddingType
 from ..errors import InfrastructureError
-from ..records import Decoded, Shard, Vector
+from ..records import Decoded, Positions, Shard, Vectors
 from .columns import AFTER, FIRST, LAST, Column
+from .sample_columns import sample_columns
 
 SCHEMA_VERSION = 1
 
+Mask = npt.NDArray[np.bool_]
+
 _EMBEDDINGS = {"float16": (pa.float16(), np.float16), "float32": (pa.float32(), np.float32)}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """One side of some rows."""
+
+    vectors: Vectors  # float32 [n, dim], L2-normalised; zeros where missing
+    missing: Mask  # [n]
+
+    @classmethod
+    def of(cls, rows: int, dim: int, vectors: Iterable[tuple[Positions, Vectors]]) -> Embeddings:
+        """vectors: with the rows that they belong to."""
+        side = cls(np.zeros((rows, dim), dtype=np.float32), np.ones(rows, dtype=np.bool_))
+        for positions, values in vectors:
+            side.vectors[positions] = values
+            side.missing[positions] = False
+        return side
 
 
 @dataclass(frozen=True)
@@ -48,57 +70,29 @@ class PartLayout:
             yield f"{alias}_" if alias else "", slice(start, start + dim)
             start += dim
 
-    def table(
-        self, shard: Shard, rows: Sequence[Decoded], images: Sequence[Vector | None], texts: Sequence[Vector | None]
-    ) -> pa.Table:
-        """Rows in the order given; images and texts: float32 [dim], L2-normalised, None where there is none."""
-        truncated = [n > self.context_length if (n := row.caption_tokens) is not None else None for row in rows]
-        arrays = {
-            **{column.name: [column.value_of(row) for row in rows] for column in self.columns},
-            "key": [row.key for row in rows],
-            "shard": pa.DictionaryArray.from_arrays(np.zeros(len(rows), dtype=np.int32), [shard.url]),
-            "row": [row.row for row in rows],
-            "image_offset": [row.image_offset for row in rows],
-            "image_size": [row.image_size for row in rows],
-            "width": [_side(row.width) for row in rows],
-            "height": [_side(row.height) for row in rows],
-            "sha256": [row.sha256 for row in rows],
-            "caption_tokens": [row.caption_tokens for row in rows],
-            "caption_truncated": truncated,
-            "error": [row.error for row in rows],
-        }
+    def samples(self, rows: Sequence[Decoded[Any, Any]]) -> pa.RecordBatch:
+        """What is known of decoded samples before a model has seen them: what `table` takes."""
+        return sample_columns(rows, self.columns, self.context_length)
+
+    def table(self, shard: Shard, samples: pa.RecordBatch, images: Embeddings, texts: Embeddings) -> pa.Table:
+        """The part's rows, in the order of `samples`."""
+        arrays = {name: samples.column(name) for name in samples.schema.names}
+        arrays["shard"] = pa.DictionaryArray.from_arrays(np.zeros(len(samples), dtype=np.int32), [shard.url])
         for prefix, dims in self._slices():
-            image, text = ([v if v is None else v[dims] for v in vectors] for vectors in (images, texts))
-            arrays[f"{prefix}image_embedding"] = self._vectors(image, dims.stop - dims.start)
-            arrays[f"{prefix}text_embedding"] = self._vectors(text, dims.stop - dims.start)
-            arrays[f"{prefix}similarity"] = [similarity(*pair) for pair in zip(image, text, strict=True)]
-        return pa.table(
-            [
-                values if isinstance(values := arrays[field.name], pa.Array) else pa.array(values, field.type)
-                for field in self.schema
-            ],
-            schema=self.schema,
-        )
+            image, text = images.vectors[:, dims], texts.vectors[:, dims]
+            arrays[f"{prefix}image_embedding"] = self._vectors(image, images.missing)
+            arrays[f"{prefix}text_embedding"] = self._vectors(text, texts.missing)
+            arrays[f"{prefix}similarity"] = pa.array(similarity(image, text), mask=images.missing | texts.missing)
+        return pa.table([arrays[field.name] for field in self.schema], schema=self.schema)
 
-    def _vectors(self, vectors: Sequence[Vector | None], dim: int) -> pa.Array:
-        values = np.zeros((len(vectors), dim), dtype=_EMBEDDINGS[self.embedding_type][1])
-        for index, vector in enumerate(vectors):
-            if vector is not None:
-                values[index] = vector
-        missing = pa.array([vector is None for vector in vectors], pa.bool_())
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), dim, mask=missing)
+    def _vectors(self, vectors: Vectors, missing: Mask) -> pa.Array:
+        values = vectors.astype(_EMBEDDINGS[self.embedding_type][1]).reshape(-1)
+        return pa.FixedSizeListArray.from_arrays(pa.array(values), vectors.shape[1], mask=pa.array(missing))
 
 
-def similarity(image: Vector | None, text: Vector | None) -> float | None:
-    """Cosine of two L2-normalised float32 vectors [dim], or None where one is missing."""
-    if image is None or text is None:
-        return None
-    return float(np.dot(image, text))
-
-
-def _side(pixels: int | None) -> int | None:
-    """None for a width or height that the column cannot hold: a broken image's header may claim anything."""
-    return pixels if pixels is not None and 0 <= pixels < 2**31 else None
+def similarity(images: Vectors, texts: Vectors) -> npt.NDArray[np.float32]:
+    """Cosines [n] of L2-normalised float32 vectors [n, dim]."""
+    return np.einsum("nd,nd->n", images, texts, dtype=np.float32)
 
 
 class PartWriter:

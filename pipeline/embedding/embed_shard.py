@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from ...clipmodel.flops import Flops
 from ..dataset import footer
 from ..dataset.output import Output
-from ..dataset.part import PartLayout, PartWriter, verify
-from ..records import Shard, ShardStats, Vector
+from ..dataset.part import Embeddings, PartLayout, PartWriter, verify
+from ..dataset.sample_columns import with_errors
+from ..records import Positions, Shard, ShardStats, Vectors
 from ..storage.ahead import ahead
+from .chunk import Chunk, Waiting
 from .clock import Clock, WorkerClock
 from .decode import reason_of
-from .encoder import Encoder
-from .shard_reader import DecodedRow, ShardReader
+from .shard_reader import ShardReader
+from .together import Together
 
 _WINDOW = 4096  # rows a row group; captions of a window are sorted by length
+_NOT_FINITE = "encode: embedding is not finite"
 
 OnRows = Callable[[int, int], None]  # newly embedded rows, newly failed ones
 
@@ -29,7 +33,7 @@ OnRows = Callable[[int, int], None]  # newly embedded rows, newly failed ones
 class ShardTools:
     """What a worker holds for all its shards."""
 
-    encoder: Encoder[Any, Any]  # of what its reader decodes
+    encoder: Together  # of what its reader decodes
     reader: ShardReader
     layout: PartLayout
     provenance: Mapping[str, str]  # for every part's footer
@@ -41,11 +45,11 @@ class ShardTools:
 
 
 class Embedded(NamedTuple):
-    """A window's rows with their embeddings, None where there is none."""
+    """A window's rows with their embeddings."""
 
-    rows: list[DecodedRow]
-    images: list[Vector | None]
-    texts: list[Vector | None]
+    samples: pa.RecordBatch
+    images: Embeddings
+    texts: Embeddings
 
 
 def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows = lambda *_: None) -> ShardStats:
@@ -73,21 +77,19 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
     return stats
 
 
-def _embedded(
-    decoded: Iterable[list[DecodedRow]], tools: ShardTools, clock: Clock, on_rows: OnRows
-) -> Iterator[Embedded]:
+def _embedded(decoded: Iterable[Chunk], tools: ShardTools, clock: Clock, on_rows: OnRows) -> Iterator[Embedded]:
     for window in _windows(decoded):
         yield _encode(window, tools, clock, on_rows)
 
 
-def _windows(decoded: Iterable[list[DecodedRow]]) -> Generator[Iterator[list[DecodedRow]], None, None]:
+def _windows(decoded: Iterable[Chunk]) -> Generator[Iterator[Chunk], None, None]:
     """Runs of chunks, of `_WINDOW` rows or a few more. A run must be used up before the next begins."""
     iterator = iter(decoded)
     for first in iterator:
         yield _one_window(first, iterator)
 
 
-def _one_window(first: list[DecodedRow], rest: Iterator[list[DecodedRow]]) -> Iterator[list[DecodedRow]]:
+def _one_window(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
     yield first
     rows = len(first)
     while rows < _WINDOW and (chunk := next(rest, None)) is not None:
@@ -95,56 +97,58 @@ def _one_window(first: list[DecodedRow], rest: Iterator[list[DecodedRow]]) -> It
         rows += len(chunk)
 
 
-def _encode(window: Iterable[list[DecodedRow]], tools: ShardTools, clock: Clock, on_rows: OnRows) -> Embedded:
+def _encode(window: Iterable[Chunk], tools: ShardTools, clock: Clock, on_rows: OnRows) -> Embedded:
     """Images as they come, so that few are held; captions of the whole window at its end."""
-    rows: list[DecodedRow] = []
-    images: dict[int, Vector] = {}
-    waiting: list[DecodedRow] = []
+    samples: list[pa.RecordBatch] = []
+    images, texts, rows = Waiting(), Waiting(), 0
+    vectors: list[tuple[Positions, Vectors]] = []
 
-    def encode_images(batch: list[DecodedRow]) -> None:
+    def encode_images(count: int) -> None:
+        positions, batch = images.take(count)
         with clock.stage("encode"):
-            vectors, _ = tools.encoder.encode([row.pixels for row in batch if row.pixels is not None], [])
-        for row, vector in zip(batch, vectors, strict=True):
-            images[row.row] = vector
-            row.pixels = None
+            vectors.append((positions, tools.encoder.encode(batch, [])[0]))
 
     for chunk in window:
-        rows += chunk
-        waiting += [row for row in chunk if row.pixels is not None]
-        while len(waiting) >= tools.images_a_batch:
-            encode_images(waiting[: tools.images_a_batch])
-            waiting = waiting[tools.images_a_batch :]
-        failed = sum(row.error is not None for row in chunk)
-        on_rows(len(chunk) - failed, failed)
-    if waiting:
-        encode_images(waiting)
-    captioned = [row for row in rows if row.tokens is not None]
-    with clock.stage("encode"):
-        _, vectors = tools.encoder.encode([], [row.tokens for row in captioned if row.tokens is not None])
-    texts = {row.row: vector for row, vector in zip(captioned, vectors, strict=True)}
-    for row in rows:
-        _refuse_what_is_not_finite(row, images, texts)
-    return Embedded(rows, [images.get(row.row) for row in rows], [texts.get(row.row) for row in rows])
+        samples.append(chunk.samples)
+        images.add(chunk.pixels_of + rows, chunk.pixels)
+        texts.add(chunk.tokens_of + rows, chunk.tokens)
+        rows += len(chunk)
+        while len(images) >= tools.images_a_batch:
+            encode_images(tools.images_a_batch)
+        embedded = chunk.samples.column("error").null_count
+        on_rows(embedded, len(chunk) - embedded)
+    if len(images):
+        encode_images(len(images))
+    captions: list[tuple[Positions, Vectors]] = []
+    if len(texts):
+        positions, tokens = texts.take(len(texts))
+        with clock.stage("encode"):
+            captions.append((positions, tools.encoder.encode([], tokens)[1]))
+    dim = tools.layout.dim
+    return _finite(pa.concat_batches(samples), Embeddings.of(rows, dim, vectors), Embeddings.of(rows, dim, captions))
 
 
-def _refuse_what_is_not_finite(row: DecodedRow, *sides: dict[int, Vector]) -> None:
+def _finite(samples: pa.RecordBatch, images: Embeddings, texts: Embeddings) -> Embedded:
     """Weights that diverged, or too few bits for them, give NaN: no row to search or to filter by."""
-    if not all(np.isfinite(side[row.row]).all() for side in sides if row.row in side):
-        row.error = "encode: embedding is not finite"
-        for side in sides:
-            side.pop(row.row, None)
+    wrong = ~(np.isfinite(images.vectors).all(axis=1) & np.isfinite(texts.vectors).all(axis=1))
+    if wrong.any():
+        samples = with_errors(samples, dict.fromkeys(np.flatnonzero(wrong).tolist(), _NOT_FINITE))
+        for side in (images, texts):
+            side.vectors[wrong] = 0.0
+            side.missing[wrong] = True
+    return Embedded(samples, images, texts)
 
 
 def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
-    failures = [reason_of(row.error) for row in window.rows if row.error is not None]
-    stats.rows += len(window.rows)
-    stats.embedded += len(window.rows) - len(failures)
-    stats.failures.update(failures)
-    embedded = [row for row in window.rows if row.error is None]
-    stats.half_pairs.update(row.half_pair for row in embedded if row.half_pair is not None)
-    stats.notes.update(note for row in embedded for note in row.notes)
-    images = sum(image is not None for image in window.images)
-    tokens = [row.caption_tokens or 0 for row, text in zip(window.rows, window.texts, strict=True) if text is not None]
+    errors = window.samples.column("error")
+    stats.rows += len(errors)
+    stats.embedded += errors.null_count
+    stats.failures.update(map(reason_of, errors.drop_null().to_pylist()))
+    embedded = window.samples.filter(errors.is_null())
+    stats.half_pairs.update(embedded.column("half_pair").drop_null().to_pylist())
+    stats.notes.update(embedded.column("notes").flatten().to_pylist())
+    images = len(errors) - int(window.images.missing.sum())
+    tokens = window.samples.column("caption_tokens").filter(pa.array(~window.texts.missing)).to_pylist()
     stats.flop += sum(model.total(images, tokens) for model in flops)
 
 

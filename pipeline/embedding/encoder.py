@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from typing_extensions import TypeVar
 
 from ...clipmodel.config import CLIPConfig
 from ...clipmodel.inference import compile_blocks, for_inference
@@ -32,17 +31,13 @@ _COMPILED_FROM = 512  # width of the text tower
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-ImageInput = TypeVar("ImageInput", contravariant=True, default=Pixels)
-TextInput = TypeVar("TextInput", contravariant=True, default=TokenIds)
-
-
-class Encoder(Protocol[ImageInput, TextInput]):
+class Encoder(Protocol):
     """What embedding a shard needs of a model. `tests/kit/fakes.py` has another implementation."""
 
     @property
     def dim(self) -> int: ...
 
-    def encode(self, images: Sequence[ImageInput], texts: Sequence[TextInput]) -> tuple[Vectors, Vectors]:
+    def encode(self, images: Sequence[Pixels], texts: Sequence[TokenIds]) -> tuple[Vectors, Vectors]:
         """uint8 images [size, size, 3] and token ids [length] -> float32 [images, dim] and [texts, dim], both
         L2-normalised and in the order given. Either may be empty. Thread-safe."""
         ...

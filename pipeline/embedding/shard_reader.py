@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..choices import USUAL_KEYS, SampleKeys
+from ..dataset.part import PartLayout
 from ..inputs.shards import read_samples
-from ..records import Decoded, Sample, Shard
+from ..records import Sample, Shard
 from ..storage.ahead import ahead
+from .chunk import Chunk
 from .clock import Clock
-from .decode import Decoder
 from .together import Decoders
-
-DecodedRow = Decoded[Any, Any]  # of one model, or of several that share a pass
 
 CHUNK = 32  # samples that go from stage to stage together,
 CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
@@ -26,7 +25,7 @@ AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the mem
 class ShardReader(Protocol):
     """What embedding a shard needs of whoever reads and decodes it."""
 
-    def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[list[DecodedRow]]]:
+    def decoded(self, shard: Shard, clock: Clock) -> AbstractContextManager[Iterable[Chunk]]:
         """A shard's samples in order, a few at a time, decoded ahead of the consumer; the clock learns what reading and
         decoding took. Raises as `read_samples` does. Leaving the context ends what is under way. Thread-safe."""
         ...
@@ -44,12 +43,13 @@ class InputOptions:
 class ThreadedReader:
     """Reads and decodes in this process: a thread that reads, one that decodes with the help of a pool's."""
 
-    decoder: Decoder | Decoders
+    decoders: Decoders
+    layout: PartLayout
     pool: Executor  # threads
     inputs: InputOptions = field(default_factory=InputOptions)
 
     @contextmanager
-    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[DecodedRow]], None, None]:
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[Chunk], None, None]:
         samples = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys)))
         with (
             ahead(samples, AHEAD, clock.between("read", "decode")) as read,
@@ -57,11 +57,12 @@ class ThreadedReader:
         ):
             yield rows
 
-    def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[list[DecodedRow]]:
-        for chunk in read:
+    def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[Chunk]:
+        for samples in read:
             with clock.stage("decode"):
-                rows = self.decoder.decode_batch(chunk, self.pool)
-            yield rows
+                rows = self.decoders.decode_batch(samples, self.pool)
+                chunk = Chunk.of(rows, self.layout.samples(rows))
+            yield chunk
 
 
 def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

@@ -1,11 +1,12 @@
-"""Several models in one pass: each sample is read once, decoded once for each way of preprocessing, and gets the
-embeddings of all models, end to end in one vector. `PartLayout` cuts it into columns again."""
+"""The models of one pass, one or several: each sample is read once, decoded once for each way of preprocessing, and
+gets the embeddings of all models, end to end in one vector. `PartLayout` cuts it into columns again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from ..records import Decoded, Pixels, Sample, TokenIds, Vectors
 from .decode import Decoder
 from .encoder import Encoder
 
+Images = Sequence[Pixels]
+Texts = Sequence[TokenIds]
 PixelsOfAll = tuple[Pixels, ...]  # one for each way of preprocessing
 TokensOfAll = tuple[TokenIds, ...]  # one for each tokenizer
 
@@ -31,17 +34,19 @@ class Decoders:
         return [_merged(rows) for rows in zip(*results, strict=True)]
 
 
-def _merged(rows: Sequence[Decoded]) -> Decoded[PixelsOfAll, TokensOfAll]:
+def _merged(rows: Sequence[Decoded[Any, Any]]) -> Decoded[PixelsOfAll, TokensOfAll]:
+    """All of them in the first one."""
+    first = rows[0]
     error = next((row.error for row in rows if row.error is not None), None)
     pixels = tuple(row.pixels for row in rows if row.pixels is not None) if error is None else ()
     tokens = tuple(row.tokens for row in rows if row.tokens is not None) if error is None else ()
-    fields = {name: getattr(rows[0], name) for name in Decoded.__dataclass_fields__}
-    return Decoded(**{**fields, "pixels": pixels or None, "tokens": tokens or None, "error": error})
+    first.pixels, first.tokens, first.error = pixels or None, tokens or None, error
+    return first
 
 
 @dataclass(frozen=True)
 class Together:
-    """An `Encoder` of several. Each takes the output of the decoder whose number stands beside it."""
+    """An encoder of several, or of one. Each takes the output of the decoder whose number stands beside it."""
 
     encoders: tuple[tuple[Encoder, int], ...]
 
@@ -49,9 +54,9 @@ class Together:
     def dim(self) -> int:
         return sum(encoder.dim for encoder, _ in self.encoders)
 
-    def encode(self, images: Sequence[PixelsOfAll], texts: Sequence[TokensOfAll]) -> tuple[Vectors, Vectors]:
-        """As `Encoder.encode`; each model's part of a vector is of length one."""
+    def encode(self, images: Sequence[Images], texts: Sequence[Texts]) -> tuple[Vectors, Vectors]:
+        """As `Encoder.encode`, of what each decoder made; each model's part of a vector is of length one."""
         results = [
-            encoder.encode([image[k] for image in images], [text[k] for text in texts]) for encoder, k in self.encoders
+            encoder.encode(images[k] if images else [], texts[k] if texts else []) for encoder, k in self.encoders
         ]
         return np.concatenate([r[0] for r in results], axis=1), np.concatenate([r[1] for r in results], axis=1)

@@ -16,9 +16,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from ..dataset.part import PartLayout
+from ..embedding.chunk import Chunk
 from ..embedding.clock import Clock
-from ..embedding.decode import Decoder
-from ..embedding.shard_reader import DecodedRow, InputOptions, ThreadedReader
+from ..embedding.shard_reader import InputOptions, ThreadedReader
 from ..embedding.together import Decoders
 from ..errors import InfrastructureError, one_line
 from ..records import Shard, Times
@@ -31,12 +32,12 @@ CHUNKS_ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its 
 class _Actor:
     """Decodes one shard at a time."""
 
-    def __init__(self, decoder: Decoder | Decoders, threads: int, inputs: InputOptions) -> None:
-        self._reader = ThreadedReader(decoder, ThreadPoolExecutor(threads), inputs)
+    def __init__(self, decoders: Decoders, layout: PartLayout, threads: int, inputs: InputOptions) -> None:
+        self._reader = ThreadedReader(decoders, layout, ThreadPoolExecutor(threads), inputs)
 
     def started(self) -> None: ...
 
-    def decoded(self, shard: Shard) -> Iterator[list[DecodedRow] | Times]:
+    def decoded(self, shard: Shard) -> Iterator[Chunk | Times]:
         """Its chunks, and where the time went."""
         clock = Clock()
         with self._reader.decoded(shard, clock) as chunks:
@@ -49,7 +50,8 @@ class ProcessReader:
     """A `ShardReader` that owns some processes, which end with the worker. A process that dies is replaced; its shard
     fails as it does when storage fails, and is tried again."""
 
-    decoder: Decoder | Decoders
+    decoders: Decoders
+    layout: PartLayout
     processes: int
     cpus: float  # each
     inputs: InputOptions = field(default_factory=InputOptions)
@@ -60,7 +62,7 @@ class ProcessReader:
             self._free.put(self._start())
 
     @contextmanager
-    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[list[DecodedRow]], None, None]:
+    def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[Chunk], None, None]:
         waits = Waits(for_items=clock.between("decode", "encode").for_items)  # the process tells of its own
         with ahead(self._stream(shard, clock), 1, waits) as rows:
             yield rows
@@ -68,9 +70,9 @@ class ProcessReader:
     def _start(self) -> Any:
         remote: Any = ray.remote(_Actor)
         options = {"num_cpus": self.cpus, "max_restarts": 0, "max_task_retries": 0}
-        return remote.options(**options).remote(self.decoder, max(1, int(self.cpus)), self.inputs)
+        return remote.options(**options).remote(self.decoders, self.layout, max(1, int(self.cpus)), self.inputs)
 
-    def _stream(self, shard: Shard, clock: Clock) -> Iterator[list[DecodedRow]]:
+    def _stream(self, shard: Shard, clock: Clock) -> Iterator[Chunk]:
         actor = self._free.get()
         options = {"num_returns": "streaming", "_generator_backpressure_num_objects": CHUNKS_ON_THE_WAY}
         started = actor.started.remote()
@@ -87,7 +89,7 @@ class ProcessReader:
                 if isinstance(item, Times):
                     clock.add(item, self.processes)
                 else:
-                    yield _kept(item)
+                    yield item
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else InfrastructureError(str(error)) from error
         except RayActorError as error:
@@ -97,14 +99,3 @@ class ProcessReader:
             with suppress(RayError):
                 ray.cancel(stream)  # nothing, where it has ended
             self._free.put(actor)
-
-
-def _kept(rows: list[DecodedRow]) -> list[DecodedRow]:
-    """Pixels lie in the object store, and are given up once they are encoded; tokens wait for the end of a window and
-    would keep the pixels beside them there, so they are copied."""
-    for row in rows:
-        if isinstance(row.tokens, tuple):  # of several models
-            row.tokens = tuple(tokens.copy() for tokens in row.tokens)
-        elif row.tokens is not None:
-            row.tokens = row.tokens.copy()
-    return rows

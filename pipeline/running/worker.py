@@ -62,7 +62,7 @@ class ClipWorker:
         models = _Models.load(settings)
         self._tools = ShardTools(
             encoder=models.encoder,
-            reader=_reader(settings, models.decoder),
+            reader=_reader(settings, models.decoders),
             layout=dataset.layout,
             provenance=dataset.provenance,
             images_a_batch=models.images_a_batch,
@@ -75,22 +75,23 @@ class ClipWorker:
         return embed_shard(shard, self._tools, self._output, on_rows)
 
 
-def _reader(settings: WorkerSettings, decoder: Decoder | Decoders) -> ShardReader:
-    placement, inputs = settings.placement, InputOptions(settings.job.sample_keys, settings.job.storage_options)
+def _reader(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
+    placement, layout = settings.placement, settings.dataset.layout
+    inputs = InputOptions(settings.job.sample_keys, settings.job.storage_options)
     if not placement.decoders:
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-        return ThreadedReader(decoder, pool, inputs)
+        return ThreadedReader(decoders, layout, pool, inputs)
     from .reader_processes import ProcessReader  # here, as a worker by itself needs no Ray
 
-    return ProcessReader(decoder, placement.decoders, placement.decoder_cpus, inputs)
+    return ProcessReader(decoders, layout, placement.decoders, placement.decoder_cpus, inputs)
 
 
 @dataclass(frozen=True)
 class _Models:
     """One model, or several that share a pass."""
 
-    encoder: ClipEncoder | Together
-    decoder: Decoder | Decoders  # several where the models preprocess or tokenise in different ways
+    encoder: Together
+    decoders: Decoders  # several where the models preprocess or tokenise in different ways
     flops: tuple[Flops, ...]  # of each model
     images_a_batch: int  # that the encoders are to be given at a time
 
@@ -108,9 +109,6 @@ class _Models:
             encoders.append((_encoder(loaded, settings), list(decoders).index(way)))
             flops.append(Flops.of(config))
         images = max(encoder.batch_size for encoder, _ in encoders)
-        if len(encoders) == 1:
-            (encoder, _), (decoder,) = encoders[0], decoders.values()
-            return cls(encoder, decoder, tuple(flops), images)
         return cls(Together(tuple(encoders)), Decoders(tuple(decoders.values())), tuple(flops), images)
 
 

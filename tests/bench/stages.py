@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from clipmill.pipeline.dataset.columns import DEFAULT_COLUMNS
-from clipmill.pipeline.dataset.part import PartLayout, PartWriter
+from clipmill.pipeline.dataset.part import Embeddings, PartLayout, PartWriter
 from clipmill.pipeline.embedding.decode import Decoder
 from clipmill.pipeline.embedding.encoder import Encoder
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.records import Shard
+from clipmill.pipeline.records import Shard, Vectors
 
 Costs = dict[str, float]  # stage -> core-seconds a pair
 
@@ -43,11 +44,15 @@ def costs(tar: Path, decoder: Decoder, encoder: Encoder, scratch: Path) -> Costs
 
     def write() -> None:
         with PartWriter(scratch / "part.parquet", layout) as part:
-            part.write(layout.table(shard, rows, list(images), list(texts)))
+            part.write(layout.table(shard, layout.samples(rows), _all(images), _all(texts)))
             part.finish({})
 
     timed("write", write)
     return {stage: seconds / len(rows) for stage, seconds in spent.items()}
+
+
+def _all(vectors: Vectors) -> Embeddings:
+    return Embeddings(vectors, np.zeros(len(vectors), np.bool_))
 
 
 def described(found: Costs) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
+from clipmill.pipeline.embedding.shard_reader import InputOptions
 from clipmill.pipeline.inputs.listing import list_shards
-from fakes import FakeEncoder, fake_decoder, fake_tools
+from fakes import FakeEncoder, fake_decoder, fake_tools, threaded
 from made import card
 
 DIM = 8
@@ -37,7 +36,7 @@ def embed_here(
     options = InputOptions(keys, storage_options or {})
     tools = fake_tools(
         FakeEncoder(DIM), images=images, texts=texts, provenance={"clipmill.model_card": made_by},
-        reader=ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2), options),
+        reader=threaded(fake_decoder(images, texts), inputs=options),
     )  # fmt: skip
     embeds = " and ".join(side for side, wanted in (("images", images), ("texts", texts)) if wanted)
     settings = Fingerprint("tiny", "made", "0" * 64, "none", "fp32", "float32", "none", "uid, url, caption", embeds)

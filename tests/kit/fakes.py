@@ -31,10 +31,12 @@ from clipmill.pipeline.dataset.columns import Column
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.dataset.summary import Summary
+from clipmill.pipeline.embedding.chunk import Chunk
 from clipmill.pipeline.embedding.decode import Decoder
 from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.embedding.encoder import ClipEncoder, Encoder, Vectors
 from clipmill.pipeline.embedding.shard_reader import ThreadedReader
+from clipmill.pipeline.embedding.together import Decoders, Together
 from clipmill.pipeline.errors import ModelError, ShardError, UserError
 from clipmill.pipeline.records import Decoded, Pixels, Sample, Shard, ShardStats, TokenIds, Vector
 from PIL import Image
@@ -74,27 +76,53 @@ def fake_decoder(images: bool = True, texts: bool = True) -> Decoder:
     return Decoder(preprocess, tokenizer)
 
 
+FAKE_LAYOUT = PartLayout(COLUMNS, 8, CONTEXT, "float32")
+
+
+def threaded(
+    decoder: Decoder | Decoders, layout: PartLayout = FAKE_LAYOUT, threads: int = 2, **more: Any
+) -> ThreadedReader:
+    decoders = decoder if isinstance(decoder, Decoders) else Decoders((decoder,))
+    return ThreadedReader(decoders, layout, ThreadPoolExecutor(threads), **more)
+
+
+def rows_of(chunk: Chunk) -> list[Decoded[Any, Any]]:
+    """A chunk's samples one by one, with a tuple of pixels, and one of tokens, for those that have them."""
+    rows = [
+        Decoded[Any, Any](row["row"], row["key"], row["caption"], error=row["error"])
+        for row in chunk.samples.to_pylist()
+    ]
+    for position, pixels in zip(chunk.pixels_of.tolist(), zip(*chunk.pixels, strict=True), strict=True):
+        rows[position].pixels = pixels
+    for position, tokens in zip(chunk.tokens_of.tolist(), zip(*chunk.tokens, strict=True), strict=True):
+        rows[position].tokens = tokens
+    return rows
+
+
 def fake_tools(
     encoder: Encoder | None = None, *, images: bool = True, texts: bool = True, **changes: Any
 ) -> ShardTools:
     """Tools that decode for real, to 16 pixels and 12 tokens, and embed by hashing."""
     encoder = encoder or FakeEncoder()
+    layout = changes.get("layout", PartLayout(COLUMNS, encoder.dim, CONTEXT, "float32"))
     settings: dict[str, Any] = {
-        "encoder": encoder,
-        "reader": ThreadedReader(fake_decoder(images, texts), ThreadPoolExecutor(2)),
-        "layout": PartLayout(COLUMNS, encoder.dim, CONTEXT, "float32"),
+        "encoder": Together(((encoder, 0),)),
+        "reader": threaded(fake_decoder(images, texts), layout),
+        "layout": layout,
         "provenance": {"made.by": "a test"},
         "images_a_batch": 4,
     }
     return ShardTools(**settings | changes)
 
 
-def clip_tools(loaded: Loaded, **changes: Any) -> ShardTools:
+def clip_tools(loaded: Loaded, batch_size: int = 32, **changes: Any) -> ShardTools:
     """Tools with a real model, as a worker holds it."""
+    own = PartLayout(COLUMNS, loaded.card.config.embed_dim, loaded.tokenizer.context_length)
+    layout = changes.get("layout", own)
     settings: dict[str, Any] = {
-        "encoder": ClipEncoder(loaded.model),
-        "reader": ThreadedReader(Decoder(loaded.preprocess, loaded.tokenizer), ThreadPoolExecutor(1)),
-        "layout": PartLayout(COLUMNS, loaded.card.config.embed_dim, loaded.tokenizer.context_length),
+        "encoder": Together(((ClipEncoder(loaded.model, batch_size=batch_size), 0),)),
+        "reader": threaded(Decoder(loaded.preprocess, loaded.tokenizer), layout, threads=1),
+        "layout": layout,
         "provenance": {},
     }
     return ShardTools(**settings | changes)
@@ -210,7 +238,9 @@ class ActorFactory:
     def __call__(self) -> ActorWorker:
         from clipmill.pipeline.running.reader_processes import ProcessReader
 
-        return ActorWorker(fake_tools(reader=ProcessReader(self.decoder, 1, 0.25)), self.output)
+        return ActorWorker(
+            fake_tools(reader=ProcessReader(Decoders((self.decoder,)), FAKE_LAYOUT, 1, 0.25)), self.output
+        )
 
 
 @dataclass

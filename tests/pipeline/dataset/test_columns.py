@@ -8,14 +8,13 @@ import pytest
 from clipmill.pipeline.dataset.columns import OWN_COLUMNS, Column
 from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.records import Decoded, Shard
+from clipmill.pipeline.records import Decoded
 
 
 def value(metadata: dict[str, Any], column: Column) -> Any:
     """As it comes out of the table."""
     row = Decoded(0, "k", metadata=metadata)
-    table = PartLayout((column,), 4, 77).table(Shard("s3://bucket/00000.tar"), [row], [None], [None])
-    return table.column(column.name).to_pylist()[0]
+    return PartLayout((column,), 4, 77).samples([row]).column(column.name).to_pylist()[0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline.dataset.columns import OWN_COLUMNS, Column
-from clipmill.pipeline.dataset.part import PartLayout, PartWriter, similarity, verify
+from clipmill.pipeline.dataset.part import Embeddings, PartLayout, PartWriter, similarity, verify
 from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Decoded, Shard, Vector
 from fakes import unit_vector
@@ -29,7 +29,12 @@ def table(*rows: Decoded, layout: PartLayout = LAYOUT, vectors: bool = True) -> 
         embedded = vectors and row.error is None
         images.append(unit_vector(b"image %d" % row.row, layout.dim) if embedded else None)
         texts.append(unit_vector(b"text %d" % row.row, layout.dim) if embedded else None)
-    return layout.table(SHARD, rows, images, texts)
+    return layout.table(SHARD, layout.samples(rows), side(images, layout.dim), side(texts, layout.dim))
+
+
+def side(vectors: list[Vector | None], dim: int = 4) -> Embeddings:
+    there = [(np.array([i], np.int32), vector[None]) for i, vector in enumerate(vectors) if vector is not None]
+    return Embeddings.of(len(vectors), dim, there)
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32"])
@@ -88,7 +93,8 @@ def test_a_failed_row_says_why_and_is_null_elsewhere() -> None:
 
 def test_a_missing_embedding_is_null_and_not_zeros() -> None:
     one = unit_vector(b"x", 4)
-    made = LAYOUT.table(SHARD, [Decoded(0, "a"), Decoded(1, "b")], [one, None], [None, one])
+    rows = LAYOUT.samples([Decoded(0, "a"), Decoded(1, "b")])
+    made = LAYOUT.table(SHARD, rows, side([one, None]), side([None, one]))
     assert made.column("image_embedding").is_null().to_pylist() == [False, True]
     assert made.column("text_embedding").is_null().to_pylist() == [True, False]
     assert made.column("similarity").to_pylist() == [None, None]
@@ -106,7 +112,9 @@ def test_similarity_is_computed_before_embeddings_are_rounded(kind: Any, dtype: 
     image, text = unit_vector(b"image 0", 256), unit_vector(b"text 0", 256)
     made = table(Decoded(0, "k"), layout=layout)
     np.testing.assert_array_equal(made.column("image_embedding").to_numpy()[0], image.astype(dtype))
-    assert made.column("similarity").to_pylist() == [float(np.dot(image, text))]
+    rounded = float(np.dot(image.astype(np.float16), text.astype(np.float16)))
+    assert abs(rounded - float(np.dot(image, text))) > 1e-6, "rounding would go unseen"
+    assert made.column("similarity").to_pylist() == [pytest.approx(float(np.dot(image, text)), abs=1e-7)]
 
 
 @pytest.mark.parametrize("side", [-(2**31) - 1, -1, 2**31, 2**32 - 1])
@@ -127,28 +135,35 @@ HALF = np.array([0.5, 0.5, 0.5, 0.5], dtype=np.float32)
 FIRST = np.array([1, 0, 0, 0], dtype=np.float32)
 
 
+def cosine(one: Vector, other: Vector) -> float:
+    (value,) = similarity(one[None], other[None])
+    return float(value)
+
+
 def test_similarity_is_the_cosine() -> None:
-    assert similarity(HALF, FIRST) == 0.5
-    assert similarity(HALF, HALF) == 1.0
-    assert similarity(FIRST, -FIRST) == -1.0
-    assert similarity(FIRST, FIRST[::-1]) == 0.0
+    assert cosine(HALF, FIRST) == 0.5
+    assert cosine(HALF, HALF) == 1.0
+    assert cosine(FIRST, -FIRST) == -1.0
+    assert cosine(FIRST, FIRST[::-1]) == 0.0
 
 
 def test_similarity_is_symmetric() -> None:
     random = np.random.default_rng(0)
     one, other = (v / np.linalg.norm(v) for v in random.standard_normal((2, 512)).astype(np.float32))
-    assert similarity(one, other) == pytest.approx(float(one.astype(float) @ other.astype(float)), abs=1e-6)
-    assert similarity(one, other) == similarity(other, one)
+    assert cosine(one, other) == pytest.approx(float(one.astype(float) @ other.astype(float)), abs=1e-6)
+    assert cosine(one, other) == cosine(other, one)
+
+
+def test_each_row_has_its_own_similarity_in_float32() -> None:
+    values = similarity(np.stack([HALF, FIRST, HALF]), np.stack([FIRST, FIRST, -HALF]))
+    assert values.dtype == np.float32 and values.tolist() == [0.5, 1.0, -1.0]
+    assert similarity(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32)).shape == (0,)
 
 
 def test_a_missing_side_has_no_similarity() -> None:
-    assert similarity(None, FIRST) is None
-    assert similarity(FIRST, None) is None
-    assert similarity(None, None) is None
-
-
-def test_similarity_is_a_plain_float() -> None:
-    assert type(similarity(HALF, FIRST)) is float
+    rows = LAYOUT.samples([Decoded(i, str(i)) for i in range(4)])
+    made = LAYOUT.table(SHARD, rows, side([HALF, FIRST, None, None]), side([FIRST, None, FIRST, None]))
+    assert made.column("similarity").to_pylist() == [0.5, None, None, None]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

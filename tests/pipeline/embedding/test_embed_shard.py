@@ -10,7 +10,6 @@ import threading
 import weakref
 import zlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,19 @@ from clipmill.pipeline.embedding.embed_shard import ShardTools, embed_shard
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Pixels, Shard, ShardStats, Vectors
-from fakes import CONTEXT, SIDE, Drawn, FakeEncoder, fake_decoder, fake_tools, jpeg, unit_vector, write_pairs, write_tar
+from fakes import (
+    CONTEXT,
+    SIDE,
+    Drawn,
+    FakeEncoder,
+    fake_decoder,
+    fake_tools,
+    jpeg,
+    threaded,
+    unit_vector,
+    write_pairs,
+    write_tar,
+)
 from fsspec.implementations.memory import MemoryFileSystem
 
 Rows = list[dict[str, Any]]
@@ -294,7 +305,7 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path, output: Output, monkey
             alive.append(sum(made() is not None for made in preprocess.made))
 
     decoder = Decoder(preprocess, Tokenizer(1000, CONTEXT))
-    source = decoding.ThreadedReader(decoder, ThreadPoolExecutor(2))
+    source = threaded(decoder)
     tools = fake_tools(FakeEncoder(on_call=look), images_a_batch=4, reader=source)
     embed_shard(write_pairs(tmp_path / "x.tar", 200), tools, output)
     assert len(preprocess.made) == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from clipmill.pipeline.embedding.shard_reader import ThreadedReader, chunks
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
-from fakes import Drawn, fake_decoder, write_pairs
+from fakes import Drawn, fake_decoder, rows_of, threaded, write_pairs
 
 
 @pytest.fixture
 def source() -> ThreadedReader:
-    return ThreadedReader(fake_decoder(), ThreadPoolExecutor(2))
+    return threaded(fake_decoder())
 
 
 def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,15 +38,16 @@ def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_sample_is_decoded_as_it_would_be_alone(source: ThreadedReader, drawn: Drawn) -> None:
     with source.decoded(drawn.shards[0], Clock()) as decoded:
-        rows = [row for chunk in decoded for row in chunk]
+        rows = [row for chunk in decoded for row in rows_of(chunk)]
     alone = [fake_decoder().decode(sample) for sample in read_samples(drawn.shards[0])]
     assert [(row.row, row.key, row.caption, row.error) for row in rows] == [
         (row.row, row.key, row.caption, row.error) for row in alone
     ]
     for row, expected in zip(rows, alone, strict=True):
-        assert (row.pixels is None) == (expected.pixels is None)
-        if row.pixels is not None:
-            np.testing.assert_array_equal(row.pixels, expected.pixels)
+        for mine, theirs in ((row.pixels, expected.pixels), (row.tokens, expected.tokens)):
+            assert (mine is None) == (theirs is None)
+            if mine is not None and theirs is not None:
+                np.testing.assert_array_equal(mine[0], theirs)
 
 
 def test_reading_and_decoding_are_timed(source: ThreadedReader, tmp_path: Path) -> None:

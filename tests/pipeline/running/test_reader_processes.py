@@ -23,7 +23,7 @@ from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardRetried, WorkerLost
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader
-from fakes import ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, write_pairs
+from fakes import FAKE_LAYOUT, ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, rows_of, write_pairs
 
 
 @pytest.fixture
@@ -33,12 +33,16 @@ def output(tmp_path: Path) -> Output:
 
 @pytest.fixture(scope="module")
 def source(cluster: None) -> ProcessReader:
-    return ProcessReader(fake_decoder(), 1, 0.25)
+    return processes(fake_decoder())
 
 
-def decoded(source: ProcessReader, shard: Shard, clock: Clock | None = None) -> list[Decoded]:
+def processes(*decoders: Decoder, cpus: float = 0.25) -> ProcessReader:
+    return ProcessReader(Decoders(decoders), FAKE_LAYOUT, 1, cpus)
+
+
+def decoded(source: ProcessReader, shard: Shard, clock: Clock | None = None) -> list[Decoded[Any, Any]]:
     with source.decoded(shard, clock or Clock()) as chunks:
-        return [row for chunk in chunks for row in chunk]
+        return [row for chunk in chunks for row in rows_of(chunk)]
 
 
 def test_parts_are_the_same_as_from_threads(source: ProcessReader, drawn: Drawn, output: Output) -> None:
@@ -49,19 +53,23 @@ def test_parts_are_the_same_as_from_threads(source: ProcessReader, drawn: Drawn,
         assert pq.read_table(f"{output.url}/{shard.part_name}") == there and len(there) == 40
 
 
-def test_pixels_are_read_where_they_lie_and_tokens_are_not_kept_there(source: ProcessReader, tmp_path: Path) -> None:
-    rows = decoded(source, write_pairs(tmp_path / "x.tar", 3))
-    assert all(row.pixels is not None and not row.pixels.flags.owndata for row in rows)
-    assert all(row.tokens is not None and row.tokens.flags.owndata for row in rows)
+def test_images_are_read_where_they_lie_and_nothing_else_is_kept_there(source: ProcessReader, tmp_path: Path) -> None:
+    """Ray's store keeps a chunk's images as long as any array that it shares with the store is alive."""
+    with source.decoded(write_pairs(tmp_path / "x.tar", 3), Clock()) as chunks:
+        (chunk,) = chunks
+    (images,), (tokens,) = chunk.pixels, chunk.tokens
+    assert len(images) == len(tokens) == len(chunk) == 3
+    assert not images.flags.writeable, "a copy"  # type: ignore[attr-defined]
+    for array in (tokens.values, tokens.ends, chunk.pixels_of, chunk.tokens_of):
+        assert array.flags.writeable or array.size == 0, "shared with the store, whose arrays cannot be written to"
 
 
 def test_several_models_get_their_own_each(cluster: None, tmp_path: Path) -> None:
-    both = Decoders((fake_decoder(), Decoder(Preprocess(8), fake_decoder().tokenizer)))
+    both = (fake_decoder(), Decoder(Preprocess(8), fake_decoder().tokenizer))
     shard = write_pairs(tmp_path / "x.tar", 3)
-    rows = decoded(ProcessReader(both, 1, 0.25), shard)
-    pixels: list[Any] = [row.pixels for row in rows]
-    assert [[each.shape for each in both] for both in pixels] == [[(16, 16, 3), (8, 8, 3)]] * 3
-    alone = both.decode_batch(list(decoding.read_samples(shard)))
+    rows = decoded(processes(*both), shard)
+    assert [[way.shape for way in row.pixels] for row in rows] == [[(16, 16, 3), (8, 8, 3)]] * 3  # type: ignore[union-attr]
+    alone = Decoders(both).decode_batch(list(decoding.read_samples(shard)))
     for row, expected in zip(rows, alone, strict=True):
         for mine, theirs in zip([*row.pixels, *row.tokens], [*expected.pixels, *expected.tokens], strict=True):  # type: ignore[misc]
             np.testing.assert_array_equal(mine, theirs)
@@ -88,7 +96,7 @@ def test_a_process_runs_ahead_of_its_consumer_by_a_few_chunks(cluster: None, tmp
     """However long the shard; and it is free again when the consumer leaves."""
     folder = tmp_path / "chunks"
     folder.mkdir()
-    source = ProcessReader(WatchedDecoder.at(folder), 1, 0.25)
+    source = processes(WatchedDecoder.at(folder))
     most = decoding.AHEAD + 2 + CHUNKS_ON_THE_WAY + 3  # in its handles, in the object store, here
     with source.decoded(write_pairs(tmp_path / "x.tar", 40 * decoding.CHUNK), Clock()) as chunks:
         next(iter(chunks))
@@ -104,7 +112,7 @@ def test_a_process_runs_ahead_of_its_consumer_by_a_few_chunks(cluster: None, tmp
 def test_a_process_that_dies_fails_its_shard_and_is_replaced(cluster: None, tmp_path: Path) -> None:
     folder = tmp_path / "chunks"
     folder.mkdir()
-    source = ProcessReader(WatchedDecoder.at(folder, dies=3), 1, 0.25)
+    source = processes(WatchedDecoder.at(folder, dies=3))
     shard = write_pairs(tmp_path / "x.tar", 5 * decoding.CHUNK)
     with pytest.raises(InfrastructureError, match="a decode process was lost"):
         decoded(source, shard)
@@ -116,7 +124,7 @@ def test_a_process_that_finds_no_room_is_told_of(
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.5)
     with pytest.raises(InfrastructureError, match="no machine had 99 CPUs for a decode process: name fewer"):
-        decoded(ProcessReader(fake_decoder(), 1, 99.0), write_pairs(tmp_path / "x.tar", 3))
+        decoded(processes(fake_decoder(), cpus=99.0), write_pairs(tmp_path / "x.tar", 3))
 
 
 def test_the_driver_gives_out_again_what_a_dying_process_had(cluster: None, tmp_path: Path, output: Output) -> None:

@@ -15,7 +15,6 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.encoder import ClipEncoder
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample
@@ -63,7 +62,7 @@ def embedded(folder: Path, out: Path, sharp: Loaded, batch: int) -> Rows:
     """Here, shard by shard."""
     card, tokenizer = sharp.card, sharp.tokenizer
     layout = PartLayout(COLUMNS, card.config.embed_dim, tokenizer.context_length, "float32")
-    tools = clip_tools(sharp, encoder=ClipEncoder(sharp.model, batch_size=batch), layout=layout, images_a_batch=batch)
+    tools = clip_tools(sharp, batch, layout=layout, images_a_batch=batch)
     for shard in list_shards([str(folder)]):
         embed_shard(shard, tools, Output.at(str(out)))
     return by_key(out)

@@ -23,13 +23,13 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.output import OWN, Output
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.embed_shard import embed_shard
-from clipmill.pipeline.embedding.shard_reader import InputOptions, ThreadedReader
+from clipmill.pipeline.embedding.shard_reader import InputOptions
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.storage.defaults import with_defaults
 from clipmill.pipeline.storage.retry import retry
 from committing import IMPATIENT, through
-from fakes import Drawn, clip_tools, fake_decoder, fake_tools, write_pairs
+from fakes import Drawn, clip_tools, fake_decoder, fake_tools, threaded, write_pairs
 from proxy import Faults, Proxy, proxy
 from s3 import Bucket, S3Server
 
@@ -175,7 +175,7 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
         embed_shard(shard, fake_tools(), local)
     shards = retry(lambda: list_shards([bucket.url("in")], options))
     there = there.prepare()
-    source = ThreadedReader(fake_decoder(True, True), ThreadPoolExecutor(2), InputOptions(storage=options))
+    source = threaded(fake_decoder(), inputs=InputOptions(storage=options))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda shard: embed_shard(shard, fake_tools(reader=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
