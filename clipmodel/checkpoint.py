@@ -76,13 +76,17 @@ def _listed(index: Path) -> list[str]:
     return sorted(names)
 
 
-def read_checkpoint(files: Sequence[Path]) -> Contents:
-    """All of `files` together; ModelError, one line that begins with the file's name, when one is not readable."""
+def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Contents:
+    """All of `files` together; ModelError, one line that begins with the file's name, when one is not readable.
+
+    shapes_only: tensors without contents (on torch's device `meta`) where the format tells their shapes at its
+    beginning, as safetensors does; others are read.
+    """
     tensors: dict[str, Tensor] = {}
     contents = Contents(tensors)
     for path in files:
         try:
-            contents = _read_file(path)
+            contents = _read_file(path, shapes_only)
             check_tensors(contents.tensors, path.stat().st_size)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
@@ -102,7 +106,7 @@ def read_checkpoint(files: Sequence[Path]) -> Contents:
     return contents
 
 
-def _read_file(path: Path) -> Contents:
+def _read_file(path: Path, shapes_only: bool) -> Contents:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(200)
@@ -113,21 +117,23 @@ def _read_file(path: Path) -> Contents:
             raise ModelError(kind if ":" in kind else f"{kind}; give safetensors or a PyTorch file")
     length = struct.unpack("<Q", start[:8])[0] if len(start) > 8 else 0
     if start[8:9] == b"{" and length < 1 << 27:
-        return _read_safetensors(path)
+        return _read_safetensors(path, shapes_only)
     if start.startswith(b"PK"):
         return _read_zip(path, size)
     if start[0] == 0x80 and size > 2:  # a pickle of protocol 2 or later
         return Contents(tensors_of(read_pickle(path)))
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, shapes_only)
     raise ModelError("not a checkpoint: neither safetensors, nor TorchScript, nor a PyTorch file")
 
 
-def _read_safetensors(path: Path) -> Contents:
+def _read_safetensors(path: Path, shapes_only: bool) -> Contents:
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            if shapes_only:  # up to here the file is mapped into memory, and hardly any of it read
+                tensors = {key: tensor.to("meta") for key, tensor in tensors.items()}
     except SafetensorError as error:
         reason = one_line(error).removeprefix("Error while deserializing header: ")[:200]
         raise ModelError(f"truncated or damaged safetensors ({reason}): copy or download it again") from error

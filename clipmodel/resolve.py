@@ -8,8 +8,9 @@ from importlib import resources
 from pathlib import Path
 
 from .checkpoint import OPEN_CLIP_WEIGHTS, weight_files
-from .download import Progress, cache_folder, expected_hub_sha256, fetch, fetch_hub, sha256_of
+from .download import Progress, cache_folder, expected_hub_sha256, fetch, fetch_hub
 from .errors import ModelError
+from .remembered import remembered_sha256
 from .sources import OPENAI_URL, Release, find
 from .spec import ModelSpec, parse_spec
 
@@ -42,7 +43,7 @@ def _local(name: str | None, path: str) -> Resolved:
     location = Path(path).expanduser()
     files = weight_files(location)
     try:
-        return Resolved(name, location.resolve().name, files, sha256_of(files))
+        return Resolved(name, location.resolve().name, files, remembered_sha256(files))
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
 
@@ -62,7 +63,7 @@ def _released(name: str, tag: str, release: Release, progress: Progress | None) 
         source = f"{tag} (hf:{release.repo})"
         path = fetch_hub(release.repo, OPEN_CLIP_WEIGHTS, progress, name=name)
         expected = expected_hub_sha256(path)
-    sha256 = sha256_of([path])
+    sha256 = remembered_sha256([path])
     if expected and sha256 != expected:
         path = path.resolve()  # the hub's cache shows links
         raise ModelError(f"{path} has sha256 {sha256}, not {expected}: delete it and try again")

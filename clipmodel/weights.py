@@ -2,7 +2,8 @@
 
 Two steps, so that a driver can do the first once and workers the second many times:
 `resolve` finds the files, downloading what is missing, and hashes them; `read` makes a model of them and never
-uses the network. `load` is both. `checkpoint.py` knows the formats, `convert.py` the layouts, `infer.py` the shapes.
+uses the network. `load` is both; `describe` is what a driver needs of the second step. `checkpoint.py` knows the
+formats, `convert.py` the layouts, `infer.py` the shapes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import Tensor
 
 from .checkpoint import Contents, read_checkpoint
 from .config import VARIANTS, CLIPConfig, variant
-from .download import Progress, sha256_of
+from .download import Progress
 from .errors import ModelError
 from .header import HEADER, write_header
 from .infer import Heads, infer, looks_like, mismatches, same_architecture
 from .model import CLIP
 from .preprocess import Preprocess
+from .remembered import remembered_sha256
 from .resolve import Resolved, resolve
 from .spec import ModelSpec, parse_spec
 from .tokenizer import FULL_VOCABULARY, Tokenizer
@@ -34,13 +36,16 @@ __all__ = [
     "ModelCard",
     "ModelSpec",
     "Resolved",
+    "describe",
     "load",
     "parse_spec",
+    "preprocess_of",
     "random_weights",
     "read",
     "resolve",
     "save",
     "sha256_of_tensors",
+    "tokenizer_of",
 ]
 
 
@@ -87,21 +92,40 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
         model = random_weights(variant(resolved.variant), resolved.seed)
         name, sha256 = resolved.variant, sha256_of_tensors(model.state_dict())
     else:
-        contents = read_checkpoint(resolved.files)
-        try:
-            contents = _without_added_tokens(contents, variant(resolved.variant) if resolved.variant else None)
-            name, config = _identify(resolved, contents)
-        except ModelError as error:
-            raise ModelError(f"{resolved.files[0]}: {error}") from error
+        name, config, contents = _contents(resolved)
         model = _build(config, contents.tensors)
-        sha256 = resolved.sha256 or sha256_of(resolved.files)
-    config = model.config
+        sha256 = resolved.sha256 or remembered_sha256(resolved.files)
+    card = ModelCard(name, resolved.weights, sha256, model.config)
     return Loaded(
-        model.to(device=device, dtype=dtype).eval().requires_grad_(False),
-        Tokenizer(config.text.vocab_size, config.text.context_length),
-        Preprocess(config.vision.image_size, config.preprocess),
-        ModelCard(name, resolved.weights, sha256, config),
+        model.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer_of(card), preprocess_of(card), card
     )
+
+
+def describe(resolved: Resolved) -> ModelCard:
+    """The card that `read` would give, and its ModelErrors, as far as files can be judged by their tensors' names and
+    shapes: of safetensors no more is read. Other formats are read, and random weights made."""
+    if not resolved.files:
+        return read(resolved).card
+    name, config, _ = _contents(resolved, shapes_only=True)
+    return ModelCard(name, resolved.weights, resolved.sha256 or remembered_sha256(resolved.files), config)
+
+
+def tokenizer_of(card: ModelCard) -> Tokenizer:
+    return Tokenizer(card.config.text.vocab_size, card.config.text.context_length)
+
+
+def preprocess_of(card: ModelCard) -> Preprocess:
+    return Preprocess(card.config.vision.image_size, card.config.preprocess)
+
+
+def _contents(resolved: Resolved, *, shapes_only: bool = False) -> tuple[str, CLIPConfig, Contents]:
+    """The variant's name, its configuration, and the tensors that fit it."""
+    contents = read_checkpoint(resolved.files, shapes_only=shapes_only)
+    try:
+        contents = _without_added_tokens(contents, variant(resolved.variant) if resolved.variant else None)
+        return *_identify(resolved, contents), contents
+    except ModelError as error:
+        raise ModelError(f"{resolved.files[0]}: {error}") from error
 
 
 def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:

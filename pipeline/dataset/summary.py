@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ class Summary:
     workers: int = 0
     price_per_hour: float | None = None  # of a worker
     left: int = 0  # shards that this run did not get to; run again to embed them
+    start_up: Mapping[str, float] = field(default_factory=dict)  # seconds by stage; the first ones overlap
 
     @property
     def complete(self) -> bool:
@@ -58,6 +60,7 @@ class Summary:
             "planned_shards": self.planned,
             "shards_done_before": self.done_before,
             "seconds": round(self.seconds, 3),
+            "start_up": {stage: round(seconds, 3) for stage, seconds in self.start_up.items()},
             "samples_per_second": round(self.samples_per_second, 2),
             "workers": self.workers,
             "price_per_hour": self.price_per_hour,

@@ -21,6 +21,7 @@ from ..choices import Precision
 from ..errors import one_line
 from ..records import Pixels, TokenIds, Vectors
 from .batches import Passes, by_length, pad
+from .compiled import keep_compiled
 from .cuda_feed import CudaFeed
 from .device_memory import images_that_fit, peak_on
 from .feed import Feed, HostFeed, Late
@@ -97,6 +98,7 @@ class ClipEncoder:
     def _compiled(self, backend: str) -> bool:
         """Whether the blocks could be compiled, which is seen when they are first run; a GPU is no use to somebody
         whose machine lacks a compiler otherwise."""
+        keep_compiled(self._device)
         compile_blocks(self._model, backend)
         size = self._config.vision.image_size
         try:

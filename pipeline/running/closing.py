@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from ..dataset.plan import Fingerprint, Plan, settle
 from ..dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, quarantined
 from ..errors import InfrastructureError, StoppedError
 from ..records import Shard
+from .start_up import Stopwatch
 from .tally import Tally
 
 
@@ -20,7 +20,7 @@ from .tally import Tally
 class RunPlan:
     """What a run sets out to do."""
 
-    began: float  # by the monotonic clock
+    watch: Stopwatch
     output: Output
     fingerprint: Fingerprint
     plan: Plan
@@ -48,7 +48,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         planned=len(planned),
         done_before=run.done_before,
         run=tally.totals,
-        seconds=time.monotonic() - run.began,
+        seconds=run.watch.seconds,
         busy_seconds=tally.busy_seconds,
         failed_shards=tally.failed,
         dataset=manifest.totals,
@@ -56,6 +56,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         workers=tally.workers,
         price_per_hour=tally.price_per_hour,
         left=len(run.todo) - len(written) - len(tally.failed),
+        start_up={**run.watch.stages, **tally.start_up},
     )
     if written or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
         _write(output, manifest, summary, in_output)

@@ -76,9 +76,9 @@ class _Driver:
         started = False
         while not self._backlog.is_empty:
             yield from self._see_starts()
-            if not started and any(handle.is_ready for handle in self._handles):
+            if not started and (ready := next((handle for handle in self._handles if handle.is_ready), None)):
                 started = True
-                yield WorkersStarted(len(self._handles))
+                yield WorkersStarted(len(self._handles), ready.start_up)
             for handle in self._handles:
                 yield from self._fill(handle)
             yield from self._collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from .events import Event, FewerWorkers, Notice, Planned
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
+from .start_up import Stopwatch
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -56,15 +58,22 @@ def embed(
     more samples or shards failed than the job allows (what was embedded stays), InfrastructureError when workers or the
     storage failed for good.
     """
-    began = time.monotonic()
+    watch = Stopwatch()
     job.check()
+    columns_besides(job.columns)  # refuses what is wrong with them
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
-    if not output.parts():
+    there = output.parts()
+    if not there:
         _look_into(shards, job, on_event)
-    models = _Models.find(job, on_download)
-    layout, output = _layout(job, models.cards), output.prepare()
-    before = read_plan(output)
     with ExitStack() as stack:
+        with ThreadPoolExecutor(1, thread_name_prefix="models") as pool:  # models are read while Ray starts
+            reading = pool.submit(_Models.find, job, on_download, watch)
+            if job.replaces_parts or any(shard.part_name not in there for shard in shards):
+                with watch.stage("cluster"):
+                    stack.enter_context(connected(job.address))
+            models = reading.result()
+        layout, output = _layout(job, models.cards), output.prepare()
+        before = read_plan(output)
         if before is None and job.precision == "auto":
             stack.enter_context(_cluster(job))  # who has GPUs decides the precision
             _placement(job, len(shards))  # refused, if it must be, before the plan is frozen
@@ -74,9 +83,10 @@ def embed(
         plan = freeze(output, fingerprint, shards, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
         todo = _todo(job, shards, plan, output, committed)
-        run = RunPlan(began, output, fingerprint, plan, todo, done)
+        run = RunPlan(watch, output, fingerprint, plan, todo, done)
         tally, keeper = Tally(job), ManifestKeeper(output)
         planned = Planned(len(plan.shards), done, models.names, precision, len(todo), len(plan.changed))
+        watch.lap("planned")
         on_event(planned)
         if todo:
             stack.enter_context(_cluster(job))
@@ -130,13 +140,14 @@ class _Models:
     cards: Mapping[str, ModelCard]
 
     @classmethod
-    def find(cls, job: EmbedJob, on_download: Progress | None) -> _Models:
-        """Weights are read here too, so that broken ones are refused before workers start."""
-        from ...clipmodel import weights  # with torch, as above
-        from ..embedding.model_files import find_model
+    def find(cls, job: EmbedJob, on_download: Progress | None, watch: Stopwatch) -> _Models:
+        """Files are looked into here too, so that broken ones are refused before workers start."""
+        with watch.stage("models"):
+            from ...clipmodel import weights  # with torch, as above
+            from ..embedding.model_files import find_model
 
-        files = {model.alias: find_model(model.spec, job.storage_options, on_download) for model in job.models}
-        return cls(files, {alias: weights.read(file.resolved).card for alias, file in files.items()})
+            files = {model.alias: find_model(model.spec, job.storage_options, on_download) for model in job.models}
+            return cls(files, {alias: weights.describe(file.resolved) for alias, file in files.items()})
 
     @property
     def names(self) -> str:
@@ -146,7 +157,8 @@ class _Models:
         from ..embedding.settings import DatasetSettings  # with torch, as above
 
         provenance = footer.provenance(fingerprint.digest, self.cards, precision)
-        return DatasetSettings(tuple(self.files.values()), precision, layout, provenance)
+        models = tuple((files, self.cards[alias]) for alias, files in self.files.items())
+        return DatasetSettings(models, precision, layout, provenance)
 
 
 def _todo(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..records import Shard, ShardStats
@@ -35,6 +36,7 @@ class WorkersStarted:
 
     name: ClassVar[str] = "workers started"
     workers: int
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)  # by stage of that worker's start
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..redaction import redacted_text
-from .events import Event, Rows, ShardDone, ShardFailed, ShardLate, ShardRetried
+from .events import Event, Rows, ShardDone, ShardFailed, ShardLate, ShardRetried, WorkersStarted
 
 
 def fields_of(event: Event) -> dict[str, Any]:
@@ -26,6 +26,8 @@ def fields_of(event: Event) -> dict[str, Any]:
     if isinstance(event, (ShardFailed, ShardRetried)):
         shard, reason = redacted_text(event.shard.url), redacted_text(event.reason)
         return {"shard": shard, "attempt": event.attempt, "reason": reason}
+    if isinstance(event, WorkersStarted):
+        return {"workers": event.workers, **{name: round(value, 2) for name, value in event.seconds.items()}}
     if isinstance(event, ShardLate):
         return {"shard": redacted_text(event.shard.url)}
     return {key: redacted_text(value) if isinstance(value, str) else value for key, value in asdict(event).items()}

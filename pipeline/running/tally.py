@@ -23,6 +23,7 @@ class Tally:
         self.workers = 0
         self.over: TooManyFailuresError | None = None  # why the run was broken off
         self.stopped = False  # whether the run's caller stopped it
+        self.start_up: dict[str, float] = {}  # seconds by stage, from the plan to the first rows
         self._ready: float | None = None
         self._ended: float | None = None
         self._rows = self._failed_rows = 0
@@ -40,6 +41,7 @@ class Tally:
         """TooManyFailuresError as soon as more samples have failed than the job allows."""
         if isinstance(event, WorkersStarted):
             self.workers, self._ready = event.workers, time.monotonic()
+            self.start_up.update(event.seconds)
         elif isinstance(event, WorkersAdded):
             self.workers += event.workers
         elif isinstance(event, ShardDone):
@@ -50,6 +52,8 @@ class Tally:
         elif isinstance(event, Stopping):
             self.stopped = True
         elif isinstance(event, Rows):
+            if self._ready and not self._rows:
+                self.start_up["first_rows"] = time.monotonic() - self._ready
             self._rows += event.embedded + event.failed
             self._failed_rows += event.failed
             if self._rows > _FEW and self._failed_rows > self._job.max_failed_samples * self._rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -11,7 +11,10 @@ import torch
 
 from ...clipmodel import weights
 from ...clipmodel.flops import Flops, peak
+from ...clipmodel.model import CLIP
+from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of
 from ..dataset.output import Output
+from ..embedding.compiled import import_compiler
 from ..embedding.decode import Decoder
 from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
 from ..embedding.encoder import ClipEncoder, backend_for
@@ -59,10 +62,14 @@ class ClipWorker:
     def __init__(self, settings: WorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
         self._output, job, dataset = settings.output, settings.job, settings.dataset
-        models = _Models.load(settings)
+        if any(backend_for(card.config, settings.device) for _, card in dataset.models):
+            import_compiler()
+        ways = _Ways.of(settings)
+        reader = _reader(settings, ways.decoders)  # first: its processes start while models are read
+        models = _Models.load(settings, ways.of_models)
         self._tools = ShardTools(
             encoder=models.encoder,
-            reader=_reader(settings, models.decoders),
+            reader=reader,
             layout=dataset.layout,
             provenance=dataset.provenance,
             images_a_batch=models.images_a_batch,
@@ -87,37 +94,47 @@ def _reader(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
 
 
 @dataclass(frozen=True)
+class _Ways:
+    """How samples are decoded: once for each way of preprocessing and tokenising that the models have."""
+
+    decoders: Decoders
+    of_models: tuple[int, ...]  # the number, for each model, of the decoder that decodes for it
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> _Ways:
+        cards = [card for _, card in settings.dataset.models]
+        ways = [(preprocess_of(card), card.config.text.vocab_size, card.config.text.context_length) for card in cards]
+        distinct = list(dict.fromkeys(ways))
+        decoders = Decoders(tuple(_decoder(cards[ways.index(way)], settings.job) for way in distinct))
+        return cls(decoders, tuple(distinct.index(way) for way in ways))
+
+
+@dataclass(frozen=True)
 class _Models:
     """One model, or several that share a pass."""
 
     encoder: Together
-    decoders: Decoders  # several where the models preprocess or tokenise in different ways
     flops: tuple[Flops, ...]  # of each model
     images_a_batch: int  # that the encoders are to be given at a time
 
     @classmethod
-    def load(cls, settings: WorkerSettings) -> _Models:
+    def load(cls, settings: WorkerSettings, ways: Sequence[int]) -> _Models:
+        """ways: of each model, the number of its decoder."""
         encoders: list[tuple[ClipEncoder, int]] = []
-        decoders: dict[tuple[object, ...], Decoder] = {}
-        flops: list[Flops] = []
-        for files in settings.dataset.models:
-            loaded = weights.read(files.here(settings.job.storage_options), device=settings.device)
-            config = loaded.card.config
-            way = (loaded.preprocess, config.text.vocab_size, config.text.context_length)
-            if way not in decoders:
-                decoders[way] = _decoder(loaded, settings.job)
-            encoders.append((_encoder(loaded, settings), list(decoders).index(way)))
-            flops.append(Flops.of(config))
+        for (files, _), way in zip(settings.dataset.models, ways, strict=True):
+            resolved = files.here(settings.job.storage_options)
+            encoders.append((_encoder(weights.read(resolved, device=settings.device).model, settings), way))
+        flops = tuple(Flops.of(card.config) for _, card in settings.dataset.models)
         images = max(encoder.batch_size for encoder, _ in encoders)
-        return cls(Together(tuple(encoders)), Decoders(tuple(decoders.values())), tuple(flops), images)
+        return cls(Together(tuple(encoders)), flops, images)
 
 
-def _decoder(loaded: weights.Loaded, job: EmbedJob) -> Decoder:
-    preprocess = replace(loaded.preprocess, decoding=job.decoding, turn=job.exif) if job.images else None
-    return Decoder(preprocess, loaded.tokenizer if job.texts else None)
+def _decoder(card: ModelCard, job: EmbedJob) -> Decoder:
+    preprocess = replace(preprocess_of(card), decoding=job.decoding, turn=job.exif) if job.images else None
+    return Decoder(preprocess, tokenizer_of(card) if job.texts else None)
 
 
-def _encoder(loaded: weights.Loaded, settings: WorkerSettings) -> ClipEncoder:
-    backend = backend_for(loaded.card.config, settings.device)
+def _encoder(model: CLIP, settings: WorkerSettings) -> ClipEncoder:
+    backend = backend_for(model.config, settings.device)
     batch_size = settings.job.batch_size
-    return ClipEncoder(loaded.model, settings.device, settings.dataset.precision, batch_size, compile_with=backend)
+    return ClipEncoder(model, settings.device, settings.dataset.precision, batch_size, compile_with=backend)

@@ -35,10 +35,12 @@ class _Actor:
         return self._rows[0], self._rows[1]
 
     @ray.method(concurrency_group="start")
-    def start(self) -> str:
-        """The machine it is on. Apart from `__init__`, so that its errors reach the driver as they are."""
+    def start(self) -> tuple[str, float]:
+        """The machine it is on, and the seconds that making the worker took. Apart from `__init__`, so that its errors
+        reach the driver as they are."""
+        began = time.monotonic()
         self._worker = self._factory()
-        return str(ray.get_runtime_context().get_node_id())
+        return str(ray.get_runtime_context().get_node_id()), time.monotonic() - began
 
     @ray.method(concurrency_group="work")
     def embed(self, shard: Shard) -> ShardStats:
@@ -82,6 +84,8 @@ class WorkerHandle:
         )
         self.starting: Any = self._actor.start.remote()  # None once it has started
         self.node = ""  # that it is on, known then
+        self.start_up: dict[str, float] = {}  # seconds, known then
+        self._began = time.monotonic()
         self.shards: dict[Any, Shard] = {}  # in work, by the references of their results
         self._rows = (0, 0)
         self._request: Any = None
@@ -96,7 +100,9 @@ class WorkerHandle:
         if self.is_ready or not ray.wait([self.starting], timeout=0)[0]:
             return None
         try:
-            self.node, self.starting = ray.get(self.starting), None
+            self.node, making = ray.get(self.starting)
+            self.starting = None
+            self.start_up = {"worker_process": time.monotonic() - self._began - making, "worker_models": making}
         except RayTaskError as error:
             raise own_error(error) from error
         except RayActorError as error:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import hugging_face
 import pytest
 import torch
-from clipmill.clipmodel import sources
+from clipmill.clipmodel import sources, weights
+from clipmill.clipmodel.checkpoint import read_checkpoint
 from clipmill.clipmodel.config import VARIANTS, VisionConfig
 from clipmill.clipmodel.errors import ModelError
 from clipmill.clipmodel.infer import infer, looks_like, same_architecture
 from clipmill.clipmodel.model import CLIP
-from clipmill.clipmodel.weights import ModelSpec, load, parse_spec
+from clipmill.clipmodel.weights import ModelSpec, load, parse_spec, save
 from random_models import random_clip
+from safetensors.torch import load_file, save_file
 from weights_kit import RESNET, VIT, assert_same, error_of
 
 pytestmark = pytest.mark.usefixtures("variants")
@@ -138,3 +141,50 @@ def test_batch_counters_may_be_absent(tmp_path: Path) -> None:
     tensors = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(tensors, tmp_path / "model.pt")
     assert_same(load(f"R={tmp_path / 'model.pt'}"), model)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "hugging face", "pickle", "torchscript", "random"])
+def test_a_model_is_described_as_it_is_read(form: str, model: CLIP, archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / ("model.safetensors" if form == "safetensors" else "model.pt")
+    if form == "safetensors":
+        save(model, path, variant="S/16", dtype=torch.float16)
+    elif form == "hugging face":
+        hugging_face.model(model.config).save_pretrained(tmp_path)
+        path = tmp_path
+    elif form == "pickle":
+        torch.save({"state_dict": model.state_dict()}, path)
+    spec = {"random": "S/16=random:3", "torchscript": f"S/16={archive}", "pickle": f"S/16={path}"}.get(form, str(path))
+    resolved = weights.resolve(spec)
+    assert weights.describe(resolved) == weights.read(resolved).card
+
+
+def test_describing_safetensors_reads_no_tensor(model: CLIP, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save(model, path)
+    resolved = weights.resolve(str(path))
+    content = bytearray(path.read_bytes())
+    content[-1000:] = bytes(1000)  # what the header does not tell
+    path.write_bytes(content)
+    card = weights.describe(resolved)
+    assert card.config == model.config and card.weights_sha256 == resolved.sha256
+    contents = read_checkpoint(resolved.files, shapes_only=True)
+    assert {tensor.device.type for tensor in contents.tensors.values()} == {"meta"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "a tensor missing"])
+def test_what_is_wrong_with_a_file_is_said_by_its_description(damage: str, model: CLIP, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save(model, path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        tensors = load_file(path)
+        del tensors["ln_final.weight"]
+        save_file(tensors, path)
+    resolved = weights.resolve(f"S/16={path}")
+    messages = []
+    for look in (weights.describe, weights.read):
+        with pytest.raises(ModelError) as caught:
+            look(resolved)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] and str(path) in messages[0]

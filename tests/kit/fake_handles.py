@@ -19,6 +19,7 @@ class FakeHandle:
     shards: dict[Any, Shard] = field(default_factory=dict)
     given: list[Shard] = field(default_factory=list)
     is_ready: bool = True
+    start_up: dict[str, float] = field(default_factory=dict)
 
     def see_start(self) -> None:
         return None

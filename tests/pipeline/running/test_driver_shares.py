@@ -20,6 +20,7 @@ class Slow:
 
     def __init__(self, ready: bool) -> None:
         self.is_ready = ready
+        self.start_up: dict[str, float] = {}
         self.shards: dict[Any, Shard] = {}
         self.most = 0  # that it had in work
 
