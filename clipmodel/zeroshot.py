@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -68,25 +70,49 @@ def probabilities(image: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor
     return torch.softmax(logit_scale.float().exp() * image.float() @ classes.float().T, dim=-1)
 
 
+@dataclass(frozen=True)
+class TopClasses:
+    """The best k of c classes for each of n images, and how the rest compares."""
+
+    indices: Tensor  # int64 [n, k], most probable first, ties by index
+    probabilities: Tensor  # float32 [n, k]
+    entropy: Tensor  # float32 [n], of all c probabilities, over its maximum ln c: 0 is certain, 1 is no idea
+    log_total: Tensor  # float32 [n]: log of the sum of the exponentials of all c logits
+
+
 @torch.inference_mode()
-def top_classes(
-    image: Tensor, classes: Tensor, logit_scale: Tensor, k: int, block: int = _BLOCK
-) -> tuple[Tensor, Tensor]:
-    """The k most probable classes of each image: indices int64 [n, k], probabilities float32 [n, k], best first, ties
-    by index. As `probabilities` gives them, but with no more than `block` classes' logits at a time.
+def top_classes(image: Tensor, classes: Tensor, logit_scale: Tensor, k: int, block: int = _BLOCK) -> TopClasses:
+    """The k most probable classes of each image, as `probabilities` gives them, but with no more than `block` classes'
+    logits at a time.
 
     image [n, dim] and classes [c, dim], float32 and L2-normalised, with k <= c.
     """
     scaled = logit_scale.float().exp() * image
     total = torch.full((len(image),), -torch.inf)  # log of the sum of exponentials
+    mean = torch.zeros(len(image))  # of the logits, weighted by their probabilities
     best = torch.empty(len(image), 0)
     indices = torch.empty(len(image), 0, dtype=torch.int64)
     for start in range(0, len(classes), block):
         logits = scaled @ classes[start : start + block].T
-        total = torch.logaddexp(total, logits.logsumexp(dim=1))
+        own = logits.logsumexp(dim=1)
+        both = torch.logaddexp(total, own)
+        own_mean = ((logits - own[:, None]).exp() * logits).sum(dim=1)
+        mean = mean * (total - both).exp() + own_mean * (own - both).exp()
+        total = both
         values, columns = logits.topk(min(k, logits.shape[1]), dim=1)
         best, indices = torch.cat([best, values], dim=1), torch.cat([indices, columns + start], dim=1)
         indices, order = indices.sort(dim=1)
         best, order = best.gather(1, order).sort(dim=1, descending=True, stable=True)
         best, indices = best[:, :k], indices.gather(1, order)[:, :k]
-    return indices, (best - total[:, None]).exp()
+    entropy = ((total - mean) / math.log(max(2, len(classes)))).clamp(0, 1)
+    return TopClasses(indices, (best - total[:, None]).exp(), entropy, total)
+
+
+@torch.inference_mode()
+def background_share(image: Tensor, background: Tensor, logit_scale: Tensor, log_total: Tensor) -> Tensor:
+    """float32 [n]: the probability of the background, were its best-fitting prompt one more class.
+
+    image [n, dim] and background [b, dim], float32 and L2-normalised, b at least 1; log_total [n] as in `TopClasses`.
+    """
+    best = logit_scale.float().exp() * (image @ background.T).amax(dim=1)
+    return torch.sigmoid(best - log_total)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...pipeline import LabelSummary
     from ...pipeline.labelling.truth import Accuracy, ClassScore
 
+_MANY = 0.05  # share of images that fit no class: such labels mislead
 _ROWS = 20  # of the table of classes; --json has them all
 
 
@@ -37,9 +38,25 @@ def _show(summary: LabelSummary) -> None:
         f"{counts.rows - counts.labelled - counts.none:,} without an image embedding"
     )
     out.print(f"classes     {summary.classes:,}, of {summary.prompts:,} prompts")
+    _show_coverage(summary)
     if summary.accuracy:
         _show_accuracy(summary.accuracy)
     out.print(f"in {summary.out}")
+
+
+def _show_coverage(summary: LabelSummary) -> None:
+    """Probabilities are shares among the classes; this says whether the classes are what the images show."""
+    images, uncovered = summary.counts.images, summary.counts.uncovered
+    if not images:
+        return
+    share = f"{uncovered:,} of {images:,} images ({uncovered / images:.1%})"
+    out.print(f"background  {share} fit no class as well as {', '.join(summary.background)}")
+    if uncovered > _MANY * images:
+        out.print(
+            "WARNING     the classes do not cover the data, and a probability near 1 says nothing of that: add "
+            "classes, or filter by label_similarity and background (docs/label.md)",
+            style="bold yellow",
+        )
 
 
 def _show_accuracy(accuracy: Accuracy) -> None:

@@ -16,7 +16,7 @@ from .output import Output
 from .subset import source_of
 
 PART = b"clipmill.part"  # in the footer of a part of labels: `subset.source_of` all rows of the dataset's part
-FLOATS = ("probability", "margin")  # columns of floating-point numbers
+FLOATS = ("probability", "margin", "entropy", "label_similarity", "background")  # columns of floating-point numbers
 
 _AT_ONCE = 16  # parts whose footers are read
 
@@ -28,6 +28,7 @@ class Labels:
     output: Output
     parts: tuple[str, ...]  # names, in the dataset's order
     identity: str  # changes with the classes, and when parts are labelled anew
+    floats: tuple[str, ...] = FLOATS  # those of these columns that there are: earlier versions wrote fewer
 
     @classmethod
     def open(cls, url: str, dataset: Dataset) -> Labels:
@@ -47,7 +48,7 @@ class Labels:
             )
         sizes = [(part, labelled[part]) for part in dataset.parts]
         identity = hashlib.sha256(json.dumps([settings, sizes], sort_keys=True).encode()).hexdigest()
-        return cls(output, dataset.parts, identity)
+        return cls(output, dataset.parts, identity, _floats(output, dataset.parts))
 
     def url_of(self, part: str) -> str:
         return f"{self.output.url}/{part}"
@@ -56,6 +57,14 @@ class Labels:
         """InputError where a part was embedded anew since it was labelled: its labels are those of other rows."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="labels") as pool:
             list(pool.map(lambda part: check_part(self, dataset, part), self.parts))
+
+
+def _floats(output: Output, parts: tuple[str, ...]) -> tuple[str, ...]:
+    if not parts:
+        return FLOATS
+    with output.open(parts[0]) as file:
+        names = pq.read_schema(file).names
+    return tuple(name for name in FLOATS if name in names)
 
 
 def check_part(labels: Labels, dataset: Dataset, part: str) -> None:

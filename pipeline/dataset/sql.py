@@ -15,7 +15,7 @@ import pyarrow as pa
 from ..errors import UserError
 from ..storage.urls import open_storage, scheme_of
 from .dataset import Dataset
-from .labels import FLOATS, Labels
+from .labels import Labels
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -56,7 +56,7 @@ def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
 
 def rows_of_labels(labels: Labels, parts: Iterable[str]) -> str:
     """Labels to join with `pairs` by shard and row, as a query: without columns that `pairs` has, too. NaN is NULL."""
-    return f"SELECT * EXCLUDE (key, error){_without_nan(FLOATS)} FROM {files(map(labels.url_of, parts))}"
+    return f"SELECT * EXCLUDE (key, error){_without_nan(labels.floats)} FROM {files(map(labels.url_of, parts))}"
 
 
 def _without_nan(floats: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -35,6 +36,14 @@ class LabelJob:
     threshold: Annotated[
         float | None, Doc("An image whose best label is less probable is labelled none."), Flag(default="no threshold")
     ] = None
+    background: Annotated[
+        Sequence[str],
+        Doc(
+            "The name of something else that images show, such as text or a person: an image that it fits better than "
+            "any class is labelled none. Repeatable."
+        ),
+        Flag(metavar="NAME", default="general words, which are measured and change no label"),
+    ] = ()
     truth: Annotated[
         str | None,
         Doc("A column with the right names or ids: tells accuracy, and each class's precision and recall."),
@@ -52,3 +61,5 @@ class LabelJob:
             raise UserError(f"--top-k {self.top_k}: must be at least 1")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UserError(f"--threshold {self.threshold:g}: must be a probability, from 0 to 1")
+        if not all(name.strip() for name in self.background):
+            raise UserError("--background: the name is empty; name what else the images show, or leave it out")

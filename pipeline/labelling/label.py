@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +27,10 @@ from .part import Classifier, LabelCounts, LabelPart
 from .truth import Accuracy, ConfusePart, Confusion, accuracy_of, check_truth
 
 CLASSIFIER = f"{OWN}/classifier.npz"
+SUMMARY = f"{OWN}/summary.json"
+# What is compared with the classes where nothing else is named: an image that one of these fits better shows something
+# that no class describes.
+BACKGROUND = ("thing", "object", "shape", "picture", "scene", "something", "something else")
 _TOP = 5  # of accuracy
 
 
@@ -40,6 +45,7 @@ class LabelSummary:
     parts: int
     parts_done_before: int
     counts: LabelCounts
+    background: tuple[str, ...]  # the names that the classes were compared with
     seconds: float
     accuracy: Accuracy | None = None  # where the truth is known
 
@@ -68,6 +74,7 @@ def label(
         classifier=_kept_classifier(output) or _classifier(request, on_stage, on_download, device),
         top_k=job.top_k,
         threshold=job.threshold,
+        background_is_none=bool(job.background),
         within=request.within,
         done=frozenset(output.parts()),
     )
@@ -75,7 +82,7 @@ def label(
     spread = scatter(work, dataset.parts, job.address)
     for _, (part_counts, is_new) in counted(spread, "labelling", "parts", len(dataset.parts), on_stage):
         counts, fresh = counts + part_counts, fresh + is_new
-    return LabelSummary(
+    summary = LabelSummary(
         out=output.url,
         dataset=dataset.url,
         classes=len(request.classes.every),
@@ -83,9 +90,12 @@ def label(
         parts=len(dataset.parts),
         parts_done_before=len(dataset.parts) - fresh,
         counts=counts,
+        background=request.background,
         accuracy=_accuracy(request, on_stage),
         seconds=time.monotonic() - began,
     )
+    output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
+    return summary
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,10 @@ class _Request:
         return sum(len(label_class.prompts or self.templates) for label_class in self.classes.every)
 
     @property
+    def background(self) -> tuple[str, ...]:
+        return tuple(self.job.background) or BACKGROUND
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that the labels depend on."""
         return {
@@ -131,6 +145,7 @@ class _Request:
             "templates": list(self.templates),
             "top-k": self.job.top_k,
             "threshold": self.job.threshold,
+            "background": list(self.job.background),
             "within": self.within.output.url if self.within else None,
         }
 
@@ -140,7 +155,7 @@ def _kept_classifier(output: Output) -> Classifier | None:
     if content is None:
         return None
     arrays = np.load(io.BytesIO(content))
-    return Classifier(arrays["vectors"], float(arrays["scale"]))
+    return Classifier(arrays["vectors"], arrays["background"], float(arrays["scale"]))
 
 
 def _classifier(request: _Request, on_stage: OnStage, on_download: Progress | None, device: str | None) -> Classifier:
@@ -154,9 +169,11 @@ def _classifier(request: _Request, on_stage: OnStage, on_download: Progress | No
     show(0)
     prompts, count = request.classes.prompts(request.templates), len(request.classes.every)
     vectors = class_vectors(model, loaded.tokenizer, prompts, count, on_prompts=show).numpy()
-    classifier = Classifier(vectors, float(model.logit_scale))
+    names = [[template.replace("{}", name) for template in request.templates] for name in request.background]
+    background = class_vectors(model, loaded.tokenizer, names, len(names)).numpy()
+    classifier = Classifier(vectors, background, float(model.logit_scale))
     file = io.BytesIO()
-    np.savez(file, vectors=classifier.vectors, scale=np.float64(classifier.scale))
+    np.savez(file, vectors=vectors, background=background, scale=np.float64(classifier.scale))
     request.output.write(CLASSIFIER, file.getvalue())
     return classifier
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ...clipmodel.zeroshot import top_classes
+from ...clipmodel.zeroshot import background_share, top_classes
 from ..dataset.dataset import Dataset, vectors_of
 from ..dataset.labels import PART
 from ..dataset.output import Output
@@ -35,16 +35,24 @@ class LabelCounts:
     rows: int = 0
     labelled: int = 0
     none: int = 0
+    uncovered: int = 0  # of labelled and none: the background fits them better than any class
 
     def __add__(self, other: LabelCounts) -> LabelCounts:
-        return LabelCounts(self.rows + other.rows, self.labelled + other.labelled, self.none + other.none)
+        return LabelCounts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def images(self) -> int:
+        """Those with an embedding."""
+        return self.labelled + self.none
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """vectors: float32 [classes, dim], L2-normalised. scale: the model's logarithm of the inverse temperature."""
+    """vectors: float32 [classes, dim], and background: float32 [names, dim], of what is none of the classes; both
+    L2-normalised. scale: the model's logarithm of the inverse temperature."""
 
     vectors: Vectors
+    background: Vectors
     scale: float
 
 
@@ -59,6 +67,9 @@ def label_schema(classes: Classes) -> pa.Schema:
             pa.field("label_id", ids),
             pa.field("probability", pa.float32()),  # of the most probable class
             pa.field("margin", pa.float32()),  # its probability less that of the second
+            pa.field("entropy", pa.float32()),  # of all classes' probabilities: 0 is certain, 1 is no idea
+            pa.field("label_similarity", pa.float32()),  # cosine of the image and its most probable class
+            pa.field("background", pa.float32()),  # the background's probability, were it one more class
             pa.field("labels", pa.list_(pa.string())),  # the top k, most probable first
             pa.field("probabilities", pa.list_(pa.float32())),
             pa.field("error", pa.string()),  # the dataset's own
@@ -77,6 +88,7 @@ class LabelPart:
     classifier: Classifier
     top_k: int
     threshold: float | None
+    background_is_none: bool  # images that the background fits better are labelled none
     within: Subset | None
     done: frozenset[str]  # parts that have a file of labels
 
@@ -102,9 +114,9 @@ class LabelPart:
         counts = LabelCounts()
         with pq.ParquetWriter(path, label_schema(self.classes), compression="zstd") as writer:
             for batch in self._batches(part, rows):
-                labels = self._labels(batch)
+                labels, batch_counts = self._labels(batch)
                 writer.write_table(labels)
-                counts += _counted(labels)
+                counts += batch_counts
             part_source = source_of(self.dataset, part, None)
             writer.add_key_value_metadata({_SOURCE: source, PART: part_source, _COUNTS: json.dumps(asdict(counts))})
         return counts
@@ -114,13 +126,18 @@ class LabelPart:
         for batch in replace(self.dataset, parts=(part,)).batches(columns, _ROWS):
             yield batch if rows is None else batch.filter(pc.is_in(batch["row"], value_set=pa.array(rows)))
 
-    def _labels(self, batch: pa.RecordBatch) -> pa.Table:
+    def _labels(self, batch: pa.RecordBatch) -> tuple[pa.Table, LabelCounts]:
         vectors, present = vectors_of(batch[self.image_column])
         k = min(self.top_k, len(self.classes.every))
-        indices, shares = self._top(vectors[present], max(k, 2))
+        images, scale = torch.from_numpy(vectors[present]), torch.tensor(self.classifier.scale)
+        top = top_classes(images, self._vectors, scale, min(max(k, 2), len(self.classes.every)))
+        background = background_share(images, self._background, scale, top.log_total).numpy()
+        indices, shares = top.indices.numpy(), top.probabilities.numpy()
         best = shares[:, 0]
         margin = best - shares[:, 1] if shares.shape[1] > 1 else best
-        sure = best >= (self.threshold or 0.0)
+        uncovered = background > best * (1 - background)  # the best class's share beside the background
+        sure = (best >= (self.threshold or 0.0)) & ~(uncovered & self.background_is_none)
+        similarity = np.einsum("nd,nd->n", vectors[present], self.classifier.vectors[indices[:, 0]])
         names, ids = self._names, self._ids
         first = pa.array(indices[:, 0], mask=~sure)
         spread = _Spread(present)
@@ -129,23 +146,24 @@ class LabelPart:
             "label_id": spread(ids.take(first)),
             "probability": spread(pa.array(best)),
             "margin": spread(pa.array(margin)),
+            "entropy": spread(pa.array(top.entropy.numpy())),
+            "label_similarity": spread(pa.array(similarity)),
+            "background": spread(pa.array(background)),
             "labels": spread(_lists(names.take(pa.array(indices[:, :k].reshape(-1))), k)),
             "probabilities": spread(_lists(pa.array(shares[:, :k].reshape(-1)), k)),
         }
         own = {name: batch[name] for name in ("key", "shard", "row", "error")}
         schema = label_schema(self.classes)
-        return pa.table([(own | columns)[field.name] for field in schema], schema=schema)
-
-    def _top(self, vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], Vectors]:
-        """Indices and probabilities of the k best classes, best first: int64 and float32 [n, k]."""
-        k = min(k, len(self.classes.every))
-        scale = torch.tensor(self.classifier.scale)
-        indices, shares = top_classes(torch.from_numpy(vectors), self._vectors, scale, k)
-        return indices.numpy(), shares.numpy()
+        labels = pa.table([(own | columns)[field.name] for field in schema], schema=schema)
+        return labels, LabelCounts(len(batch), int(sure.sum()), int((~sure).sum()), int(uncovered.sum()))
 
     @cached_property
     def _vectors(self) -> Tensor:
         return torch.from_numpy(np.require(self.classifier.vectors, requirements="W"))  # Ray's arrays are read-only
+
+    @cached_property
+    def _background(self) -> Tensor:
+        return torch.from_numpy(np.require(self.classifier.background, requirements="W"))
 
     @cached_property
     def _names(self) -> pa.Array:
@@ -169,9 +187,3 @@ class _Spread:
 def _lists(values: pa.Array, k: int) -> pa.Array:
     offsets = np.arange(0, len(values) + 1, k, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def _counted(labels: pa.Table) -> LabelCounts:
-    with_label = len(labels) - labels["label"].null_count
-    known = len(labels) - labels["label_id"].null_count
-    return LabelCounts(len(labels), known, with_label - known)

@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ..dataset.labels import Labels
+from ..dataset.labels import FLOATS, Labels
 from ..dataset.plan import planned_shards
 from ..dataset.sql import connect, identifier, literal, register_storage, rows_of_labels
 from .distribution import Histogram, Sides, Values, histogram, sides
@@ -25,7 +25,7 @@ from .filters import Filters
 from .numbered_rows import Mask, NumberedRows
 
 _MEMORY = "1500MB"
-_OF_LABELS = ("label", "label_id", "probability", "margin")
+_OF_LABELS = ("label", "label_id", *FLOATS)
 _KEPT = 16  # masks of the last labels
 
 
@@ -164,7 +164,9 @@ def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], label
         )
         if labels is not None:
             register_storage(connection, labels.output.url, labels.output.storage_options)
+            present = ("label", "label_id", *labels.floats)
+            columns_of_labels = ", ".join(n if n in present else f"NULL::FLOAT AS {n}" for n in _OF_LABELS)
             connection.execute(
-                f"CREATE TABLE catalogue.labels AS SELECT start + row AS _place, {', '.join(_OF_LABELS)} "
+                f"CREATE TABLE catalogue.labels AS SELECT start + row AS _place, {columns_of_labels} "
                 f"FROM ({rows_of_labels(labels, labels.parts)}) JOIN starts USING (shard)"
             )

@@ -11,7 +11,7 @@ from clipmill.clipmodel import zeroshot
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
 from clipmill.clipmodel.templates import TEMPLATES
 from clipmill.clipmodel.tokenizer import Tokenizer
-from clipmill.clipmodel.zeroshot import class_vectors, classifier, probabilities, top_classes
+from clipmill.clipmodel.zeroshot import background_share, class_vectors, classifier, probabilities, top_classes
 from random_models import random_clip
 from torch.nn.functional import normalize
 
@@ -121,18 +121,38 @@ def test_the_top_classes_are_those_of_the_whole_softmax(k: int, block: int) -> N
     generator = torch.Generator().manual_seed(0)
     image, classes = (normalize(torch.randn(n, 16, generator=generator), dim=-1) for n in (33, 50))
     scale = torch.tensor(math.log(30))
-    places, shares = top_classes(image, classes, scale, k, block)
-    expected, where = probabilities(image, classes, scale).topk(k, dim=1)
-    assert torch.equal(places, where)
-    torch.testing.assert_close(shares, expected, rtol=1e-4, atol=1e-6)
+    top = top_classes(image, classes, scale, k, block)
+    every = probabilities(image, classes, scale)
+    expected, where = every.topk(k, dim=1)
+    assert torch.equal(top.indices, where)
+    torch.testing.assert_close(top.probabilities, expected, rtol=1e-4, atol=1e-6)
+    entropy = -torch.xlogy(every, every).sum(dim=1) / math.log(50)
+    torch.testing.assert_close(top.entropy, entropy, rtol=1e-3, atol=1e-5)
+
+
+def test_entropy_is_one_without_and_nought_with_certainty() -> None:
+    classes = torch.eye(3)
+    for image, entropy in ((torch.ones(1, 3) / math.sqrt(3), 1.0), (classes[:1], 0.0)):
+        assert float(top_classes(image, classes, torch.tensor(math.log(100)), 1).entropy) == pytest.approx(entropy)
+    assert float(top_classes(classes[:1], classes[:1], torch.tensor(1.0), 1).entropy) == 0
+
+
+def test_the_background_is_judged_as_one_more_class() -> None:
+    image = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])
+    classes, background = torch.eye(3)[:2], torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    scale = torch.tensor(math.log(10))
+    share = background_share(image, background, scale, top_classes(image, classes, scale, 1).log_total)
+    for row, best in enumerate((background[0], background[1])):  # of several, the one that fits best
+        whole = probabilities(image, torch.cat([classes, best[None]]), scale)
+        assert float(share[row]) == pytest.approx(float(whole[row, 2]), rel=1e-5)
 
 
 def test_of_equal_classes_the_first_comes_first() -> None:
     image, classes = torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
     for block in (1, 2, 3):
-        assert top_classes(image, classes, torch.tensor(1.0), 2, block)[0].tolist() == [[1, 2]]
+        assert top_classes(image, classes, torch.tensor(1.0), 2, block).indices.tolist() == [[1, 2]]
 
 
 def test_no_image_has_no_class() -> None:
-    places, shares = top_classes(torch.zeros(0, 2), torch.eye(2), torch.tensor(1.0), 2)
-    assert places.shape == shares.shape == (0, 2)
+    top = top_classes(torch.zeros(0, 2), torch.eye(2), torch.tensor(1.0), 2)
+    assert top.indices.shape == top.probabilities.shape == (0, 2) and top.entropy.shape == (0,)

@@ -49,9 +49,16 @@ def test_it_tells_what_was_labelled_and_how_right_it_is(clipmill: Console, argum
     assert clipmill(*arguments()).out.startswith("nothing to do: the only part is labelled already\n")
 
 
+def test_it_says_when_the_classes_do_not_cover_the_data(clipmill: Console, arguments: Any, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("red star\n")
+    ran = clipmill(*arguments("--background", "blue fish"))
+    assert "3 rows = 2 labelled + 1 none" in ran.out
+    assert "background  1 of 3 images (33.3%) fit no class as well as blue fish\nWARNING     the classes do" in ran.out
+
+
 def test_as_json_it_is_one_object(clipmill: Console, arguments: Any) -> None:
     found = json.loads(clipmill(*arguments("--truth", "truth", "--json")).out)
-    assert found["counts"] == {"rows": 3, "labelled": 3, "none": 0}
+    assert found["counts"] == {"rows": 3, "labelled": 3, "none": 0, "uncovered": 0}
     assert found["accuracy"]["classes"][0]["mistaken_for"] == "grey crescent"
 
 

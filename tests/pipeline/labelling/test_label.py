@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.labelling import label as labelling
+from clipmill.pipeline.labelling.label import BACKGROUND, SUMMARY
 from clipmill.pipeline.labelling.part import LabelCounts
 from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.running.stages import Stage
@@ -108,6 +110,36 @@ def test_below_the_threshold_the_label_is_none(make: Any) -> None:
         assert row["error"] or (row["probability"] < 1 and len(row["labels"]) == 3)
 
 
+@pytest.fixture
+def house_in_the_background(sharp: Loaded, make: Any, tmp_path: Path) -> LabelJob:
+    """Without the class that the last two images show."""
+    (tmp_path / "three.txt").write_text("\n".join(NAMES[:3]))
+    return replace(make(), classes=str(tmp_path / "three.txt"), background=("a house", "green bolt"))
+
+
+def test_what_the_background_fits_better_is_none(house_in_the_background: LabelJob) -> None:
+    job = house_in_the_background
+    summary = label(job)
+    assert summary.counts == LabelCounts(rows=6, labelled=3, none=2, uncovered=2)
+    assert summary.background == ("a house", "green bolt")
+    by_label = [(row["label"], row["background"]) for row in rows(job) if not row["error"]]
+    assert [name for name, _ in by_label] == ["red star", "blue fish", "grey crescent", "none", "none"]
+    assert all((background > 0.5) == (name == "none") for name, background in by_label)
+    saved = json.loads((Path(job.out) / SUMMARY).read_text())
+    assert saved["counts"] == {"rows": 6, "labelled": 3, "none": 2, "uncovered": 2}
+    assert label(job).counts == summary.counts
+
+
+def test_general_words_are_measured_and_change_no_label(house_in_the_background: LabelJob) -> None:
+    job = replace(house_in_the_background, background=())
+    summary = label(job)
+    assert summary.counts.none == 0 and summary.background == BACKGROUND
+    found = [row for row in rows(job) if not row["error"]]
+    assert all(0 <= row["background"] <= 1 and 0 <= row["entropy"] <= 1 for row in found)
+    covered, uncovered = found[:3], found[3:]
+    assert min(row["label_similarity"] for row in covered) > 0.95 > max(row["label_similarity"] for row in uncovered)
+
+
 def test_one_class_alone_is_certain(make: Any, tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("anything\n")
     job = replace(make(), classes=str(tmp_path / "one.txt"), top_k=5)
@@ -126,8 +158,8 @@ def test_again_there_is_nothing_to_do_and_no_model_is_needed(make: Any, monkeypa
     stages: list[Stage] = []
     again = label(job, stages.append)
     assert again.parts_done_before == again.parts == 2 and again.counts.labelled == 5
-    assert {n: s for n, s in files(job.out).items() if "step" not in n} == {
-        n: s for n, s in before.items() if "step" not in n
+    assert {n: s for n, s in files(job.out).items() if n.endswith(".parquet")} == {
+        n: s for n, s in before.items() if n.endswith(".parquet")
     }
     assert stages == [Stage("labelling", "parts", done, 2) for done in range(3)]
 
@@ -190,6 +222,7 @@ def test_no_answer_is_a_wrong_one(make: Any) -> None:
     [
         ({"top_k": 0}, "--top-k 0: must be at least 1"),
         ({"threshold": 30.0}, "--threshold 30: must be a probability"),
+        ({"background": ("a house", " ")}, "--background: the name is empty"),
         ({"truth": "kind"}, "--truth kind: .* has no such column"),
         ({"truth": "image_embedding"}, "the column holds .*name one that holds class names or whole numbers"),
         ({"alias": "b32"}, "no model is called 'b32'"),
@@ -211,6 +244,8 @@ def test_other_settings_into_the_same_folder_are_refused(make: Any) -> None:
         label(replace(job, top_k=2))
     with pytest.raises(PlanMismatchError, match="templates is "):
         label(replace(job, templates="photo"))
+    with pytest.raises(PlanMismatchError, match="background is "):
+        label(replace(job, background=("a house",)))
 
 
 def test_a_dataset_of_other_weights_is_refused(make: Any) -> None:
