@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from ...pipeline.dataset.summary import Summary
 from ...pipeline.dataset.totals import Totals
@@ -60,8 +61,19 @@ def show_cost(per_million: float | None, total: float | None = None) -> None:
 
 
 def busy_stages(totals: Totals) -> str:
+    """Where the time went, as shares of the workers' time."""
     if not totals.bottleneck:
         return "no work"
-    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in totals.utilisation.items())
-    flop = f"; {totals.flop_utilisation:.0%} of the encoder's peak FLOP" if totals.flop_utilisation else ""
-    return f"busy: {shares}; bottleneck: {totals.bottleneck}{flop}"
+    words = [f"busy: {_shares(totals.utilisation)}", f"bottleneck: {totals.bottleneck}"]
+    if waited := totals.waited_for:
+        who = "GPU" if totals.on_gpus else "encoder"
+        words.append(f"the {who} waited {sum(waited.values()):.0%} of the time, for {_shares(waited)}")
+    if totals.mfu and totals.flop_utilisation:
+        words.append(f"MFU {totals.mfu:.0%}, {totals.flop_utilisation:.0%} while encoding")
+    if totals.cores_a_worker:
+        words.append(f"{totals.cores_a_worker:.1f} cores busy a worker")
+    return "; ".join(words)
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items() if share)

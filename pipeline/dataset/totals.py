@@ -9,15 +9,17 @@ from typing import Any
 
 from ..records import ShardStats
 
-STAGES = ("read", "decode", "encode", "write", "commit")
+# `decode` is the CPUs' part of it. `engines` decode JPEGs on GPUs, `resize` follows them there; zero on other machines.
+STAGES = ("read", "decode", "engines", "resize", "encode", "write", "commit")
 
 
 @dataclass
 class Totals:
     """Counts over some parts, and seconds by stage, all workers together.
 
-    seconds: at work; its `total` is the shards' and its `worker` the workers'. starved: waiting for input. blocked:
-    waiting for room for output.
+    seconds: at work. Besides the stages' there are `total`, the shards' time; `worker`, the workers'; `gpu`, in which
+    their GPUs computed; `cores`, the core-seconds of them and of their decode processes. starved: waiting for input.
+    blocked: waiting for room for output.
     """
 
     shards: int = 0
@@ -33,6 +35,7 @@ class Totals:
     watched: float = 0.0  # seconds of `total` of the parts that recorded waiting
     flop: float = 0.0  # of the models, where the device's peak is known
     possible: float = 0.0  # FLOP at that peak, in the time in which the encoder was at work
+    affordable: float = 0.0  # FLOP at that peak, in all of the workers' time
 
     def add(self, stats: ShardStats) -> None:
         self.shards += 1
@@ -49,6 +52,7 @@ class Totals:
         if stats.peak:
             self.flop += stats.flop
             self.possible += stats.peak * stats.seconds.get("encode", 0.0)  # an empty shard has none
+            self.affordable += stats.peak * stats.seconds.get("worker", 0.0)
 
     @property
     def failed(self) -> int:
@@ -70,14 +74,15 @@ class Totals:
             "utilisation": {stage: round(share, 3) for stage, share in self.utilisation.items()},
             "bottleneck": self.bottleneck,
             "flop_utilisation": self.flop_utilisation and round(self.flop_utilisation, 4),
+            "mfu": self.mfu and round(self.mfu, 4),
+            "waited_for": {stage: round(share, 3) for stage, share in self.waited_for.items()},
+            "cores_a_worker": round(self.cores_a_worker, 2),
         }
 
     @property
     def bottleneck(self) -> str | None:
         """The stage that waited least for others; where waiting was not recorded, the busiest."""
-        active: dict[str, float] = {stage: self.seconds[stage] for stage in STAGES if self.seconds[stage]}
-        for stage in active.keys() & (self.starved.keys() | self.blocked.keys()):
-            active[stage] = self.watched - self.starved[stage] - self.blocked[stage]
+        active = {stage: self._active(stage) for stage in STAGES if self.seconds[stage]}
         return max(active, key=lambda stage: active[stage]) if active else None
 
     @property
@@ -90,6 +95,50 @@ class Totals:
     def flop_utilisation(self) -> float | None:
         """The models' FLOP over what the devices could have done while the encoders were at work; see flops.py."""
         return self.flop / self.possible if self.possible else None
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOP utilisation: the models' FLOP over what the devices could have done in the workers' time."""
+        return self.flop / self.affordable if self.affordable else None
+
+    @property
+    def cores_a_worker(self) -> float:
+        """How many cores a worker and its decode processes kept busy on average."""
+        return self.seconds["cores"] / self.seconds["worker"] if self.seconds["worker"] else 0.0
+
+    @property
+    def on_gpus(self) -> bool:
+        return self.seconds["gpu"] > 0
+
+    @property
+    def waited_for(self) -> dict[str, float]:
+        """Share of the workers' time in which the GPU, or else the encoder, had nothing to do, by the stage that it
+        waited for; `encode` is the GPU's wait for batches that the encoder puts together. Empty where unknown.
+
+        A wait for decoded images is the decoder's as long as that was at work, and the reader's while the decoder
+        itself waited to be given something.
+        """
+        worker, starved = float(self.seconds["worker"]), float(self.starved["encode"])
+        if not worker or not starved + self.blocked["encode"]:
+            return {}
+        waits: dict[str, float] = {"write": float(self.blocked["encode"])}
+        for stage in ("engines", "decode"):
+            active = self._active(stage)
+            waits[stage] = starved * active / (active + self.starved[stage]) if active else 0.0
+            starved -= waits[stage]
+        waits["read"] = starved
+        busy = self.seconds["encode"] + self.seconds["resize"]
+        idle, total = max(0.0, 1 - busy / worker), sum(waits.values())
+        shares = {stage: idle * waits[stage] / total for stage in STAGES if waits.get(stage)}
+        if self.on_gpus and (launching := min(busy, worker) - self.seconds["gpu"]) > 0:
+            shares["encode"] = launching / worker
+        return shares
+
+    def _active(self, stage: str) -> float:
+        """Seconds of the shards' time in which the stage was at work; not divided among shards as `seconds` is."""
+        if stage in self.starved or stage in self.blocked:
+            return max(0.0, self.watched - self.starved[stage] - self.blocked[stage])
+        return self.seconds[stage]
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

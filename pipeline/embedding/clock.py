@@ -25,6 +25,7 @@ class WorkerClock:
         self.lock = threading.Lock()
         self._inside: dict[str, list[Seconds]] = {}  # stage -> what each shard that is in it adds up
         self._since: dict[str, float] = {}
+        self._cores = time.process_time()  # core-seconds that have been given out
 
     def enter(self, stage: str, busy: Seconds) -> None:
         with self.lock:
@@ -35,6 +36,14 @@ class WorkerClock:
         with self.lock:
             self._divide(stage)
             self._inside[stage] = [other for other in self._inside[stage] if other is not busy]
+
+    def charge(self, stage: str, seconds: float) -> None:
+        """Time in a stage that was measured elsewhere, as a GPU measures its own: the part of the shards that are being
+        encoded, or else of all in work."""
+        with self.lock:
+            inside = self._inside.get("encode") or self._inside.get("worker") or []
+            for busy in inside:
+                busy[stage] += seconds / len(inside)
 
     def settle(self) -> None:
         """Give out what those who are still inside have earned."""
@@ -48,6 +57,11 @@ class WorkerClock:
         for busy in inside:
             busy[stage] += (now - self._since[stage]) / len(inside)
         self._since[stage] = now
+        if stage == "worker":
+            spent = time.process_time()
+            for busy in inside:
+                busy["cores"] += (spent - self._cores) / len(inside)
+            self._cores = spent
 
 
 class Clock:
@@ -60,6 +74,7 @@ class Clock:
         self._starved: Seconds = defaultdict(float)
         self._blocked: Seconds = defaultdict(float)
         self._began = time.perf_counter()
+        self._cores, self._elsewhere = time.process_time(), 0.0
 
     @contextmanager
     def stage(self, name: str) -> Generator[None, None, None]:
@@ -86,11 +101,13 @@ class Clock:
         return Waits(partial(self._adding, self._starved, consumer), partial(self._adding, self._blocked, producer))
 
     def times(self) -> Times:
-        """Up to now. `total` is this shard's own, from its beginning."""
+        """Up to now. `total` is this shard's own, from its beginning; `cores` are core-seconds of the process: the
+        shard's part of a worker's, or all of one that decodes a shard at a time."""
         self._worker.settle()
         total = time.perf_counter() - self._began
         with self._worker.lock:
-            busy = {**self._busy, "total": total}
+            busy = {"cores": time.process_time() - self._cores, **self._busy, "total": total}
+            busy["cores"] += self._elsewhere
         starved, blocked = dict(self._starved), dict(self._blocked)
         for stage in starved.keys() | blocked.keys():  # once through with its shard, it waits for those behind it
             known = self._active[stage] + starved.get(stage, 0.0) + blocked.get(stage, 0.0)
@@ -99,7 +116,9 @@ class Clock:
 
     def add(self, elsewhere: Times, processes: int) -> None:
         """What one process measured, of several that do some stages' work for this worker: its part of theirs."""
-        for stage in elsewhere.busy.keys() - {"total"}:
+        with self._worker.lock:
+            self._elsewhere += elsewhere.busy.get("cores", 0.0)
+        for stage in elsewhere.busy.keys() - {"total", "cores"}:
             starved, blocked = elsewhere.starved.get(stage, 0.0), elsewhere.blocked.get(stage, 0.0)
             self._starved[stage] += starved
             self._blocked[stage] += blocked

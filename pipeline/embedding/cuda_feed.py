@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feed import Array, Late, stacked
+from .feed import Array, Late, OnBusy, stacked
 
 _AHEAD = 3  # passes that may be under way: one computes, one is copied, one is being put together
 
@@ -37,10 +37,14 @@ class _Slot:
 
 
 class CudaFeed:
-    """The `Feed` of one GPU, for whom one thread at a time launches passes."""
+    """The `Feed` of one GPU, for whom one thread at a time launches passes: each is loaded, computed and fetched.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    on_busy: told the seconds in which the GPU computed a pass, as the GPU itself measured them.
+    """
+
+    def __init__(self, device: torch.device, on_busy: OnBusy = lambda _: None) -> None:
+        self._device, self._on_busy = device, on_busy
+        self._begun: torch.cuda.Event | None = None  # the pass that is loaded, as soon as the device gets to it
         self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
         self._slots = deque(_Slot(torch.empty(0, dtype=torch.uint8), torch.cuda.Event()) for _ in range(_AHEAD))
         self._under_way: deque[torch.cuda.Event] = deque()
@@ -58,10 +62,14 @@ class CudaFeed:
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(slot.copied)
         there.record_stream(computing)  # or its memory could be given away while it is still being read
+        self._begun = torch.cuda.Event(enable_timing=True)
+        self._begun.record(computing)
         return there
 
     def fetch(self, result: Tensor) -> Late:
-        computed = torch.cuda.current_stream(self._device).record_event()
+        begun, self._begun = self._begun, None
+        computed = torch.cuda.Event(enable_timing=True)
+        computed.record(torch.cuda.current_stream(self._device))
         here = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
         with torch.cuda.stream(self._down):
             self._down.wait_event(computed)
@@ -72,6 +80,8 @@ class CudaFeed:
 
         def late() -> Array:
             arrived.synchronize()
+            if begun is not None:
+                self._on_busy(begun.elapsed_time(computed) / 1000)
             return here.numpy().copy()  # pinned memory is scarce, and goes back to torch with `here`
 
         return late

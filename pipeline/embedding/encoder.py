@@ -24,7 +24,7 @@ from .batches import Passes, by_length, pad
 from .compiled import keep_compiled
 from .cuda_feed import CudaFeed
 from .device_memory import images_that_fit, peak_on
-from .feed import Feed, HostFeed, Late
+from .feed import Feed, HostFeed, Late, OnBusy
 
 _LOG = logging.getLogger(__name__)
 _IMAGES = 32  # a pass on a CPU
@@ -66,12 +66,13 @@ class ClipEncoder:
         batch_size: int | None = 32,
         *,
         compile_with: str | None = None,
+        on_gpu_busy: OnBusy = lambda _: None,
     ) -> None:
         self.dim = model.config.embed_dim
         self._config, self._device, self._fixed = model.config, torch.device(device), compile_with is not None
         self._lock = threading.Lock()  # one thread launches at a time: two would only share the same cores
         on_cpu = self._device.type == "cpu"
-        self._feed: Feed = HostFeed() if on_cpu else CudaFeed(self._device)
+        self._feed: Feed = HostFeed() if on_cpu else CudaFeed(self._device, on_gpu_busy)
         self._passes = Passes(batch_size or _IMAGES, cached=on_cpu, step=8 if compile_with else 1)
         images = self._passes.images(model.config.vision) if on_cpu else 0
         self._model = for_inference(model, _DTYPES[precision], images)

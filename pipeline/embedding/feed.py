@@ -12,6 +12,7 @@ from torch import Tensor
 
 Array = npt.NDArray[Any]
 Late = Callable[[], npt.NDArray[np.float32]]  # waits for a result
+OnBusy = Callable[[float], None]  # told of seconds in which a GPU computed
 
 
 class Feed(Protocol):

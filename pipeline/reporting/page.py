@@ -214,6 +214,7 @@ def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
         _share(stage, share, 1, f"{share:.0%}", f"{totals.seconds[stage]:,.1f} s")
         | {"strong": stage == totals.bottleneck}
         for stage, share in totals.utilisation.items()
+        if totals.seconds[stage]
     ]
     speed = totals.rows / totals.seconds["worker"]
     scope = " Of the whole dataset, not of the subset alone." if within else ""

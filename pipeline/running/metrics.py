@@ -26,7 +26,12 @@ _COUNTERS = {
     "clipmill_rows": ("Rows of committed parts, by outcome: embedded or failed.", ("outcome",)),
     "clipmill_row_failures": ("Failed rows of committed parts, by reason.", ("reason",)),
     "clipmill_half_pairs": ("Embedded rows that lack an image or a caption, by side and cause.", ("cause",)),
-    "clipmill_stage_seconds": ("Seconds that each stage was busy, or waited, over all workers.", ("stage",)),
+    "clipmill_stage_seconds": (
+        "Seconds that each stage was busy, over all workers; also worker, gpu and cores (core-seconds).",
+        ("stage",),
+    ),
+    "clipmill_flop": ("Floating-point operations of the models for what was embedded, where the peak is known.", ()),
+    "clipmill_flop_affordable": ("Those that the devices could have done at their peak in the workers' time.", ()),
     "clipmill_part_bytes": ("Bytes of committed parts.", ()),
     "clipmill_shards": ("Shards that ended, by outcome: done or failed.", ("outcome",)),
     "clipmill_shard_retries": ("Attempts at shards that failed and were made again.", ()),
@@ -75,6 +80,9 @@ class Metrics:
         self._count("clipmill_rows", stats.embedded, outcome="embedded")
         self._count("clipmill_rows", stats.failed, outcome="failed")
         self._count("clipmill_part_bytes", stats.part_bytes)
+        if stats.peak:
+            self._count("clipmill_flop", stats.flop)
+            self._count("clipmill_flop_affordable", stats.peak * stats.seconds.get("worker", 0.0))
         for reason, rows in stats.failures.items():
             self._count("clipmill_row_failures", rows, reason=reason)
         for cause, rows in stats.half_pairs.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,10 +15,12 @@ from ...clipmodel.flops import Flops, peak
 from ...clipmodel.model import CLIP
 from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of
 from ..dataset.output import Output
+from ..embedding.clock import WorkerClock
 from ..embedding.compiled import import_compiler
 from ..embedding.decode import Decoder
 from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
 from ..embedding.encoder import ClipEncoder, backend_for
+from ..embedding.feed import OnBusy
 from ..embedding.settings import DatasetSettings
 from ..embedding.shard_reader import InputOptions, ShardReader, ThreadedReader
 from ..embedding.together import Decoders, Together
@@ -66,7 +69,8 @@ class ClipWorker:
             import_compiler()
         ways = _Ways.of(settings)
         reader = _reader(settings, ways.decoders)  # first: its processes start while models are read
-        models = _Models.load(settings, ways.of_models)
+        clock = WorkerClock()
+        models = _Models.load(settings, ways.of_models, partial(clock.charge, "gpu"))
         self._tools = ShardTools(
             encoder=models.encoder,
             reader=reader,
@@ -76,6 +80,7 @@ class ClipWorker:
             replace=job.replaces_parts,
             flops=models.flops,
             peak=peak(settings.device, dataset.precision) or 0.0,
+            clock=clock,
         )
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
@@ -118,12 +123,14 @@ class _Models:
     images_a_batch: int  # that the encoders are to be given at a time
 
     @classmethod
-    def load(cls, settings: WorkerSettings, ways: Sequence[int]) -> _Models:
+    def load(cls, settings: WorkerSettings, ways: Sequence[int], on_gpu_busy: OnBusy) -> _Models:
         """ways: of each model, the number of its decoder."""
         encoders: list[tuple[ClipEncoder, int]] = []
         for (files, _), way in zip(settings.dataset.models, ways, strict=True):
             resolved = files.here(settings.job.storage_options)
-            encoders.append((_encoder(weights.read(resolved, device=settings.device).model, settings), way))
+            encoders.append(
+                (_encoder(weights.read(resolved, device=settings.device).model, settings, on_gpu_busy), way)
+            )
         flops = tuple(Flops.of(card.config) for _, card in settings.dataset.models)
         images = max(encoder.batch_size for encoder, _ in encoders)
         return cls(Together(tuple(encoders)), flops, images)
@@ -134,7 +141,12 @@ def _decoder(card: ModelCard, job: EmbedJob) -> Decoder:
     return Decoder(preprocess, tokenizer_of(card) if job.texts else None)
 
 
-def _encoder(model: CLIP, settings: WorkerSettings) -> ClipEncoder:
-    backend = backend_for(model.config, settings.device)
-    batch_size = settings.job.batch_size
-    return ClipEncoder(model, settings.device, settings.dataset.precision, batch_size, compile_with=backend)
+def _encoder(model: CLIP, settings: WorkerSettings, on_gpu_busy: OnBusy) -> ClipEncoder:
+    return ClipEncoder(
+        model,
+        settings.device,
+        settings.dataset.precision,
+        settings.job.batch_size,
+        compile_with=backend_for(model.config, settings.device),
+        on_gpu_busy=on_gpu_busy,
+    )

@@ -10,7 +10,7 @@ import pytest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import SHARDS, Fingerprint, freeze
 from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, status
-from clipmill.pipeline.dataset.totals import Totals
+from clipmill.pipeline.dataset.totals import STAGES, Totals
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import OutputError
 from clipmill.pipeline.records import Shard, ShardStats
@@ -63,7 +63,7 @@ def test_where_waiting_is_known_the_bottleneck_is_who_waited_least() -> None:
 
 
 def test_utilisation_is_a_share_of_the_workers_time() -> None:
-    shares = {"read": 0.5625, "decode": 0.125, "encode": 0.375, "write": 0.0, "commit": 0.0}
+    shares = {**dict.fromkeys(STAGES, 0.0), "read": 0.5625, "decode": 0.125, "encode": 0.375}
     assert totals(ONE, TWO).utilisation == shares
     shared = ShardStats("c", 9, 9, Counter(), {"encode": 3.0, "total": 8.0, "worker": 4.0})
     assert totals(shared).utilisation["encode"] == 0.75
@@ -95,6 +95,37 @@ def test_flop_utilisation_is_of_the_time_in_which_the_encoder_was_at_work() -> N
     assert totals(known, ONE).flop_utilisation == 0.5  # of others the peak is not known
     assert totals(ONE).flop_utilisation is None
     assert totals(known).as_json()["flop_utilisation"] == 0.5
+
+
+def test_mfu_is_of_all_of_the_workers_time() -> None:
+    known = ShardStats("c", 9, 9, seconds={"encode": 3.0, "total": 8.0, "worker": 6.0}, flop=3e9, peak=2e9)
+    assert totals(known).mfu == totals(known).as_json()["mfu"] == 0.25
+    assert totals(ONE).mfu is None
+
+
+def waiting(seconds: dict[str, float], **waits: dict[str, float]) -> Totals:
+    """Of one shard that had its worker for itself, ten seconds long."""
+    return totals(ShardStats("c", 9, 9, Counter(), {"total": 10.0, "worker": 10.0, **seconds}, 9, **waits))
+
+
+def test_what_the_encoder_waited_for_is_who_was_at_work_meanwhile() -> None:
+    """The decoder was at work for six seconds, and waited for the reader for two."""
+    seconds = {"read": 9.0, "decode": 6.0, "encode": 2.0}
+    found = waiting(seconds, starved={"decode": 2.0, "encode": 7.0}, blocked={"decode": 2.0, "encode": 1.0})
+    assert found.waited_for == pytest.approx({"read": 7 * 2 / 8 / 10, "decode": 7 * 6 / 8 / 10, "write": 0.1})
+    assert sum(found.waited_for.values()) == pytest.approx(0.8)  # all but the encoder's two seconds
+    assert found.as_json()["waited_for"] == {"read": 0.175, "decode": 0.525, "write": 0.1}
+
+
+def test_a_gpu_also_waits_for_its_engines_and_for_batches() -> None:
+    seconds = {"read": 1.0, "engines": 3.0, "resize": 1.0, "encode": 4.0, "gpu": 3.0, "cores": 25.0}
+    found = waiting(seconds, starved={"encode": 5.0}, blocked={})
+    assert found.waited_for == pytest.approx({"engines": 0.5, "encode": 0.2})
+    assert found.on_gpus and found.cores_a_worker == found.as_json()["cores_a_worker"] == 2.5
+
+
+def test_nobody_is_blamed_where_waiting_is_not_known() -> None:
+    assert totals(ONE, TWO).waited_for == totals().waited_for == {}
 
 
 def test_an_empty_shard_was_never_at_the_encoder() -> None:

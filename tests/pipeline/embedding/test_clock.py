@@ -15,9 +15,10 @@ from clipmill.pipeline.storage.ahead import ahead
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Time that passes when told to."""
+    """Time that passes when told to; a quarter of it is the processor's."""
     now = [100.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module.time, "process_time", lambda: now[0] / 4)
 
     def wait(seconds: float) -> None:
         now[0] += seconds
@@ -31,7 +32,7 @@ def test_stages_add_up(passes: Any) -> None:
         with clock.stage("write"):
             passes(seconds)
         passes(10)
-    assert clock.times().busy == {"write": 3, "total": 23}
+    assert clock.times().busy == {"write": 3, "total": 23, "cores": 23 / 4}
 
 
 def test_a_stage_that_fails_was_busy_too(passes: Any) -> None:
@@ -52,7 +53,7 @@ def test_making_items_is_timed_and_using_them_is_not(passes: Any) -> None:
     for item in clock.timed("read", items()):
         used.append(item)
         passes(10)
-    assert used == [0, 1, 2] and clock.times().busy == {"read": 3, "total": 33}
+    assert used == [0, 1, 2] and clock.times().busy == {"read": 3, "total": 33, "cores": 33 / 4}
 
 
 def test_shards_in_a_stage_at_once_share_its_time(passes: Any) -> None:
@@ -74,7 +75,7 @@ def test_a_shard_that_is_still_in_a_stage_has_its_share_already(passes: Any) -> 
     first, second = Clock(worker), Clock(worker)
     with first.stage("worker"), second.stage("worker"):
         passes(2)
-        assert first.times().busy == {"worker": 1, "total": 2}
+        assert first.times().busy == {"worker": 1, "total": 2, "cores": 1 / 4}
         passes(2)
     assert first.times().busy["worker"] == second.times().busy["worker"] == 2
 
@@ -123,7 +124,32 @@ def test_what_other_processes_did_is_counted_as_their_part_of_the_stage(passes: 
     """Two of them decode for this worker, so that one is half of its decoding."""
     clock = Clock()
     passes(10)
-    clock.add(Times({"decode": 6.0, "total": 9.0}, {"decode": 1.0}, {"decode": 2.0}), processes=2)
+    clock.add(Times({"decode": 6.0, "total": 9.0, "cores": 5.0}, {"decode": 1.0}, {"decode": 2.0}), processes=2)
     times = clock.times()
-    assert times.busy == {"decode": 3, "total": 10}
+    assert times.busy == {"decode": 3, "total": 10, "cores": 10 / 4 + 5}  # all of its cores count
     assert times.starved == {"decode": 1} and times.blocked == {"decode": 2 + 1}  # until this shard's end
+
+
+def test_shards_in_work_share_the_workers_cores(passes: Any) -> None:
+    worker = WorkerClock()
+    first, second = Clock(worker), Clock(worker)
+    with first.stage("worker"):
+        passes(4)
+        with second.stage("worker"):
+            passes(8)
+    passes(100)  # nobody's
+    with second.stage("worker"):
+        passes(4)
+    assert first.times().busy["cores"] == (4 + 4) / 4 and second.times().busy["cores"] == (4 + 4) / 4
+
+
+def test_what_a_gpu_measured_is_charged_to_those_who_encode() -> None:
+    worker = WorkerClock()
+    clocks = first, second, third = Clock(worker), Clock(worker), Clock(worker)
+    worker.charge("gpu", 99)  # nobody is there
+    with first.stage("worker"), second.stage("worker"):
+        worker.charge("engines", 2)  # nobody encodes: for all in work
+        with second.stage("encode"), third.stage("encode"):
+            worker.charge("gpu", 8)
+    charged = [(clock.times().busy.get("engines", 0), clock.times().busy.get("gpu", 0)) for clock in clocks]
+    assert charged == [(1, 0), (1, 4), (0, 4)]

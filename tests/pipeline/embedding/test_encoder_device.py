@@ -159,8 +159,18 @@ def test_results_are_awaited_after_all_passes_are_launched(
 
 class FakeEvent:
     waits: list[FakeEvent]  # those that somebody waited for, in order
+    recorded = 0.0
 
-    def record(self, stream: object = None) -> None: ...
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.times = enable_timing
+
+    def record(self, stream: object = None) -> None:
+        FakeEvent.recorded += 250.0
+        self.at = FakeEvent.recorded
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        assert self.times and end.times
+        return end.at - self.at
 
     def synchronize(self) -> None:
         self.waits.append(self)
@@ -201,6 +211,16 @@ def test_rows_arrive_filled_up_with_zeros(feed: CudaFeed) -> None:
         loaded = feed.load(rows, 5)
         assert loaded.shape == (5, 2, 3) and loaded.numpy().dtype == kind
         assert loaded[:, 0, 0].tolist() == [1, 2, 3, 0, 0]
+
+
+def test_the_time_in_which_the_device_computed_is_told_once_its_result_is_taken(feed: CudaFeed) -> None:
+    busy: list[float] = []
+    feed._on_busy = busy.append
+    one = feed.fetch(feed.load([np.ones(4, np.float32)], 1))
+    other = feed.fetch(torch.ones(1, 4))  # which was on the device before
+    assert not busy
+    one(), other()
+    assert busy == [0.25]
 
 
 def test_memory_is_used_again_in_turn_and_never_before_it_was_copied(feed: CudaFeed) -> None:

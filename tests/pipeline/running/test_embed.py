@@ -48,7 +48,11 @@ def test_the_summary_adds_up(ran: Ran) -> None:
     assert summary.dataset == replace(summary.dataset, rows=120, embedded=108, failures=summary.run.failures)
     assert summary.failed_shards == {}
     assert 0 < summary.busy_seconds < summary.seconds and summary.samples_per_second > 0
-    assert set(summary.run.seconds) == {*STAGES, "worker", "total"}
+    assert set(summary.run.seconds) == {*STAGES, "worker", "total", "cores"} - {"engines", "resize"}  # of GPUs
+    assert 0 < sum(summary.run.waited_for.values()) < 1 and summary.run.cores_a_worker > 0
+    assert set(summary.start_up) == {"cluster", "models", "planned", "worker_process", "worker_models", "first_rows"}
+    assert sum(summary.start_up[stage] for stage in ("planned", "worker_process", "worker_models")) > 0
+    assert sum(summary.start_up.values()) - summary.start_up["models"] - summary.start_up["cluster"] < summary.seconds
 
 
 def test_a_run_leaves_its_account(ran: Ran, drawn: Drawn) -> None:

@@ -69,6 +69,8 @@ def _counted(summary: Summary) -> Samples:
         **_labelled("clipmill_stage_seconds", run.seconds),
         **_labelled("clipmill_shards", shards),
         ("clipmill_part_bytes", ""): run.part_bytes,
+        ("clipmill_flop", ""): run.flop,
+        ("clipmill_flop_affordable", ""): run.affordable,
     }
 
 
