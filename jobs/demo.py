@@ -54,7 +54,7 @@ def run_demo(folder: Path, pairs: int) -> Summary:
     _headline("5. Keep the pairs whose image and caption agree best")
     _filter(dataset, rows, folder / "kept")
     _headline("6. Yours to query")
-    out.print(f"Parquet: {dataset}/*.parquet — open it with DuckDB, Polars, pandas or PyArrow. For example:\n")
+    out.print(f"Parquet: {dataset}/data/ — open it with DuckDB, Polars, pandas or PyArrow. For example:\n")
     out.print(example_query(dataset))
     out.print("\n`tiny` knows drawn scenes and nothing else; for photographs: clipmill embed … --model ViT-B/32")
     return summary
@@ -65,7 +65,7 @@ def example_query(dataset: Path) -> str:
     where = str(dataset).replace("'", "''")
     sql = (
         "SELECT caption, caption_is_right, round(similarity, 3) AS similarity "
-        f"FROM '{where}/*.parquet' WHERE error IS NULL ORDER BY similarity LIMIT 5"
+        f"FROM '{where}/data/*.parquet' WHERE error IS NULL ORDER BY similarity LIMIT 5"
     )
     python = shlex.quote(sys.executable)
     if set(str(dataset)) & set("\"'$`\\!"):

@@ -26,12 +26,15 @@ class Shard:
     url: str
     size: int | None = None  # bytes, where the store tells
     etag: str | None = None  # or the modification time: whatever changes when the content does
+    named: str | None = None  # the part's name where the plan has another than the usual one: older names were shorter
 
     @property
     def part_name(self) -> str:
-        """The Parquet part's object name: a pure function of the URL, so that two workers write the same one."""
+        """The Parquet part's name: a pure function of URL and plan, so that two workers write the same one."""
+        if self.named is not None:
+            return self.named
         stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0].lstrip("_") or "shard"  # readers pass over _…
-        return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}.parquet"
+        return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:16]}.parquet"
 
 
 Missing = Literal["no file", "not understood", "empty"]  # why a sample lacks a side

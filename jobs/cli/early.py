@@ -95,6 +95,8 @@ def _check_out(job: Any, url: str) -> None:
             raise OutputError(f"{folders[1]}: no such folder to write the weights to")
     elif not nearest.is_dir():
         Output.at(url).prepare()  # refuses it, and makes nothing
+    else:
+        Output.at(url).refuse_earlier()
 
 
 def _is_here(name: str) -> bool:

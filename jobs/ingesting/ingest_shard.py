@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ...pipeline.dataset.output import OWN, Output
+from ...pipeline.dataset.layout import OWN
+from ...pipeline.dataset.output import Output
 from ...pipeline.errors import InfrastructureError, UserError
 from ...pipeline.job.ingest import IngestJob
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
+from .layout import part_path
 from .manifest import MANIFEST
 from .output import Output
 from .plan import Fingerprint, planned_shards, read_plan
@@ -62,8 +63,8 @@ class Dataset:
         sizes = tuple(committed[part] for part in parts)
         if not parts:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
-        first = f"{output.url}/{parts[0]}"
-        with output.open(parts[0]) as file:
+        first = output.url_of(parts[0])
+        with output.open(part_path(parts[0])) as file:
             models = _models(model_cards(read_footer(file, first), first), first)
             file.seek(0)
             schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
@@ -75,7 +76,12 @@ class Dataset:
         return self.output.url
 
     def url_of(self, part: str) -> str:
-        return f"{self.output.url}/{part}"
+        return self.output.url_of(part)
+
+    def shards(self) -> list[str]:
+        """URLs of the shards that the parts were made from, in the same order."""
+        by_part = {shard.part_name: shard.url for shard in planned_shards(self.output)}
+        return [by_part[part] for part in self.parts]
 
     def model(self, alias: str | None = None) -> DatasetModel:
         """The model of that alias; without an alias, the only or first model. InputError for an unknown alias."""
@@ -87,12 +93,12 @@ class Dataset:
 
     def model_cards(self) -> Any:
         """The only model's card, or the cards by alias, as the parts' footers have them."""
-        with self.output.open(self.parts[0]) as file:
+        with self.output.open(part_path(self.parts[0])) as file:
             return model_cards(read_footer(file, self.url_of(self.parts[0])), self.url_of(self.parts[0]))
 
     def read(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows of a part."""
-        with self.output.open(part) as file:
+        with self.output.open(part_path(part)) as file:
             return pq.ParquetFile(file).read(list(columns))
 
     def batches(self, columns: Sequence[str], rows: int = 1 << 14) -> Iterator[pa.RecordBatch]:
@@ -102,7 +108,7 @@ class Dataset:
 
     def _batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         for part in self.parts:
-            with self.output.open(part) as file:
+            with self.output.open(part_path(part)) as file:
                 yield from pq.ParquetFile(file).iter_batches(rows, columns=columns)
 
 

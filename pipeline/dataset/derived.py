@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import OutputError, PlanMismatchError
-from .output import OWN, Output
+from .layout import OWN
+from .output import Output
 from .plan import PLAN, begun_otherwise
 
 STEP = f"{OWN}/step.json"
@@ -24,7 +25,7 @@ def begin(output: Output, step: str, settings: Mapping[str, Any]) -> None:
         return
     if output.read(PLAN) is not None:
         raise OutputError(f"{output.url} is the output of `clipmill embed`: choose another output folder")
-    if strangers := output.parts():
+    if strangers := output.strangers():
         raise OutputError(
             f"{output.url} holds {min(strangers)}, which clipmill did not write: choose another output folder"
         )
@@ -36,6 +37,7 @@ def begun(output: Output) -> tuple[str, dict[str, Any]] | None:
     """The step that writes to a folder, and its settings; None where none was begun."""
     content = output.read(STEP)
     if content is None:
+        output.refuse_earlier()
         return None
     try:
         begun = json.loads(content)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from ..errors import InputError
 from .dataset import Dataset
 from .derived import begun
+from .layout import part_path
 from .output import Output
 from .subset import source_of
 
@@ -51,7 +52,7 @@ class Labels:
         return cls(output, dataset.parts, identity, _floats(output, dataset.parts))
 
     def url_of(self, part: str) -> str:
-        return f"{self.output.url}/{part}"
+        return self.output.url_of(part)
 
     def check_fits(self, dataset: Dataset) -> None:
         """InputError where a part was embedded anew since it was labelled: its labels are those of other rows."""
@@ -69,7 +70,7 @@ def _floats(output: Output, parts: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_part(labels: Labels, dataset: Dataset, part: str) -> None:
     """As `check_fits`, for one part."""
-    with labels.output.open(part) as file:
+    with labels.output.open(part_path(part)) as file:
         footer: dict[bytes, bytes] = pq.ParquetFile(file).metadata.metadata or {}
     if footer.get(PART) != source_of(dataset, part, None).encode():
         raise InputError(

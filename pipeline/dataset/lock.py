@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import ClipmillError
-from .output import OWN, Output
+from .layout import OWN
+from .output import Output
 
 LOCK = f"{OWN}/lock.json"
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from ..records import Shard, ShardStats
 from .footer import read_footer, stats_of
-from .output import OWN, Output
+from .layout import OWN, part_path
+from .output import Output
 from .part import unpacked
 from .totals import Totals
 
@@ -88,10 +89,14 @@ class Manifest:
         return totals
 
     def true_to(self, sizes: Mapping[str, int]) -> Manifest:
-        """The rows of parts that have not changed. sizes: in bytes, by name; a part of another size was made anew."""
-        parts, recorded = self.table["part"].to_pylist(), self.table["bytes"].to_pylist()
-        fits = [sizes.get(part) == size for part, size in zip(parts, recorded, strict=True)]
+        """The rows of parts that have not changed. sizes: in bytes, by shard; a part of another size was made anew."""
+        fits = [sizes.get(url) == size for url, size in zip(self.urls, self.table["bytes"].to_pylist(), strict=True)]
         return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
+
+    def under(self, parts: Iterable[str]) -> Manifest:
+        """The same with these names of parts."""
+        index = _SCHEMA.get_field_index("part")
+        return Manifest(self.table.set_column(index, _SCHEMA.field(index), pa.array(parts, pa.string())))
 
     def only(self, urls: Iterable[str]) -> Manifest:
         """The rows of these shards, in this order. Shards without a row are passed over."""
@@ -123,14 +128,15 @@ def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manif
     another run made the part anew).
     """
     sizes = output.part_sizes()
-    known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(sizes)
     committed = [shard for shard in shards if shard.part_name in sizes]
+    known = (seen or Manifest.of()) + read_manifest(output) + fresh
+    known = known.true_to({shard.url: sizes[shard.part_name] for shard in committed})
     unknown = {shard.url: shard for shard in committed}
     for url in known.urls:
         unknown.pop(url, None)
     with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
         known += Manifest.of(pool.map(lambda shard: _from_footer(output, shard), unknown.values()))
-    return known.only(shard.url for shard in committed)
+    return known.only(shard.url for shard in committed).under(shard.part_name for shard in committed)
 
 
 def _row(stats: ShardStats) -> dict[str, Any]:
@@ -167,8 +173,8 @@ def _stats(row: dict[str, Any]) -> ShardStats:
 
 
 def _from_footer(output: Output, shard: Shard) -> ShardStats:
-    name = f"{output.url}/{shard.part_name}"
-    with output.open(shard.part_name) as file:
+    name = output.url_of(shard.part_name)
+    with output.open(part_path(shard.part_name)) as file:
         footer = read_footer(file, name)
         size = file.seek(0, io.SEEK_END)
     return stats_of(footer, shard, size, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,12 @@ from ..storage import staging, store
 from ..storage.remote import RemoteFile
 from ..storage.retry import ATTEMPTS, already_exists, error_code, is_final, retry
 from ..storage.urls import canonical_url, open_storage, scheme_of
+from .layout import DATA, EARLIER, OWN, is_own, is_part, moved, part_path
 
 T = TypeVar("T")
 
-OWN = "_clipmill"  # the folder of all files but the parts; readers of Parquet pass over such names
 _STAGING = f"{OWN}/staging"
 _PROBE = f"{OWN}/probe"
-_PART = re.compile(r"[^/]*-[0-9a-f]{8}\.parquet")  # as Shard.part_name makes them
 _AT_FIRST = 4  # attempts at the beginning, while somebody waits who may have mistyped the endpoint
 _BLOCK = 256 << 10  # bytes of a request for a part of a file: a footer is smaller
 
@@ -52,6 +50,7 @@ class Output:
     def prepare(self) -> Output:
         """Check that files can be written, and delete the leftovers of crashed runs. Returns this output with what is
         known of the store by then, for the workers."""
+        self.refuse_earlier()
         try:
             if self.is_local:
                 self._local(_STAGING).mkdir(parents=True, exist_ok=True)
@@ -72,25 +71,38 @@ class Output:
         if not self.is_local:
             store.abort_uploads(self._storage(), self.url, is_own)
 
+    def refuse_earlier(self) -> None:
+        """OutputError, with the commands that move it, for an output of clipmill before parts had their own folder."""
+        if self._entries(EARLIER):
+            raise OutputError(moved(self.url, self.names(), self.read(f"{EARLIER}/step.json")))
+
     def sizes(self, folder: str = "") -> dict[str, int]:
         """The files directly in a folder of the output, and how many bytes each has."""
+        return {name: size for name, size in self._entries(folder).items() if size is not None}
+
+    def _entries(self, folder: str) -> dict[str, int | None]:
+        """What lies directly in a folder of the output: files with their bytes, folders with None."""
         where = f"{self.url}/{folder}".rstrip("/")
 
-        def sizes(storage: fsspec.AbstractFileSystem) -> dict[str, int]:
+        def entries(storage: fsspec.AbstractFileSystem) -> dict[str, int | None]:
             if self.is_local:  # links count as what they lead to
-                with os.scandir(where) as entries:
-                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                with os.scandir(where) as found:
+                    return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in found}
             storage.invalidate_cache()
-            infos = [info for info in storage.ls(where, detail=True) if info["type"] == "file"]
-            named = {info["name"].rpartition("/")[2]: int(info.get("size") or 0) for info in infos}
-            return {name: size for name, size in named.items() if name}
+            infos = storage.ls(where, detail=True)
+            sizes = {i["name"]: int(i.get("size") or 0) if i["type"] == "file" else None for i in infos}
+            return {name.rpartition("/")[2]: size for name, size in sizes.items() if not name.endswith("/")}
 
         try:
-            return self._call(sizes, "cannot be listed")
+            return self._call(entries, "cannot be listed")
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:
             raise OutputError(f"{where}: {_reason(error)}") from error
+
+    def url_of(self, part: str) -> str:
+        """Of a part."""
+        return f"{self.url}/{part_path(part)}"
 
     def names(self, folder: str = "") -> set[str]:
         """The files directly in a folder of the output."""
@@ -98,12 +110,15 @@ class Output:
 
     def part_sizes(self) -> dict[str, int]:
         """The committed parts, and how many bytes each has."""
-        sizes = self.sizes()
-        return {name: sizes[name] for name in sizes if name.endswith(".parquet") and not name.startswith(("_", "."))}
+        return {name: size for name, size in self.sizes(DATA).items() if is_part(name)}
 
     def parts(self) -> set[str]:
         """Names of the committed parts."""
         return set(self.part_sizes())
+
+    def strangers(self) -> set[str]:
+        """Parquet files where a new output would have its parts, or beside them: paths."""
+        return {part_path(name) for name in self.parts()} | {name for name in self.names() if is_part(name)}
 
     def read(self, name: str) -> bytes | None:
         """A file's contents, or None where there is none."""
@@ -234,7 +249,7 @@ class Output:
 
     def _ask_for_conditions(self) -> bool:
         storage = self._storage()
-        self.clear_uploads(lambda name: bool(_PART.fullmatch(name)) or name.startswith(f"{OWN}/"))
+        self.clear_uploads(is_own)
         return store.honours_create(storage, self._url(_PROBE))
 
     def _call(self, call: Callable[[fsspec.AbstractFileSystem], T], failed: str, attempts: int = ATTEMPTS) -> T:

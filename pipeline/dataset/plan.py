@@ -1,4 +1,4 @@
-"""The settings of a dataset, frozen in `_clipmill/plan.json`: every later run must have the same ones."""
+"""The settings of a dataset, frozen in `.clipmill/plan.json`: every later run must have the same ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -16,7 +16,8 @@ from ..choices import Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
 from ..records import Shard
-from .output import OWN, Output
+from .layout import OWN
+from .output import Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
 
 if TYPE_CHECKING:  # torch takes a second, and every step reads plans
@@ -126,6 +127,7 @@ def read_plan(output: Output) -> Fingerprint | None:
     """The output's fingerprint; None where no dataset was begun."""
     content = output.read(PLAN)
     if content is None:
+        output.refuse_earlier()
         return None
     try:
         return Fingerprint(**json.loads(content)["settings"])
@@ -135,10 +137,11 @@ def read_plan(output: Output) -> Fingerprint | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """shards: all that were ever planned for the output. changed: those whose files have changed since."""
+    """What is to be embedded, and what ever was."""
 
-    shards: list[Shard]
-    changed: list[Shard]
+    shards: list[Shard]  # all that were ever planned for the output
+    listed: list[Shard]  # those of this run, as they are now
+    changed: list[Shard]  # those of them whose files have changed since they were embedded
 
 
 def freeze(
@@ -153,10 +156,12 @@ def freeze(
     """
     begun = read_plan(output)
     _compare(output, fingerprint, begun)
-    if begun is None and (strangers := output.parts()):
+    if begun is None and (strangers := output.strangers()):
         raise OutputError(f"{output.url} holds {min(strangers)}, but no {PLAN}: choose an empty folder")
     planned = planned_shards(output) if begun else []
     by_url = {shard.url: shard for shard in planned}
+    named = {shard.url: shard.named for shard in planned}
+    shards = [replace(shard, named=named.get(shard.url)) for shard in shards]
     changed = [s for s in shards if s.part_name in committed and s.url in by_url and is_another(by_url[s.url], s)]
     kept = {shard.url for shard in changed}
     by_url |= {shard.url: shard for shard in shards if shard.url not in kept}
@@ -167,7 +172,7 @@ def freeze(
         plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
         if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
             _compare(output, fingerprint, read_plan(output))  # another run began it at the same moment
-    return Plan(list(by_url.values()), changed)
+    return Plan(list(by_url.values()), shards, changed)
 
 
 def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:
@@ -221,12 +226,16 @@ def planned_shards(output: Output) -> list[Shard]:
         return []
     try:
         table = unpacked(content)
-        columns = [table[name].to_pylist() for name in ("url", "size", "etag")]
+        columns = [table[name].to_pylist() for name in _SHARDS_SCHEMA.names]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise OutputError(
             f"{output.url}/{SHARDS} is damaged: delete it and run `clipmill embed` with all the inputs so far"
         ) from error
-    return [Shard(*values) for values in zip(*columns, strict=True)]
+    return [_planned(Shard(url, size, etag), part) for url, size, etag, part in zip(*columns, strict=True)]
+
+
+def _planned(shard: Shard, part: str) -> Shard:
+    return shard if shard.part_name == part else replace(shard, named=part)
 
 
 def _pack(shards: Iterable[Shard]) -> bytes:

@@ -1,6 +1,6 @@
 """A subset: the rows of a dataset that were kept, and why the others were not. `filter` and `dedup` write subsets.
 
-One file for each part of the dataset, of the same name, with rows in the same order; `_clipmill/subset.json` has the
+One file for each part of the dataset, of the same name, with rows in the same order; `.clipmill/subset.json` has the
 funnel, and is written last.
 """
 
@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from ..errors import InputError
 from .dataset import Dataset
 from .derived import begin, begun
-from .output import OWN, Output
+from .layout import OWN, part_path
+from .output import Output
 
 FUNNEL = f"{OWN}/subset.json"
 ROWS = b"clipmill.rows"  # in the footer of a subset's part: sha256 of which rows it keeps
@@ -83,7 +84,7 @@ class Subset:
         return subset
 
     def url_of(self, part: str) -> str:
-        return f"{self.output.url}/{part}"
+        return self.output.url_of(part)
 
     def check_fits(self, dataset: Dataset) -> None:
         """InputError for a subset of another dataset, and where parts were embedded anew since: their rows are others
@@ -109,7 +110,7 @@ def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | Non
         return None
     if part not in within.parts:
         return np.empty(0, np.int32)
-    with within.output.open(part) as file:
+    with within.output.open(part_path(part)) as file:
         rows: npt.NDArray[np.int32] = pq.read_table(file, columns=["row"])["row"].to_numpy()
     return rows
 
@@ -117,7 +118,7 @@ def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | Non
 def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
     """sha256 of a part's footer and of the rows that are used. It changes when the part is made anew, since the footer
     has the times of that, and when other rows are used."""
-    with dataset.output.open(part) as file:
+    with dataset.output.open(part_path(part)) as file:
         digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
     if rows is not None:
         digest.update(rows.tobytes())
@@ -141,10 +142,10 @@ def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
     """Call this for every part: one of which no row is kept has no file. kept: the rows that stay, with the columns of
     IDENTITY first and any others after them."""
     if not len(kept):
-        output.delete(part)
+        output.delete(part_path(part))
         return
     rows = hashlib.sha256(kept["row"].to_numpy().tobytes()).hexdigest()
-    with output.staged(part, replace=True) as path:
+    with output.staged(part_path(part), replace=True) as path:
         pq.write_table(kept.replace_schema_metadata({ROWS: rows.encode()}), path, compression="zstd")
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OutputError
+from .layout import OWN, SUCCESS
 from .manifest import Manifest, ledger
-from .output import OWN, Output
+from .output import Output
 from .plan import planned_shards, read_plan
 from .totals import Totals
 
 SUMMARY = f"{OWN}/summary.json"
 QUARANTINE = f"{OWN}/failed_shards.json"
-SUCCESS = "_SUCCESS"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import duckdb
 import pyarrow as pa
 
 from ..dataset.dataset import Dataset
-from ..dataset.plan import planned_shards
 from ..dataset.sql import files, identifier, literal
 from ..dataset.subset import Funnel
 from .components import Ids
@@ -20,8 +19,7 @@ FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons t
 def view_rows(connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: str, keep_by: str) -> None:
     """The view `rows`: `pairs` with `id`, int64, ascending in the dataset's order; `content`, equal for exact copies;
     and `value`, by which the best is kept."""
-    shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
-    numbers = {"shard": [shards[part] for part in dataset.parts], "number": range(len(dataset.parts))}
+    numbers = {"shard": dataset.shards(), "number": range(len(dataset.parts))}
     connection.register("parts", pa.table(numbers, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
     connection.execute(
         f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, error, "

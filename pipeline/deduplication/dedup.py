@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
-from ..dataset.output import OWN, Output
+from ..dataset.layout import OWN
+from ..dataset.output import Output
 from ..dataset.sql import connect as connect_sql
 from ..dataset.sql import register_storage
 from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset, version_of
@@ -61,7 +62,7 @@ def dedup(job: DedupJob, on_stage: OnStage = lambda _: None) -> DedupSummary:
     """Keep the best of each group of duplicates; run again to resume, or when the dataset has grown.
 
     Groups are connected: rows that are near to one row are of one group, however far they are from each other. All
-    groups are in OUT/_clipmill/groups.parquet. Until the subset is finished, OUT/_clipmill also holds every compared
+    groups are in OUT/.clipmill/groups.parquet. Until the subset is finished, OUT/.clipmill also holds every compared
     embedding `probes` times. UserError for what is wrong with the request, PlanMismatchError where OUT was begun
     otherwise.
     """

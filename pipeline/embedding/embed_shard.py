@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ...clipmodel.flops import Flops
 from ..dataset import footer
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.part import Embeddings, PartLayout, PartWriter, verify
 from ..dataset.sample_columns import with_errors
@@ -60,7 +61,7 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
     """
     clock, stats = Clock(tools.clock), ShardStats(shard.url, peak=tools.peak)
     with clock.stage("worker"), ExitStack() as commit:
-        path = commit.enter_context(output.staged(shard.part_name, tools.replace))
+        path = commit.enter_context(output.staged(part_path(shard.part_name), tools.replace))
         with tools.reader.decoded(shard, clock) as decoded, PartWriter(path, tools.layout) as part:
             embedded = _embedded(decoded, tools, clock, on_rows)
             with ahead(embedded, 1, clock.between("encode", "write")) as windows:

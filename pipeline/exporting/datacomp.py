@@ -37,7 +37,7 @@ def names_of(models: Sequence[DatasetModel]) -> dict[str, str]:
 
 
 def write_datacomp(exportable: Exportable, output: Output, job: ExportJob, on_stage: OnStage) -> Written:
-    work = DataCompPart(exportable, output, frozenset(output.parts()))
+    work = DataCompPart(exportable, output, frozenset(output.names()))
     parts = [part for part, _ in exportable.parts]
     written = spread(work, parts, job.address, on_stage)
     for name in output.names() - {name for part in parts for name in (part, npz_of(part))}:
@@ -54,7 +54,7 @@ class DataCompPart:
 
     exportable: Exportable
     output: Output
-    done: frozenset[str]  # Parquet files that are there
+    done: frozenset[str]  # files that are there
 
     def __call__(self, part: str) -> bool:
         """Returns whether it was written now."""

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from ..choices import Side
 from ..dataset.dataset import Dataset, DatasetModel
+from ..dataset.layout import part_path
 from ..dataset.sql import connect
 from ..dataset.subset import Subset, rows_within, source_of
 from ..errors import InputError
-from ..records import Shard
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 
@@ -60,13 +60,14 @@ class Exportable:
             ).fetchall()
         sides: tuple[Side, ...] = tuple(side for column, side in _COUNTED.items() if any(row[column] for row in counts))
         counted = 5 if len(sides) == 2 else 3 if "image" in sides else 4
-        complete = {Shard(row[0]).part_name: row[counted] for row in counts if row[counted]}
+        complete = {row[0]: row[counted] for row in counts if row[counted]}
+        from_shards = zip(dataset.parts, dataset.shards(), strict=True)
         rows, failed = (sum(row[column] for row in counts) for column in (1, 2))
         exportable = cls(
             dataset=dataset,
             within=within,
             sides=sides,
-            parts=tuple((part, complete[part]) for part in dataset.parts if part in complete),
+            parts=tuple((part, complete[url]) for part, url in from_shards if url in complete),
             rows=rows,
             failed=failed,
             incomplete=rows - failed - sum(complete.values()),
@@ -102,7 +103,7 @@ class Exportable:
 
     def tables(self, part: str, columns: Sequence[str], positions: Positions) -> Iterator[pa.Table]:
         """Some columns of the rows at these positions, a table for each row group."""
-        with self.dataset.output.open(part) as file:
+        with self.dataset.output.open(part_path(part)) as file:
             parquet = pq.ParquetFile(file)
             start = 0
             for group in range(parquet.num_row_groups):

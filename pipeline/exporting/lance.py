@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..dataset.output import OWN, Output
+from ..dataset.layout import OWN
+from ..dataset.output import Output
 from ..dataset.subset import version_of
 from ..errors import InfrastructureError, UserError, one_line
 from ..job.export import ExportJob

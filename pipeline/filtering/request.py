@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.sql import check_condition, complaint
 from ..dataset.subset import Subset, version_of
@@ -122,7 +123,7 @@ class FilterRequest:
         own = list(self.dataset.schema)
         if self.labels is None:
             return own
-        with self.labels.output.open(self.labels.parts[0]) as file:
+        with self.labels.output.open(part_path(self.labels.parts[0])) as file:
             of_labels = pq.ParquetFile(file).schema_arrow
         names = set(self.dataset.schema.names)
         return [*own, *(field for field in of_labels if field.name not in names)]

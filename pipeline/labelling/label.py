@@ -15,7 +15,8 @@ from ...clipmodel.download import Progress
 from ...clipmodel.zeroshot import class_vectors
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin
-from ..dataset.output import OWN, Output
+from ..dataset.layout import OWN
+from ..dataset.output import Output
 from ..dataset.subset import Subset
 from ..embedding.dataset_model import load_model
 from ..errors import InputError
@@ -58,7 +59,7 @@ def label(
 ) -> LabelSummary:
     """Writes a file of labels for each part of a dataset; run again to resume, or when the dataset has grown.
 
-    The dataset's own model turns the classes into vectors, once; they are kept in OUT/_clipmill. device: where the
+    The dataset's own model turns the classes into vectors, once; they are kept in OUT/.clipmill. device: where the
     model runs, by default a GPU if there is one. UserError for a wrong request, PlanMismatchError for weights other
     than the dataset's, or where OUT was begun with other settings.
     """

@@ -19,6 +19,7 @@ from torch import Tensor
 from ...clipmodel.zeroshot import background_share, top_classes
 from ..dataset.dataset import Dataset, vectors_of
 from ..dataset.labels import PART
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.subset import Subset, rows_within, source_of
 from ..records import Vectors
@@ -98,13 +99,13 @@ class LabelPart:
         source = source_of(self.dataset, part, rows)
         if part in self.done and (counts := self._counts_of(part, source)) is not None:
             return counts, False
-        with self.output.staged(part, replace=True) as path:
+        with self.output.staged(part_path(part), replace=True) as path:
             counts = self._write(path, part, rows, source)
         return counts, True
 
     def _counts_of(self, part: str, source: str) -> LabelCounts | None:
         """What labels written before say; None where they are of another source."""
-        with self.output.open(part) as file:
+        with self.output.open(part_path(part)) as file:
             metadata = pq.ParquetFile(file).metadata.metadata or {}
         if metadata.get(_SOURCE) != source.encode():
             return None

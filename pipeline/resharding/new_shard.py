@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.subset import Subset
 from ..errors import InputError
@@ -78,7 +79,7 @@ class WriteShard:
         part, shard = picked.source.part, picked.source.shard
         rows, keys = self._wanted(picked)
         columns = [field.name for field in self.dataset.schema if not pa.types.is_fixed_size_list(field.type)]
-        with self.dataset.output.open(part) as file:
+        with self.dataset.output.open(part_path(part)) as file:
             opened = pq.ParquetFile(file)
             locations = opened.read(list(LOCATION))
             table = _read_rows(opened, columns, rows)
@@ -94,7 +95,7 @@ class WriteShard:
         if self.subset is None:
             errors = self.dataset.read(part, ["error"])["error"]
             return np.flatnonzero(errors.is_null().to_numpy())[picked.positions], None
-        with self.subset.output.open(part) as file:
+        with self.subset.output.open(part_path(part)) as file:
             table = pq.ParquetFile(file).read(["key", "row"]).take(picked.positions)
         return table["row"].to_numpy().astype(np.int64), table["key"].to_pylist()
 

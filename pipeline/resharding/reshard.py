@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin, begun
 from ..dataset.footer import embedded_rows, read_footer, shard_of
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.plan import is_another
 from ..dataset.subset import ROWS, Subset
@@ -113,12 +114,12 @@ def _sources(dataset: Dataset, subset: Subset | None) -> list[Source]:
 
 
 def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
-    with dataset.output.open(part) as file:
+    with dataset.output.open(part_path(part)) as file:
         footer = read_footer(file, dataset.url_of(part))
     shard, wanted = shard_of(footer, dataset.url_of(part)), embedded_rows(footer, dataset.url_of(part))
     which = ""
     if subset:
-        with subset.output.open(part) as file:
+        with subset.output.open(part_path(part)) as file:
             metadata = pq.ParquetFile(file).metadata
         wanted, which = metadata.num_rows, (metadata.metadata or {}).get(ROWS, b"").decode()
     return Source(part, shard, wanted, which, dataset.settings.sample_keys)

@@ -6,10 +6,11 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..dataset.layout import SUCCESS
 from ..dataset.manifest import MANIFEST, Manifest, ledger, write_manifest
 from ..dataset.output import Output
 from ..dataset.plan import Fingerprint, Plan, settle
-from ..dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, quarantined
+from ..dataset.summary import QUARANTINE, SUMMARY, Summary, quarantined
 from ..errors import InfrastructureError, StoppedError
 from ..records import Shard
 from .start_up import Stopwatch

@@ -14,11 +14,12 @@ from ...clipmodel.download import Progress
 from ..choices import Precision
 from ..dataset import footer
 from ..dataset.columns import columns_besides
+from ..dataset.layout import SUCCESS
 from ..dataset.manifest import Manifest, ledger
 from ..dataset.output import Output
 from ..dataset.part import PartLayout
 from ..dataset.plan import Fingerprint, Plan, freeze, read_plan
-from ..dataset.summary import SUCCESS, Summary, quarantined
+from ..dataset.summary import Summary, quarantined
 from ..errors import TooManyFailuresError, UserError
 from ..inputs.listing import list_shards, look_into
 from ..job.embed import EmbedJob
@@ -64,6 +65,7 @@ def embed(
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
     there = output.parts()
     if not there:
+        output.refuse_earlier()
         _look_into(shards, job, on_event)
     with ExitStack() as stack:
         with ThreadPoolExecutor(1, thread_name_prefix="models") as pool:  # models are read while Ray starts
@@ -82,7 +84,7 @@ def embed(
         committed = output.parts()
         plan = freeze(output, fingerprint, shards, committed)
         done = sum(shard.part_name in committed for shard in plan.shards)
-        todo = _todo(job, shards, plan, output, committed)
+        todo = _todo(job, plan, output, committed)
         run = RunPlan(watch, output, fingerprint, plan, todo, done)
         tally, keeper = Tally(job), ManifestKeeper(output)
         planned = Planned(len(plan.shards), done, models.names, precision, len(todo), len(plan.changed))
@@ -161,17 +163,15 @@ class _Models:
         return DatasetSettings(models, precision, layout, provenance)
 
 
-def _todo(
-    job: EmbedJob, shards: Sequence[Shard], plan: Plan, output: Output, committed: Collection[str]
-) -> list[Shard]:
+def _todo(job: EmbedJob, plan: Plan, output: Output, committed: Collection[str]) -> list[Shard]:
     """The shards that this run embeds, of those that the job names."""
     changed = {shard.url for shard in plan.changed} if job.refresh else set()
     if job.retry_failed:
         manifest = ledger(output, plan.shards, Manifest.of())
         failed = {stats.url for stats in manifest if stats.failed} | set(quarantined(output))
         again = failed | changed
-        return [shard for shard in shards if shard.url in again]
-    return [shard for shard in shards if shard.part_name not in committed or shard.url in changed]
+        return [shard for shard in plan.listed if shard.url in again]
+    return [shard for shard in plan.listed if shard.part_name not in committed or shard.url in changed]
 
 
 @contextmanager

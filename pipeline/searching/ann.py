@@ -16,7 +16,8 @@ import numpy as np
 from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
 from ..dataset.derived import begun
-from ..dataset.output import OWN, Output
+from ..dataset.layout import OWN
+from ..dataset.output import Output
 from ..errors import InputError, UserError
 from ..records import Vector
 from ..storage.staging import unfinished

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from ..dataset.labels import FLOATS, Labels
-from ..dataset.plan import planned_shards
 from ..dataset.sql import connect, identifier, literal, register_storage, rows_of_labels
 from .distribution import Histogram, Sides, Values, histogram, sides
 from .filters import Filters
@@ -152,8 +151,7 @@ def catalogue(
 
 def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
     dataset = numbered.dataset
-    shards = {shard.part_name: shard.url for shard in planned_shards(dataset.output)}
-    starts = pa.table({"shard": [shards[part] for part in dataset.parts], "start": numbered.starts[:-1]})
+    starts = pa.table({"shard": dataset.shards(), "start": numbered.starts[:-1]})
     with connect(dataset) as connection:
         connection.execute(f"ATTACH {literal(str(database))} AS catalogue")
         connection.register("starts", starts)

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from ...clipmodel.download import cache_folder
 from ..dataset.dataset import Dataset, stored_vectors
+from ..dataset.layout import part_path
 from ..errors import InfrastructureError, InputError, OutputError
 from .numbered_rows import Mask, NumberedRows
 
@@ -117,7 +118,7 @@ class _Copy:
         dataset, part = self.numbered.dataset, self.numbered.dataset.parts[number]
         start, stop = (int(edge) for edge in self.numbered.starts[number : number + 2])
         at = start
-        with dataset.output.open(part) as source:
+        with dataset.output.open(part_path(part)) as source:
             for batch in pq.ParquetFile(source).iter_batches(_ROWS, columns=[self.column, "row"]):
                 vectors, present = stored_vectors(batch.column(self.column))
                 rows = batch.column("row").to_numpy()

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
+from ..dataset.layout import part_path
 from ..dataset.manifest import read_manifest
 from ..dataset.sql import check_condition, complaint, connect
 from ..dataset.subset import Subset
-from ..records import Shard
 
 Mask = npt.NDArray[np.bool_]  # [rows of the dataset]
 
@@ -81,22 +81,22 @@ class NumberedRows:
 
     def _read_part(self, number: int, positions: list[int], columns: list[str]) -> list[tuple[int, dict[str, Any]]]:
         rows = [position - int(self.starts[number]) for position in positions]
-        with self.dataset.output.open(self.dataset.parts[number]) as source:
+        with self.dataset.output.open(part_path(self.dataset.parts[number])) as source:
             file = pq.ParquetFile(source)
             tables = list(_read_rows(file, rows, columns))
         return list(zip(positions, pa.concat_tables(tables).to_pylist(), strict=True))
 
     def _positions(self, rows: duckdb.DuckDBPyRelation) -> Iterator[npt.NDArray[np.int64]]:
         """The positions of the rows that a query for `shard, row` returns, a batch at a time."""
-        begins = dict(zip(self.dataset.parts, self.starts.tolist(), strict=False))
+        begins = dict(zip(self.dataset.shards(), self.starts.tolist(), strict=False))
         for batch in rows.to_arrow_reader(_ROWS):
             shards = batch.column(0).cast(pa.string()).dictionary_encode()
-            begin = np.array([begins[Shard(url).part_name] for url in shards.dictionary.to_pylist()], dtype=np.int64)
+            begin = np.array([begins[url] for url in shards.dictionary.to_pylist()], dtype=np.int64)
             yield begin[shards.indices.to_numpy()] + batch.column(1).to_numpy()
 
 
 def _count(dataset: Dataset, part: str) -> int:
-    with dataset.output.open(part) as file:
+    with dataset.output.open(part_path(part)) as file:
         return int(pq.ParquetFile(file).metadata.num_rows)
 
 

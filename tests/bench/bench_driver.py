@@ -37,7 +37,7 @@ class FakeWorkers:
         return self
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
-        (self.folder / shard.part_name).write_bytes(b"0")
+        (self.folder / "data" / shard.part_name).write_bytes(b"0")
         on_rows(10, 0)
         waits = dict.fromkeys(SECONDS, 0.25)
         return ShardStats(shard.url, 10, 10, seconds=SECONDS, part_bytes=1, starved=waits, blocked=waits)
@@ -51,6 +51,7 @@ def measure(quick: bool) -> list[Row]:
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         output = Output.at(folder)
         output.prepare()
+        (Path(folder) / "data").mkdir()
         freeze(output, PRINT, shards)
         keeper, done, memory, began = ManifestKeeper(output), 0, list[float](), time.monotonic()
         for event in run_shards(shards, FakeWorkers(Path(folder)), Placement(2, 1, 0.0)):

@@ -84,7 +84,7 @@ def expect_same(starts: dict[str, Start], shards: Sequence[Path], folder: Path) 
     """That both embed the same images to the same vectors, as far as float16 goes."""
     for name, start in starts.items():
         run(start(shards, folder / name))
-    mine = pq.read_table(next((folder / "ours").glob("*.parquet")), columns=["key", "image_embedding"]).to_pydict()
+    mine = pq.read_table(next((folder / "ours").glob("data/*.parquet")), columns=["key", "image_embedding"]).to_pydict()
     ours = dict(zip(mine["key"], np.array(mine["image_embedding"], dtype=np.float32), strict=True))
     their = folder / "clip-retrieval"
     keys = pq.read_table(next((their / "metadata").glob("*.parquet")))["image_path"].to_pylist()

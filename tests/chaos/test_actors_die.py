@@ -36,7 +36,7 @@ def test_a_worker_that_dies_is_made_up_for(by_value: None, stage: str, tmp_path:
     assert sum(isinstance(event, WorkerLost) for event in events) == 1
     assert not any(isinstance(event, ShardFailed) for event in events)
     assert sorted(e.shard.url for e in events if isinstance(e, ShardDone)) == [shard.url for shard in shards]
-    left = {name for name in files(out) if name.startswith("_clipmill/staging/")}
+    left = {name for name in files(out) if name.startswith(".clipmill/staging/")}
     assert left or stage != "before the commit"  # of the writer that died; readers pass over it
     check_exact(out, shards, left)
     output.prepare()

@@ -26,7 +26,7 @@ PATIENCE = 120  # seconds, for anything that another machine's load may delay; n
 def wait_for_the_moment(run: Driver, out: Path, chance: random.Random, last: bool) -> str:
     """Until a moment of chance, or the run's end; which moment it was."""
     before, kind = len(committed(out)), "end" if last else chance.choice(["clock", "staging", "part", "parts"])
-    staging = out / "_clipmill" / "staging"
+    staging = out / ".clipmill" / "staging"
 
     def unfinished() -> set[str]:
         return {path.name for path in staging.iterdir() if ".parquet" in path.name} if staging.is_dir() else set()
@@ -82,7 +82,7 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Pat
         assert run.process.wait(PATIENCE + 10 * SHARDS) == 0, run.said()  # it may have all of them to do
         assert until(lambda: not run.orphans(), PATIENCE), run.orphans()
     assert before.items() <= fingerprints(out).items()
-    check_exact(out, shards, {"_SUCCESS"} | {f"_clipmill/{name}" for name in LEDGER})
+    check_exact(out, shards, {".clipmill/_SUCCESS"} | {f".clipmill/{name}" for name in LEDGER})
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told by /proc")

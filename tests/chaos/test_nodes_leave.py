@@ -35,6 +35,6 @@ def test_work_of_machines_that_leave_is_done_by_others(tmp_path: Path) -> None:
     assert events["WorkerLost"] >= 1
     assert {count > 0 for count in told["unfinished"]} == {False, True}
     assert all(told["gone"].values())  # a drained machine leaves when nobody works on it any more
-    check_exact(out, shards, {name for name in files(out) if name.startswith("_clipmill/staging/")})
+    check_exact(out, shards, {name for name in files(out) if name.startswith(".clipmill/staging/")})
     Output.at(str(out)).prepare()
     check_exact(out, shards, set())

@@ -45,7 +45,9 @@ def test_every_pair_is_accounted_for(first: Ran, folder: Path) -> None:
     assert sum(int(count) for count, _ in reasons) == 12 and len(reasons) >= 6
     rows = pq.read_table(folder / "embeddings", columns=["key", "error"])
     assert len(rows) == PAIRS and rows["error"].null_count == PAIRS - 12
-    assert len(list((folder / "shards").glob("*.tar"))) == len(list((folder / "embeddings").glob("*.parquet"))) == 8
+    assert (
+        len(list((folder / "shards").glob("*.tar"))) == len(list((folder / "embeddings").glob("data/*.parquet"))) == 8
+    )
 
 
 def test_the_figures_are_there_and_good(first: Ran) -> None:

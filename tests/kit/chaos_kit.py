@@ -51,7 +51,7 @@ def rows(out: Path) -> Counter[tuple[str, str]]:
 
 
 def committed(out: Path) -> list[Path]:
-    return sorted(out.glob("*.parquet"))
+    return sorted(out.glob("data/*.parquet"))
 
 
 def fingerprints(out: Path) -> dict[str, tuple[int, int, str]]:
@@ -70,7 +70,7 @@ def files(out: Path) -> set[str]:
 def check_exact(out: Path, shards: Sequence[Shard], besides: set[str]) -> None:
     """Every sample is one row, every shard one part, and `besides` is all else that there is."""
     assert rows(out) == identities(shards)
-    assert files(out) == {shard.part_name for shard in shards} | besides
+    assert files(out) == {f"data/{shard.part_name}" for shard in shards} | besides
 
 
 # --- drivers to be killed --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from clipmill.pipeline.storage.defaults import with_defaults
 from proxy import Proxy
 from s3 import Bucket
 
-PART = "shard-01234567.parquet"
+PART = "data/shard-0123456789abcdef.parquet"
 
 # Leaves trying again to us: the client by itself would hide most of what goes wrong, and wait for seconds.
 IMPATIENT = {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}}}

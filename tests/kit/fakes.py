@@ -203,7 +203,7 @@ def files(out: str) -> dict[str, tuple[int, int]]:
 
 def parts(out: str | Path) -> list[dict[str, Any]]:
     """The rows of all parts, in the order of their names."""
-    return [row for part in sorted(Path(out).glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+    return [row for part in sorted(Path(out).glob("data/*.parquet")) for row in pq.read_table(part).to_pylist()]
 
 
 # --- decoders ---------------------------------------------------------------------------------------------------------

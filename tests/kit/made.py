@@ -55,10 +55,11 @@ def make_dataset(
     freeze(output, settings, shards)
     cards = {alias: card(variant, dim, weights_sha256) for alias, variant in models}
     footer = {"clipmill.model_card": json.dumps(cards.get("", cards)), "clipmill.fingerprint": settings.digest}
+    (out / "data").mkdir(exist_ok=True)
     for shard, given in zip(shards, parts, strict=True):
         table = _table(schema, shard.url, given)
         told = {**footer, **_told(table, half_pairs or {})}
-        pq.write_table(table.replace_schema_metadata(told), out / shard.part_name, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(told), out / "data" / shard.part_name, compression="zstd")
     return Dataset.open(str(out))
 
 

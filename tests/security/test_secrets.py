@@ -127,7 +127,7 @@ def test_a_whole_pipeline_keeps_them_to_itself(
     ]
     assert [ran.code for ran in runs] == [0] * len(runs), [ran.err for ran in runs]
     objects = bucket.objects()
-    assert {"report.html", "embeddings/_clipmill/plan.json", "shards/00000.tar"} <= set(objects)
+    assert {"report.html", "embeddings/.clipmill/plan.json", "shards/00000.tar"} <= set(objects)
     written = {name: "\n".join(texts_in(name, content)) for name, content in objects.items()}
     assert leaks(secrets, {**written, **printed(*runs), **ray_logs()}) == []
 

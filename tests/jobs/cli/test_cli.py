@@ -143,7 +143,7 @@ def test_a_wrong_input_is_one_line_and_exit_2(
     ran = clipmill(*arguments)
     assert complaint in (ran if arguments[0] != "demo" else replace(ran, out="")).complaint()  # a demo has a headline
     assert ran.code == 2
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.parquet"))
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("data/*.parquet"))
 
 
 def test_the_console_script_says_the_same(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def until(true: Callable[[], bool], seconds: float) -> bool:
 
 
 def committed(out: Path) -> list[Path]:
-    return list(out.glob("*.parquet"))
+    return list(out.glob("data/*.parquet"))
 
 
 def identities(shards: Path) -> Counter[tuple[str, str]]:
@@ -93,8 +93,8 @@ def check_whole(out: Path, shards: Path) -> None:
     assert Counter(zip(rows["shard"].to_pylist(), rows["key"].to_pylist(), strict=True)) == identities(shards)
     assert rows["error"].null_count == PAIRS - 5
     assert len(committed(out)) == SHARDS
-    assert list((out / "_clipmill" / "staging").iterdir()) == []
-    assert (out / "_SUCCESS").exists()
+    assert list((out / ".clipmill" / "staging").iterdir()) == []
+    assert (out / ".clipmill/_SUCCESS").exists()
 
 
 def check_third_run_does_nothing(shards: Path, out: Path) -> None:
@@ -110,7 +110,7 @@ def check_stopped(out: Path) -> None:
     """Some shards are done, some are not, none is half done."""
     assert 1 <= len(committed(out)) < SHARDS
     assert {pq.read_metadata(part).num_rows for part in committed(out)} == {PAIRS // SHARDS}
-    assert not (out / "_SUCCESS").exists()
+    assert not (out / ".clipmill/_SUCCESS").exists()
 
 
 def finish(shards: Path, out: Path) -> None:

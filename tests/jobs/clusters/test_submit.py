@@ -154,7 +154,7 @@ def test_a_killed_job_is_resumed_by_the_next_and_overlapping_ones_do_no_harm(
     found = status(out)
     assert found is not None
     assert (found.complete, found.dataset.shards) == (True, 40)
-    assert out.read("_clipmill/lock.json") is None
+    assert out.read(".clipmill/lock.json") is None
 
 
 def test_a_rendered_jobs_entrypoint_runs_where_clipmill_is_installed(

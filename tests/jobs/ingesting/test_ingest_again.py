@@ -29,7 +29,7 @@ def write_list(job: IngestJob, web: Web, names: list[str]) -> None:
 
 
 def state(job: IngestJob, name: str) -> Path:
-    return Path(job.out) / "_clipmill" / "ingest" / f"{name}.json"
+    return Path(job.out) / ".clipmill" / "ingest" / f"{name}.json"
 
 
 def pictures(job: IngestJob) -> list[str]:

@@ -91,7 +91,7 @@ def sum_of(image: bytes) -> str:
 def rows(bucket: Bucket, folder: str, columns: list[str]) -> list[dict[str, Any]]:
     """Of all parts, by URL: shards are in the order in which downloads end."""
     found: list[dict[str, Any]] = []
-    for name in bucket.storage.glob(f"{bucket.name}/{folder}/*.parquet"):
+    for name in bucket.storage.glob(f"{bucket.name}/{folder}/data/*.parquet"):
         with bucket.storage.open(name) as file:
             found += pq.read_table(file, columns=columns).to_pylist()
     return sorted(found, key=lambda row: row["url"])
@@ -138,7 +138,7 @@ def test_a_night_here_and_there(
     assert dict(web.asked) == asked
     after = bucket.objects()
     parts = [
-        name for name in before if name.startswith(("here/shards/", "here/embeddings/")) and "_clipmill" not in name
+        name for name in before if name.startswith(("here/shards/", "here/embeddings/")) and ".clipmill" not in name
     ]
     assert {name: after[name] for name in parts} == {name: before[name] for name in parts}
 

@@ -15,9 +15,10 @@ from clipmill.jobs.specifications.runner import run_specification
 from clipmill.jobs.specifications.specification import Specification, SpecifiedStep
 from clipmill.jobs.specifications.webhook import notifying
 from clipmill.pipeline import EmbedJob
+from clipmill.pipeline.dataset.layout import SUCCESS
 from clipmill.pipeline.dataset.lock import LOCK
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.summary import SUCCESS, Watch
+from clipmill.pipeline.dataset.summary import Watch
 from clipmill.pipeline.errors import InputError
 from fakes import Ran
 

@@ -51,8 +51,8 @@ def test_other_weights_or_none_are_refused(dataset: Dataset) -> None:
 def test_what_is_no_dataset_or_has_no_part_is_one_line(tmp_path: Path, ran: Ran) -> None:
     with pytest.raises(InputError, match="is not a clipmill dataset"):
         Dataset.open(str(tmp_path))
-    (tmp_path / "_clipmill").mkdir()
-    (tmp_path / "_clipmill/plan.json").write_bytes((ran.out / "_clipmill/plan.json").read_bytes())
+    (tmp_path / ".clipmill").mkdir()
+    (tmp_path / ".clipmill/plan.json").write_bytes((ran.out / ".clipmill/plan.json").read_bytes())
     with pytest.raises(InputError, match="nothing is embedded yet"):
         Dataset.open(str(tmp_path))
 

@@ -75,7 +75,7 @@ def test_without_a_manifest_the_footers_are_read(output: Output, shards: list[Sh
         (shards[2].url, 5, 5),
     ]
     assert [stats.part_bytes for stats in found] == [
-        (Path(output.url) / shard.part_name).stat().st_size for shard in (shards[0], shards[2])
+        (Path(output.url) / "data" / shard.part_name).stat().st_size for shard in (shards[0], shards[2])
     ]
     assert all(stats.seconds["total"] > 0 and stats.blocked["read"] > 0 for stats in found)
 
@@ -96,7 +96,7 @@ def test_a_manifest_of_other_columns_is_passed_over_and_parts_without_times_are_
     path = Path(output.url) / MANIFEST
     pq.write_table(pq.read_table(path).drop_columns(["waits", "flop", "peak"]), path)
     assert len(read_manifest(output)) == 0
-    part = Path(output.url) / shards[2].part_name
+    part = Path(output.url) / "data" / shards[2].part_name
     footer = {
         k: v
         for k, v in pq.read_metadata(part).metadata.items()
@@ -129,13 +129,13 @@ def test_what_is_said_of_a_part_that_was_made_anew_since_does_not_count(output: 
 
 def test_a_part_that_is_gone_is_not_counted_though_the_manifest_has_it(output: Output, shards: list[Shard]) -> None:
     write_manifest(output, ledger(output, shards, NOTHING))
-    output.delete(shards[0].part_name)
+    output.delete(f"data/{shards[0].part_name}")
     assert [stats.url for stats in ledger(output, shards, NOTHING)] == [shards[2].url]
 
 
 @pytest.mark.parametrize("content", [b"", b"junk" * 99])
 def test_a_part_that_is_not_ours_is_named(output: Output, shards: list[Shard], content: bytes) -> None:
-    output.write(shards[1].part_name, content)
+    output.write(f"data/{shards[1].part_name}", content)
     with pytest.raises(InfrastructureError, match=rf"{shards[1].part_name} is not a clipmill part"):
         ledger(output, shards, NOTHING)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import s3
-from clipmill.pipeline.dataset.output import OWN, Output
+from clipmill.pipeline.dataset.layout import OWN
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import OutputError
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -59,8 +60,8 @@ def writer(folder: Path) -> subprocess.Popen[bytes]:
 def test_what_is_written_can_be_read(output: Output) -> None:
     output.prepare()
     output.write("a.parquet", b"one")
-    output.write("_clipmill/plan.json", b"two")
-    assert output.read("a.parquet") == b"one" and output.read("_clipmill/plan.json") == b"two"
+    output.write(".clipmill/plan.json", b"two")
+    assert output.read("a.parquet") == b"one" and output.read(".clipmill/plan.json") == b"two"
     with output.open("a.parquet") as file:
         file.seek(1)
         assert file.read() == b"ne"
@@ -82,8 +83,8 @@ def test_a_part_that_is_there_stays_unless_it_is_to_be_replaced(output: Output) 
 
 def test_what_is_not_there_is_none(output: Output) -> None:
     for _ in range(2):
-        assert output.read("a.parquet") is None and output.read("_clipmill/plan.json") is None
-        assert output.names() == output.parts() == output.names("_clipmill") == set()
+        assert output.read("a.parquet") is None and output.read(".clipmill/plan.json") is None
+        assert output.names() == output.parts() == output.names(".clipmill") == set()
         output.delete("a.parquet")
         output.prepare()
 
@@ -91,9 +92,9 @@ def test_what_is_not_there_is_none(output: Output) -> None:
 @pytest.mark.parametrize("prepared", [True, False])
 def test_of_several_who_begin_a_file_one_wins(output: Output, prepared: bool) -> None:
     output = output.prepare() if prepared else output
-    assert output.write_new("_clipmill/plan.json", b"first")
-    assert not output.write_new("_clipmill/plan.json", b"second")
-    assert output.read("_clipmill/plan.json") == b"first" and output.names("_clipmill") == {"plan.json"}
+    assert output.write_new(".clipmill/plan.json", b"first")
+    assert not output.write_new(".clipmill/plan.json", b"second")
+    assert output.read(".clipmill/plan.json") == b"first" and output.names(".clipmill") == {"plan.json"}
     if output.is_local or output.conditional:
         with ThreadPoolExecutor(8) as pool:
             won = list(pool.map(lambda i: output.write_new("race", str(i).encode()), range(8)))
@@ -115,20 +116,23 @@ def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest
 
 def test_parts_are_told_from_everything_else(output: Output) -> None:
     output.prepare()
-    for name in ("a.parquet", "b.parquet", "_c.parquet", ".d.parquet", "_SUCCESS", "e.json", "_clipmill/f.parquet"):
+    for name in ("a.parquet", "b.parquet", "_c.parquet", ".d.parquet", "e.json"):
+        output.write(f"data/{name}", b"x")
+    for name in ("g.parquet", "h.json", ".clipmill/f.parquet"):
         output.write(name, b"x")
     assert output.parts() == {"a.parquet", "b.parquet"}
-    assert output.names() == {"a.parquet", "b.parquet", "_c.parquet", ".d.parquet", "_SUCCESS", "e.json"}
-    assert output.names("_clipmill") == {"f.parquet"}
+    assert output.names() == {"g.parquet", "h.json"}
+    assert output.strangers() == {"data/a.parquet", "data/b.parquet", "g.parquet"}
+    assert output.names(".clipmill") == {"f.parquet"}
 
 
 def test_nothing_is_seen_before_the_commit(output: Output) -> None:
     output.prepare()
-    with output.staged("a.parquet") as path:
+    with output.staged("data/a.parquet") as path:
         path.write_bytes(b"half")
-        assert output.parts() == set() and output.read("a.parquet") is None
+        assert output.parts() == set() and output.read("data/a.parquet") is None
         path.write_bytes(b"whole")
-    assert output.parts() == {"a.parquet"} and output.read("a.parquet") == b"whole"
+    assert output.parts() == {"a.parquet"} and output.read("data/a.parquet") == b"whole"
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])

@@ -31,7 +31,7 @@ def out(drawn: Drawn, sharp: Loaded, tmp_path_factory: pytest.TempPathFactory) -
     output.prepare()
     for shard in drawn.shards:
         embed_shard(shard, clip_tools(sharp), output)
-    output.write("_clipmill/manifest.parquet", b"not for readers")
+    output.write(".clipmill/manifest.parquet", b"not for readers")
     return Path(output.url)
 
 
@@ -70,7 +70,7 @@ def test_pyarrow_reads_the_folder_as_one_dataset(out: Path, rows: Rows) -> None:
 
 
 def test_duckdb_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
-    found = query(f"SELECT * FROM '{out}/*.parquet' ORDER BY shard, row")
+    found = query(f"SELECT * FROM '{out}/data/*.parquet' ORDER BY shard, row")
     names = [name for name in found.columns if "embedding" not in name]
     got = [dict(zip(names, values, strict=True)) for values in found.select(*names).fetchall()]
     assert got == sorted(plain, key=lambda row: (row["shard"], row["row"]))
@@ -82,7 +82,7 @@ def test_duckdb_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
 def test_duckdb_computes_the_same_similarity(out: Path, rows: Rows) -> None:
     found = query(f"""
         SELECT similarity, array_cosine_similarity(image_embedding::FLOAT[256], text_embedding::FLOAT[256])
-        FROM '{out}/*.parquet' WHERE error IS NULL
+        FROM '{out}/data/*.parquet' WHERE error IS NULL
     """).fetchall()
     assert len(found) == sum(row["error"] is None for row in rows)
     stored, computed = np.array(found).T
@@ -94,7 +94,7 @@ def test_duckdb_finds_the_nearest_images(out: Path, rows: Rows) -> None:
     wanted = next(row for row in rows if row["error"] is None)
     found = duckdb.execute(
         f"""
-        SELECT key FROM '{out}/*.parquet' WHERE error IS NULL
+        SELECT key FROM '{out}/data/*.parquet' WHERE error IS NULL
         ORDER BY array_cosine_similarity(image_embedding::FLOAT[256], ?::FLOAT[256]) DESC LIMIT 1
         """,
         [wanted["image_embedding"]],
@@ -103,7 +103,7 @@ def test_duckdb_finds_the_nearest_images(out: Path, rows: Rows) -> None:
 
 
 def test_polars_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
-    frame = pl.concat([pl.read_parquet(part) for part in sorted(out.glob("*.parquet"))])
+    frame = pl.concat([pl.read_parquet(part) for part in sorted(out.glob("data/*.parquet"))])
     assert frame.drop("image_embedding", "text_embedding").to_dicts() == plain
     for name in ("image_embedding", "text_embedding"):
         assert frame.schema[name] == pl.Array(pl.Float16, 256)
@@ -111,12 +111,14 @@ def test_polars_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
 
 
 def test_polars_scans_the_folder(out: Path, rows: Rows) -> None:
-    best = pl.scan_parquet(f"{out}/*.parquet").filter(pl.col("error").is_null()).sort("similarity").last().collect()
+    best = (
+        pl.scan_parquet(f"{out}/data/*.parquet").filter(pl.col("error").is_null()).sort("similarity").last().collect()
+    )
     assert best["similarity"].item() == max(row["similarity"] for row in rows if row["error"] is None)
 
 
 def test_pandas_reads_equal_values(out: Path, rows: Rows, plain: Rows) -> None:
-    frame = pd.concat([pd.read_parquet(part) for part in sorted(out.glob("*.parquet"))], ignore_index=True)
+    frame = pd.concat([pd.read_parquet(part) for part in sorted(out.glob("data/*.parquet"))], ignore_index=True)
     for name in plain[0]:
         got = [None if pd.isna(value) else value for value in frame[name]]
         assert got == [row[name] for row in plain]
@@ -150,7 +152,7 @@ def test_float32_embeddings_are_read_too(drawn: Drawn, sharp: Loaded, rows: Rows
     output.prepare()
     shard = drawn.shards[0]
     embed_shard(shard, clip_tools(sharp, layout=PartLayout(COLUMNS, 256, 77, "float32")), output)
-    part = f"{output.url}/{shard.part_name}"
+    part = f"{output.url}/data/{shard.part_name}"
     expected = [row for row in rows if row["shard"] == shard.url]
     [(stored, computed)] = query(f"""
         SELECT list(similarity ORDER BY row),

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clipmill.pipeline.dataset.layout import SUCCESS
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import SHARDS, Fingerprint, freeze
-from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS, SUMMARY, Summary, status
+from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, Summary, status
 from clipmill.pipeline.dataset.totals import STAGES, Totals
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import OutputError

@@ -92,13 +92,13 @@ def job(dataset: Dataset, tmp_path: Path) -> DedupJob:
 
 def groups_of(summary: DedupSummary) -> list[set[Row]]:
     found: dict[int, set[Row]] = {}
-    for row in pq.read_table(f"{summary.out}/_clipmill/groups.parquet").to_pylist():
+    for row in pq.read_table(f"{summary.out}/.clipmill/groups.parquet").to_pylist():
         found.setdefault(row["group"], set()).add((int(row["shard"][-9:-4]), row["row"]))
     return list(found.values())
 
 
 def kept_of(summary: DedupSummary) -> set[Row]:
-    tables = [pq.read_table(path) for path in sorted(Path(summary.out).glob("*.parquet"))]
+    tables = [pq.read_table(path) for path in sorted(Path(summary.out).glob("data/*.parquet"))]
     return {(int(row["shard"][-9:-4]), row["row"]) for table in tables for row in table.to_pylist()}
 
 
@@ -124,7 +124,7 @@ def test_planted_groups_are_found_exactly_and_the_best_of_each_stays(dataset: Da
     goes = set().union(*near) - stays
     alive = {(p, r) for p in range(3) for r in range(ROWS) if parts[p]["error"][r] is None}
     assert kept_of(summary) == alive - goes
-    marked = pq.read_table(f"{summary.out}/_clipmill/groups.parquet").filter(pa.compute.field("kept"))
+    marked = pq.read_table(f"{summary.out}/.clipmill/groups.parquet").filter(pa.compute.field("kept"))
     assert {(int(row["shard"][-9:-4]), row["row"]) for row in marked.to_pylist()} == stays
     Subset.open(summary.out).check_fits(dataset)
 
@@ -141,7 +141,7 @@ def test_on_ray_the_subset_is_the_same(cluster: None, job: DedupJob, tmp_path: P
 
 
 def contents(out: str) -> dict[str, list[Any]]:
-    tables = [*Path(out).glob("*.parquet"), Path(out) / "_clipmill/groups.parquet"]
+    tables = [*Path(out).glob("data/*.parquet"), Path(out) / ".clipmill/groups.parquet"]
     return {path.name: pq.read_table(path).to_pylist() for path in tables}
 
 
@@ -192,7 +192,7 @@ def test_only_rows_within_a_subset_count(dataset: Dataset, job: DedupJob, tmp_pa
 
 def test_again_there_is_nothing_to_do_and_nothing_is_left_behind(job: DedupJob) -> None:
     first = dedup(job)
-    left = {path.name for path in (Path(first.out) / "_clipmill").iterdir() if path.is_file()}
+    left = {path.name for path in (Path(first.out) / ".clipmill").iterdir() if path.is_file()}
     assert left == {"step.json", "subset.json", "groups.parquet"}
     before = {path: path.stat().st_mtime_ns for path in Path(first.out).rglob("*") if path.is_file()}
     again = dedup(job)
@@ -255,8 +255,8 @@ def test_on_object_storage_it_is_the_same(dataset: Dataset, job: DedupJob, bucke
     names = {name.removeprefix("out/") for name in bucket.objects() if name.startswith("out/")}
     ours = {str(path.relative_to(here.out)) for path in Path(here.out).rglob("*") if path.is_file()}
     assert names == ours
-    table = pq.read_table(f"{bucket.name}/out/_clipmill/groups.parquet", filesystem=bucket.storage)
-    assert table.to_pylist() == pq.read_table(f"{here.out}/_clipmill/groups.parquet").to_pylist()
+    table = pq.read_table(f"{bucket.name}/out/.clipmill/groups.parquet", filesystem=bucket.storage)
+    assert table.to_pylist() == pq.read_table(f"{here.out}/.clipmill/groups.parquet").to_pylist()
 
 
 def empty() -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_planted_copies_are_found_exactly(drawn: Drawn, tmp_path: Path, monkeypa
     for out, cells in (("all", None), ("cells", 4)):
         summary = dedup(replace(job, out=str(tmp_path / out), cells=cells))
         found: dict[int, set[str]] = {}
-        for row in pq.read_table(f"{summary.out}/_clipmill/groups.parquet").to_pylist():
+        for row in pq.read_table(f"{summary.out}/.clipmill/groups.parquet").to_pylist():
             found.setdefault(row["group"], set()).add(row["key"])
         assert sorted(found.values(), key=sorted) == sorted(groups, key=sorted)
         assert summary.funnel.dropped["exact duplicate"] == 2

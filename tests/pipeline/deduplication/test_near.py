@@ -32,7 +32,7 @@ def vectors() -> np.ndarray:
 
 def written(folder: Path, vectors: np.ndarray, of_cells: np.ndarray, writers: int = 3) -> tuple[CellFiles, np.ndarray]:
     output = Output.at(str(folder)).prepare()
-    names = [f"_clipmill/w{number}" for number in range(writers)]
+    names = [f".clipmill/w{number}" for number in range(writers)]
     count = int(of_cells.max()) + 1
     for name, ids in zip(names, np.array_split(np.arange(len(vectors)), writers), strict=True):
         writer = CellWriter(output, name, count, RECORD)
@@ -44,7 +44,7 @@ def written(folder: Path, vectors: np.ndarray, of_cells: np.ndarray, writers: in
 
 def found(files: CellFiles, offsets: np.ndarray, threshold: float) -> np.ndarray:
     """What all ids are connected to, by the work that is committed piece by piece."""
-    compare = ComparePiece(files, threshold, "_clipmill/")
+    compare = ComparePiece(files, threshold, ".clipmill/")
     every = list(pieces(offsets))
     for piece in every:
         compare(piece)
@@ -90,8 +90,8 @@ def test_pieces_of_nothing_find_nothing(tmp_path: Path) -> None:
 
 def _empty(folder: Path) -> tuple[Output, list[str]]:
     output = Output.at(str(folder)).prepare()
-    CellWriter(output, "_clipmill/none", 3, RECORD).finish()
-    return output, ["_clipmill/none"]
+    CellWriter(output, ".clipmill/none", 3, RECORD).finish()
+    return output, [".clipmill/none"]
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 30))

@@ -158,7 +158,7 @@ def intact(number: int) -> bytes:
 def embedded(shard: Shard, tools: ShardTools, folder: Path) -> Rows:
     """The rows of its part, which account for all samples. ShardError leaves no part."""
     output = Output.at(str(folder / "out"))
-    part = folder / "out" / shard.part_name
+    part = folder / "out" / "data" / shard.part_name
     try:
         stats = embed_shard(shard, tools, output)
     except ShardError:

@@ -20,7 +20,8 @@ import pytest
 from clipmill.clipmodel.flops import Flops
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.tokenizer import Tokenizer
-from clipmill.pipeline.dataset.output import OWN, Output
+from clipmill.pipeline.dataset.layout import OWN
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.embedding import embed_shard as module
 from clipmill.pipeline.embedding import shard_reader as decoding
 from clipmill.pipeline.embedding.decode import Decoder, reason_of
@@ -48,12 +49,12 @@ Rows = list[dict[str, Any]]
 
 def embedded(shard: Shard, tools: ShardTools, output: Output) -> tuple[ShardStats, Rows]:
     stats = embed_shard(shard, tools, output)
-    with output.open(shard.part_name) as file:
+    with output.open(f"data/{shard.part_name}") as file:
         return stats, pq.read_table(file).to_pylist()
 
 
 def assert_nothing_is_left(output: Output) -> None:
-    assert output.names() == set()
+    assert output.parts() == output.names() == set()
     assert list((Path(output.url) / OWN / "staging").iterdir()) == []
     assert [thread.name for thread in threading.enumerate() if thread.name == "ahead"] == []
 
@@ -217,13 +218,13 @@ def test_an_object_store_gets_the_same_part(drawn: Drawn, output: Output) -> Non
     store = Output.at("memory://bucket/out")
     _, here = embedded(drawn.shards[0], fake_tools(), output)
     _, there = embedded(drawn.shards[0], fake_tools(), store)
-    assert here == there and store.names() == {drawn.shards[0].part_name}
+    assert here == there and store.parts() == {drawn.shards[0].part_name}
 
 
 def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output) -> None:
     shard = drawn.shards[0]
     stats, _ = embedded(shard, fake_tools(), output)
-    with output.open(shard.part_name) as file:
+    with output.open(f"data/{shard.part_name}") as file:
         footer = pq.read_metadata(file).metadata
     assert footer[b"made.by"] == b"a test"
     assert json.loads(footer[b"clipmill.shard"]) == {"url": shard.url, "size": shard.size, "etag": None}
@@ -234,7 +235,7 @@ def test_the_footer_tells_where_the_part_comes_from(drawn: Drawn, output: Output
     assert set(seconds) == {"read", "decode", "encode", "write", "worker", "total", "cores"}
     assert set(waits["starved"]) == {"decode", "encode", "write"}
     assert set(waits["blocked"]) == {"read", "decode", "encode", "write"}
-    assert stats.part_bytes == (Path(output.url) / shard.part_name).stat().st_size
+    assert stats.part_bytes == (Path(output.url) / "data" / shard.part_name).stat().st_size
 
 
 def test_what_the_models_computed_is_counted_by_what_was_embedded(tmp_path: Path, output: Output) -> None:
@@ -245,7 +246,7 @@ def test_what_the_models_computed_is_counted_by_what_was_embedded(tmp_path: Path
     tokens = [row["caption_tokens"] for row in rows if row["text_embedding"] is not None]
     assert (images, len(tokens)) == (2, 2)
     assert stats.flop == 2 * (images * 1e6 + sum(10 * n + n * n for n in tokens)) and stats.peak == 1e12
-    with output.open(shard.part_name) as file:
+    with output.open(f"data/{shard.part_name}") as file:
         assert json.loads(pq.read_metadata(file).metadata[b"clipmill.compute"]) == {"flop": stats.flop, "peak": 1e12}
 
 
@@ -262,7 +263,7 @@ def test_windows_are_row_groups_and_lose_nothing(
     assert [row["key"] for row in got] == [f"{i:05d}" for i in range(rows)]
     assert all(row["similarity"] is not None for row in got)
     assert texts == groups  # captions of a window are encoded together
-    metadata = pq.read_metadata(Path(output.url) / shard.part_name)
+    metadata = pq.read_metadata(Path(output.url) / "data" / shard.part_name)
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == groups
 
 

@@ -65,7 +65,7 @@ def test_two_models_in_one_pass_give_the_columns_of_two_runs(here: list[str], so
                 if got is not None:
                     np.testing.assert_allclose(got, expected, atol=2e-3)
         assert together == singles[0]  # everything else, failures included
-    card = json.loads(pq.read_metadata(next(Path(some.out).glob("*.parquet"))).metadata[b"clipmill.model_card"])
+    card = json.loads(pq.read_metadata(next(Path(some.out).glob("data/*.parquet"))).metadata[b"clipmill.model_card"])
     assert sorted(card) == ["one", "two"]
 
 

@@ -27,7 +27,7 @@ from filter_kit import NAN, many
 
 def rows_of(job: FilterJob) -> list[dict[str, Any]]:
     subset = Subset.open(job.out)
-    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / part).to_pylist()]
+    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / "data" / part).to_pylist()]
 
 
 def places(job: FilterJob) -> list[tuple[str, int]]:
@@ -93,7 +93,7 @@ def test_a_subset_has_what_is_asked_for_as_the_dataset_has_it(make: Any) -> None
     filter(job)
     dataset, subset = Dataset.open(job.dataset), Subset.open(job.out)
     for part in subset.parts:
-        kept = pq.read_table(Path(job.out) / part)
+        kept = pq.read_table(Path(job.out) / "data" / part)
         assert kept.column_names == [*IDENTITY, "caption", "width", "image_embedding"]
         whole = dataset.read(part, kept.column_names)
         assert kept.equals(whole.filter(pc.is_in(whole["row"], value_set=kept["row"].combine_chunks())))
@@ -113,7 +113,7 @@ def test_one_query_over_everything_agrees_and_so_does_ray(make: Any, cluster: No
         ORDER BY shard, row
     """
     with duckdb.connect() as connection:
-        assert connection.execute(query, [f"{job.dataset}/*.parquet"]).fetchall() == places(job)
+        assert connection.execute(query, [f"{job.dataset}/data/*.parquet"]).fetchall() == places(job)
 
 
 def test_parts_worked_through_together_are_told_apart(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:

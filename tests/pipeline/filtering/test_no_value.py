@@ -26,7 +26,7 @@ COLUMNS = ("score:float64",)
 def kept(job: FilterJob) -> list[int]:
     filter(job)
     subset = Subset.open(job.out)
-    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / part)["row"].to_pylist()]
+    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / "data" / part)["row"].to_pylist()]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_what_is_kept_keeps_its_nan(job: FilterJob) -> None:
     """The subset's columns are the dataset's, as they are."""
     filter(replace(job, where=["row = 0"], columns=["score"]))
     (part,) = Subset.open(job.out).parts
-    assert str(pq.read_table(Path(job.out) / part)["score"].to_pylist()) == "[nan]"
+    assert str(pq.read_table(Path(job.out) / "data" / part)["score"].to_pylist()) == "[nan]"
 
 
 def test_of_labels_too(job: FilterJob, tmp_path: Path) -> None:

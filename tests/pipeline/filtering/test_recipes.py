@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> Callable[..., FilterJob]:
 def kept(job: FilterJob) -> list[int]:
     filter(job)
     subset = Subset.open(job.out)
-    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / part)["row"].to_pylist()]
+    return [row for part in subset.parts for row in pq.read_table(Path(job.out) / "data" / part)["row"].to_pylist()]
 
 
 def dropped(job: FilterJob) -> dict[str, int]:

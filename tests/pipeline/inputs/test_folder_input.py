@@ -246,7 +246,7 @@ def test_a_folder_becomes_a_part_of_its_name(tmp_path: Path) -> None:
     [shard] = list_shards([str(tmp_path / "photos")])
     stats = embed_shard(shard, fake_tools(), output)
     assert (stats.rows, stats.embedded) == (40, 39)
-    assert [path.name.rpartition("-")[0] for path in Path(output.url).glob("*.parquet")] == ["photos"]
+    assert [path.name.rpartition("-")[0] for path in Path(output.url).glob("data/*.parquet")] == ["photos"]
     rows = parts(output.url)
     assert [row["key"] for row in rows] == [f"{i:02d}" for i in range(40)]
     assert [row["uid"] for row in rows] == [f"u{i}" for i in range(40)]

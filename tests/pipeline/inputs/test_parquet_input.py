@@ -107,14 +107,14 @@ def test_clipmills_own_parts_are_no_input(tmp_path: Path) -> None:
                                      | {"uid": ["x", "y", "z"]}))  # fmt: skip
     stats = embed_shard(shard, fake_tools(), output)
     assert (stats.rows, stats.embedded) == (3, 2)
-    part = pq.read_table(f"{output.url}/{shard.part_name}").to_pylist()
+    part = pq.read_table(f"{output.url}/data/{shard.part_name}").to_pylist()
     assert [(row["key"], row["uid"], row["caption"]) for row in part] == [
         (u, u, c) for u, c in zip("xyz", "abc", strict=True)
     ]
     assert [row["error"] is None for row in part] == [True, False, True]
     assert [row["image_offset"] for row in part] == [None] * 3
     with pytest.raises(ShardError, match="embeddings that clipmill wrote"):
-        list(read_samples(Shard(f"{output.url}/{shard.part_name}")))
+        list(read_samples(Shard(f"{output.url}/data/{shard.part_name}")))
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>" * 200, pack({"image": [b"x"] * 9})[:-1]])

@@ -77,7 +77,7 @@ def make(parts: list[dict[str, Any]], sharp_weights: Path, tmp_path: Path) -> Ca
 
 def rows(job: LabelJob) -> list[dict[str, Any]]:
     parts = Dataset.open(job.dataset).parts
-    return [row for part in parts for row in pq.read_table(Path(job.out) / part).to_pylist()]
+    return [row for part in parts for row in pq.read_table(Path(job.out) / "data" / part).to_pylist()]
 
 
 def test_each_image_gets_its_most_probable_classes(make: Any, classes: Vectors, sharp: Loaded) -> None:
@@ -234,7 +234,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(changes: Any, complain
     job = replace(make(), **changes)
     with pytest.raises(UserError, match=complaint):
         label(job)
-    assert not list(Path(job.out).glob("*.parquet"))
+    assert not list(Path(job.out).glob("data/*.parquet"))
 
 
 def test_other_settings_into_the_same_folder_are_refused(make: Any) -> None:
@@ -308,7 +308,8 @@ def test_labels_are_columns_of_a_filters_conditions(make: Any, tmp_path: Path) -
         columns=["label", "labels", "truth"],
     )
     assert filter(wanted).funnel.kept == 3
-    found = [row for part in Subset.open(wanted.out).parts for row in pq.read_table(f"{wanted.out}/{part}").to_pylist()]
+    subset = Subset.open(wanted.out)
+    found = [row for part in subset.parts for row in pq.read_table(subset.url_of(part)).to_pylist()]
     assert [(row["row"], row["label"]) for row in found] == [(0, "red star"), (0, "a house"), (1, "a house")]
     assert [row["truth"] for row in found] == ["red star", "a house", "something else"]
     assert all(row["labels"][0] == row["label"] for row in found)

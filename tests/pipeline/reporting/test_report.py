@@ -78,7 +78,7 @@ def page(made: Report) -> Page:
 
 
 def test_it_says_what_the_parquet_says(page: Page, ran: Ran) -> None:
-    rows = [row for part in ran.out.glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+    rows = [row for part in ran.out.glob("data/*.parquet") for row in pq.read_table(part).to_pylist()]
     assert f"Rows {len(rows)} Embedded {sum(row['error'] is None for row in rows)}" in page.text
     similarity = np.array([row["similarity"] for row in rows if row["similarity"] is not None], np.float64)
     top = np.sort(similarity)[::-1][int(0.3 * len(similarity))]
@@ -97,7 +97,7 @@ def test_its_top_share_is_what_filter_keeps(made: Report, ran: Ran, tmp_path: Pa
 
 
 def test_labels_are_counted_as_they_were_written(made: Report, page: Page, labels: Path) -> None:
-    rows = [row for part in labels.glob("*.parquet") for row in pq.read_table(part).to_pylist() if row["label"]]
+    rows = [row for part in labels.glob("data/*.parquet") for row in pq.read_table(part).to_pylist() if row["label"]]
     assert made.labels is not None
     assert made.labels.images == len(rows) == 108
     for count in made.labels.most:

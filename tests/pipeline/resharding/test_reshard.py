@@ -101,7 +101,7 @@ def test_the_same_samples_give_the_same_bytes_wherever_they_are_written(
     reshard(job)
     monkey.undo()
     ours = written(job.out)
-    assert {**written(str(tmp_path / "ray")), "_clipmill/step.json": None} == {**ours, "_clipmill/step.json": None}
+    assert {**written(str(tmp_path / "ray")), ".clipmill/step.json": None} == {**ours, ".clipmill/step.json": None}
     assert len(ours) == 6 * 2 + 1
     with tarfile.open(tars(job.out)[0]) as tar:
         assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in tar} == {(0, 0, 0, "", 0o644)}
@@ -129,7 +129,7 @@ def test_a_shard_that_fails_on_the_way_leaves_no_tar(job: ReshardJob, monkeypatc
     monkeypatch.setattr("clipmill.pipeline.resharding.new_shard._stats", full)
     with pytest.raises(OSError, match="No space"):
         reshard(job)
-    assert tars(job.out) == [] and not list((Path(job.out) / "_clipmill/staging").iterdir())
+    assert tars(job.out) == [] and not list((Path(job.out) / ".clipmill/staging").iterdir())
 
 
 def test_shuffled_every_sample_is_there_once(job: ReshardJob, tmp_path: Path) -> None:

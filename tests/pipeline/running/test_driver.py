@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline.dataset.output import OWN, Output
+from clipmill.pipeline.dataset.layout import OWN
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, ModelError, UserError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.driver import run_shards
@@ -173,7 +174,7 @@ def test_a_worker_that_dies_within_a_shard_leaves_nothing_but_whole_parts(cluste
             assert list((tmp_path / "out" / OWN / "staging").iterdir())  # what it was writing
     assert output.parts() == {shard.part_name for shard in todo}
     for shard in todo:
-        rows = pq.read_table(tmp_path / "out" / shard.part_name).to_pylist()
+        rows = pq.read_table(tmp_path / "out" / "data" / shard.part_name).to_pylist()
         assert [row["key"] for row in rows] == [f"{i:05d}" for i in range(40)]
         assert all(row["similarity"] is not None for row in rows)
     output.prepare()

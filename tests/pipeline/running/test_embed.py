@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from clipmill.clipmodel.weights import Loaded
 from clipmill.pipeline import EmbedJob, embed
+from clipmill.pipeline.dataset.layout import OWN, SUCCESS
 from clipmill.pipeline.dataset.manifest import MANIFEST
-from clipmill.pipeline.dataset.output import OWN, Output
-from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS, SUMMARY, status
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, status
 from clipmill.pipeline.dataset.totals import STAGES
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import (
@@ -34,7 +35,7 @@ def test_every_sample_is_a_row_of_one_part(ran: Ran, drawn: Drawn) -> None:
     expected = Counter((shard.url, sample.row, sample.key) for shard in drawn.shards for sample in read_samples(shard))
     assert Counter((row["shard"], row["row"], row["key"]) for row in parts(ran.out)) == expected
     assert expected.total() == len(expected) == 120
-    assert {part.name for part in ran.out.glob("*.parquet")} == {shard.part_name for shard in drawn.shards}
+    assert {part.name for part in ran.out.glob("data/*.parquet")} == {shard.part_name for shard in drawn.shards}
 
 
 def test_the_summary_adds_up(ran: Ran) -> None:
@@ -43,7 +44,7 @@ def test_the_summary_adds_up(ran: Ran) -> None:
     assert (summary.planned, summary.done_before, summary.workers, summary.complete) == (3, 0, 2, True)
     assert (summary.run.rows, summary.run.embedded, summary.run.failed) == (120, 108, len(errors))
     assert summary.run.failures.total() == 12 and summary.run.part_bytes == sum(
-        part.stat().st_size for part in out.glob("*.parquet")
+        part.stat().st_size for part in out.glob("data/*.parquet")
     )
     assert summary.dataset == replace(summary.dataset, rows=120, embedded=108, failures=summary.run.failures)
     assert summary.failed_shards == {}
@@ -84,7 +85,7 @@ def test_workers_for_which_there_is_no_room_are_told_of(some: EmbedJob, here: li
 
 def test_every_part_says_which_model_made_it(ran: Ran) -> None:
     out, summary = ran.out, ran.summary
-    for part in out.glob("*.parquet"):
+    for part in out.glob("data/*.parquet"):
         footer = pq.read_metadata(part).metadata
         card = json.loads(footer[b"clipmill.model_card"])
         assert footer[b"clipmill.fingerprint"].decode() == summary.fingerprint
@@ -165,7 +166,7 @@ def test_a_shard_that_comes_later_is_embedded_then(here: list[str], some: EmbedJ
 
 
 def test_a_missing_part_is_made_again(here: list[str], job: EmbedJob, drawn: Drawn) -> None:
-    (Path(job.out) / drawn.shards[1].part_name).unlink()
+    (Path(job.out) / "data" / drawn.shards[1].part_name).unlink()
     assert embed(job).complete and here == ["00001.tar"]
     assert len(parts(job.out)) == 120
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.layout import SUCCESS
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS, SUMMARY, quarantined
+from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, quarantined
 from clipmill.pipeline.errors import InfrastructureError, StoppedError
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running import embed as run_module

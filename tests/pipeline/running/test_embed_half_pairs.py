@@ -46,7 +46,7 @@ def test_half_pairs_are_counted_by_cause_everywhere(job: EmbedJob) -> None:
     assert (summary.dataset.rows, summary.dataset.embedded) == (5, 5)
     assert summary.dataset.half_pairs == CAUSES == summary.run.half_pairs
     assert summary.as_json()["dataset"]["half_pairs"] == CAUSES
-    (part,) = Path(job.out).glob("*.parquet")
+    (part,) = Path(job.out).glob("data/*.parquet")
     assert json.loads(pq.read_metadata(part).metadata[b"clipmill.counts"])["half_pairs"] == CAUSES
 
 
@@ -85,7 +85,7 @@ def test_captions_under_another_name_are_told_of_and_found_when_named(job: Embed
     shutil.rmtree(job.out)
     summary = embed(replace(job, caption_keys=("prompt", "txt")))
     assert summary.dataset.half_pairs == {}
-    (part,) = Path(job.out).glob("*.parquet")
+    (part,) = Path(job.out).glob("data/*.parquet")
     assert pq.read_table(part)["caption"].to_pylist() == ["a dog", "a star", "a star"]
 
 

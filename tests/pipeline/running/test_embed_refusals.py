@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline import EmbedJob, embed
-from clipmill.pipeline.dataset.summary import QUARANTINE, SUCCESS
+from clipmill.pipeline.dataset.layout import SUCCESS
+from clipmill.pipeline.dataset.summary import QUARANTINE
 from clipmill.pipeline.errors import (
     InputError,
     OutputError,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.layout import SUCCESS
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.summary import SUCCESS, Status, status
+from clipmill.pipeline.dataset.summary import Status, status
 from clipmill.pipeline.running.events import Event, ShardDone
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from fakes import jpeg, parts, write_pairs, write_tar
@@ -87,7 +88,7 @@ def test_what_one_run_adds_another_ones_refresh_leaves_planned(jobs: Any) -> Non
 def test_what_another_run_has_written_over_is_planned_again(jobs: Any) -> None:
     """Both read the plan, and the one that wrote it first is gone from it."""
     first, second = jobs
-    plan = Path(first.out) / "_clipmill" / "shards.parquet"
+    plan = Path(first.out) / ".clipmill" / "shards.parquet"
     kept: list[bytes] = []
     embed(first, after(1, lambda: kept.append(plan.read_bytes())))
     summary = embed(second, after(1, lambda: plan.write_bytes(kept[0])))

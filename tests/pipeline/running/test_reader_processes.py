@@ -48,9 +48,9 @@ def decoded(source: ProcessReader, shard: Shard, clock: Clock | None = None) -> 
 def test_parts_are_the_same_as_from_threads(source: ProcessReader, drawn: Drawn, output: Output) -> None:
     for shard in drawn.shards:
         embed_shard(shard, fake_tools(reader=source), output)
-        there = pq.read_table(f"{output.url}/{shard.part_name}")
+        there = pq.read_table(f"{output.url}/data/{shard.part_name}")
         embed_shard(shard, fake_tools(replace=True), output)
-        assert pq.read_table(f"{output.url}/{shard.part_name}") == there and len(there) == 40
+        assert pq.read_table(f"{output.url}/data/{shard.part_name}") == there and len(there) == 40
 
 
 def test_images_are_read_where_they_lie_and_nothing_else_is_kept_there(source: ProcessReader, tmp_path: Path) -> None:
@@ -138,5 +138,5 @@ def test_the_driver_gives_out_again_what_a_dying_process_had(cluster: None, tmp_
     assert sorted(event.shard.url for event in events if isinstance(event, ShardDone)) == [s.url for s in todo]
     assert output.parts() == {shard.part_name for shard in todo}
     for shard in todo:
-        rows = pq.read_table(f"{output.url}/{shard.part_name}", columns=["row", "error"]).to_pylist()
+        rows = pq.read_table(f"{output.url}/data/{shard.part_name}", columns=["row", "error"]).to_pylist()
         assert [row["row"] for row in rows] == list(range(3 * decoding.CHUNK))

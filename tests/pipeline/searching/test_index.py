@@ -168,7 +168,7 @@ def test_with_a_condition_search_is_exact(job: IndexJob, dataset: Dataset) -> No
 def test_an_index_lies_in_an_object_store_too(job: IndexJob, dataset: Dataset, bucket: Bucket) -> None:
     index(replace(job, out=bucket.url("index")))
     assert keys(dataset, bucket.url("index")) == keys(dataset, None)
-    assert {"index/index.faiss", "index/lists.faiss", "index/_clipmill/index.json"} <= set(bucket.objects())
+    assert {"index/index.faiss", "index/lists.faiss", "index/.clipmill/index.json"} <= set(bucket.objects())
 
 
 def test_of_images_only_the_queries_are_images(tmp_path: Path) -> None:

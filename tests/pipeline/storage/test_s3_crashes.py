@@ -134,6 +134,6 @@ def test_a_living_writer_whose_upload_is_cleared_away_begins_again(
 
 
 def test_an_interrupted_check_of_the_store_is_cleared_up_after(output: Output, bucket: Bucket) -> None:
-    bucket.storage.pipe_file(bucket.url("out/_clipmill/probe"), b"")
+    bucket.storage.pipe_file(bucket.url("out/.clipmill/probe"), b"")
     assert output.prepare().conditional
     assert bucket.objects() == {}

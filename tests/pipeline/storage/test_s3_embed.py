@@ -20,7 +20,8 @@ import two_nodes
 from clipmill.clipmodel.weights import Loaded
 from clipmill.jobs.cli import main
 from clipmill.pipeline import EmbedJob, embed
-from clipmill.pipeline.dataset.output import OWN, Output
+from clipmill.pipeline.dataset.layout import OWN
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.shard_reader import InputOptions
@@ -61,7 +62,7 @@ def expected(sharp: Loaded, drawn: Drawn, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("local")
     for shard in drawn.shards:
         embed_shard(shard, clip_tools(sharp), Output.at(str(out)))
-    return rows_of(sorted(out.glob("*.parquet")))
+    return rows_of(sorted(out.glob("data/*.parquet")))
 
 
 def job_in(bucket: Bucket, net: Proxy, drawn: Drawn, weights: Path) -> EmbedJob:
@@ -106,8 +107,8 @@ def ran(cluster: None, s3_server: S3Server, drawn: Drawn, sharp_weights: Path) -
 def check_whole(bucket: Bucket, expected: Rows) -> None:
     """Every row once, and no object more than there should be."""
     objects = {key.removeprefix("out/"): data for key, data in bucket.objects().items() if key.startswith("out/")}
-    parts = sorted(key for key in objects if key.endswith(".parquet") and "/" not in key)
-    assert {key for key in objects if key not in parts and not key.startswith(f"{OWN}/")} == {"_SUCCESS"}
+    parts = sorted(key for key in objects if key.startswith("data/"))
+    assert {key for key in objects if key not in parts and not key.startswith(f"{OWN}/")} == set()
     assert {PurePosixPath(key).suffix for key in objects if key.startswith(f"{OWN}/")} <= {
         ".json",
         ".parquet",
@@ -115,7 +116,9 @@ def check_whole(bucket: Bucket, expected: Rows) -> None:
     }
     assert bucket.uploads() == []
 
-    assert [part.rpartition("-")[0] for part in parts] == sorted({Path(row["shard"]).stem for row in expected})
+    assert [part.removeprefix("data/").rpartition("-")[0] for part in parts] == sorted(
+        {Path(row["shard"]).stem for row in expected}
+    )
     for there, here in zip(rows_of([io.BytesIO(objects[part]) for part in parts]), expected, strict=True):
         for name, value in here.items():
             if isinstance(value, list):  # float16, which threads round differently
@@ -137,18 +140,18 @@ def test_running_again_reads_no_shard_and_no_part(ran: Ran, monkeypatch: pytest.
     again = embed(ran.job)
     assert (again.complete, again.done_before, again.workers) == (True, 3, 0)
     assert again.dataset == ran.summary.dataset
-    assert not any(name.startswith(("in/0", "out/0")) for name in ran.reads_since())
+    assert not any(name.startswith(("in/0", "out/data/")) for name in ran.reads_since())
     assert ran.bucket.objects() == before
 
 
 def test_resuming_reads_only_what_is_missing(ran: Ran, expected: Rows) -> None:
     before = ran.bucket.objects()
-    (lost,) = [key for key in before if key.startswith("out/00001-")]
+    (lost,) = [key for key in before if key.startswith("out/data/00001-")]
     ran.bucket.storage.rm_file(ran.bucket.url(lost))
     ran.net.seen.clear()
     resumed = embed(ran.job)
     assert (resumed.complete, resumed.done_before, resumed.run.shards) == (True, 2, 1)
-    assert {name for name in ran.reads_since() if name.startswith(("in/0", "out/0"))} == {"in/00001.tar"}
+    assert {name for name in ran.reads_since() if name.startswith(("in/0", "out/data/"))} == {"in/00001.tar"}
     after = ran.bucket.objects()
     changed = {key for key in before if before[key] != after[key]} - {lost}
     assert all(key.startswith(f"out/{OWN}/") for key in changed)
@@ -179,7 +182,7 @@ def test_many_shards_over_a_bad_network_without_the_clients_own_patience(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda shard: embed_shard(shard, fake_tools(reader=source), there), shards))
     parts = [io.BytesIO(data) for key, data in sorted(bucket.objects().items()) if key.startswith("out/")]
-    assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("*.parquet")))
+    assert rows_of(parts) == rows_of(sorted((tmp_path / "out").glob("data/*.parquet")))
     assert len(parts) == SHARDS and net.count("PUT", status=412) > 1
     assert net.count(status=503) >= 5 and sum(not each.answered for each in net.seen) >= 5
 

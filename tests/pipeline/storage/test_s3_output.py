@@ -88,19 +88,19 @@ def test_all_calls_work_where_a_fifth_is_refused_and_a_tenth_breaks_off(
 ) -> None:
     net.faults = Faults(slow_down=0.2, cut=0.1, lose_put=10, seed=5)
     output = through(net, bucket, **IMPATIENT).prepare()  # the client would hide most of it
-    names = [f"{i:02d}-01234567.parquet" for i in range(20)]
+    names = [f"{i:02d}-0123456789abcdef.parquet" for i in range(20)]
     for name in names:
-        commit(output, name.encode() * 1000, name)
-        output.write(f"_clipmill/{name}", b"two")
-        assert output.read(name) == name.encode() * 1000
-        with output.open(name) as file:
+        commit(output, name.encode() * 1000, f"data/{name}")
+        output.write(f".clipmill/{name}", b"two")
+        assert output.read(f"data/{name}") == name.encode() * 1000
+        with output.open(f"data/{name}") as file:
             file.seek(-100, os.SEEK_END)
             assert file.read() == (name.encode() * 1000)[-100:]
-    assert output.parts() == output.names("_clipmill") == set(names)
+    assert output.parts() == output.names(".clipmill") == set(names)
     for name in names:
-        output.delete(f"_clipmill/{name}")
-    assert output.names("_clipmill") == set()
-    assert bucket.objects() == {f"out/{name}": name.encode() * 1000 for name in names}
+        output.delete(f".clipmill/{name}")
+    assert output.names(".clipmill") == set()
+    assert bucket.objects() == {f"out/data/{name}": name.encode() * 1000 for name in names}
     assert net.count(status=503) > 20 and sum(not each.answered for each in net.seen) > 10
 
 

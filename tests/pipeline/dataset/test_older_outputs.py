@@ -1,0 +1,149 @@
+"""Outputs of older versions open for ever: once moved where the message says, nothing of them is made again."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline import EmbedJob, FilterJob, LabelJob, embed, filter, label
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.derived import begun
+from clipmill.pipeline.dataset.labels import Labels
+from clipmill.pipeline.dataset.manifest import Manifest, ledger
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import freeze, planned_shards, read_plan
+from clipmill.pipeline.dataset.subset import Subset
+from clipmill.pipeline.dataset.summary import status
+from clipmill.pipeline.errors import OutputError
+from clipmill.pipeline.records import Shard
+from clipmill.pipeline.searching.ann import read_card
+from fakes import files
+from s3 import Bucket
+
+NOVEMBER = Path(__file__).resolve().parents[2] / "data" / "outputs_november.tar.gz"
+WHERE = "/tmp/nov"  # where its outputs were made
+FOLDERS = ("embeddings", "labels", "best", "unique", "index", "best-shards")
+
+
+@pytest.fixture
+def november(tmp_path: Path) -> Path:
+    """A folder of outputs as they were in November 2026: parts beside each other, and their names shorter."""
+    with tarfile.open(NOVEMBER) as tar:
+        tar.extractall(tmp_path, filter="data")
+    for settings in tmp_path.glob("*/_clipmill/*.json"):
+        settings.write_text(settings.read_text().replace(f"{WHERE}/", f"{tmp_path}/"))
+    return tmp_path
+
+
+def told(call: Callable[[], Any]) -> str:
+    """The shell commands that the refusal names."""
+    with pytest.raises(OutputError, match="was made by an earlier clipmill") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value).partition("then run this again: ")[2]
+
+
+def move(folder: Path) -> None:
+    subprocess.run(["bash", "-ec", told(Output.at(str(folder)).prepare)], check=True)
+
+
+@pytest.fixture
+def moved(november: Path) -> Path:
+    for name in FOLDERS:
+        move(november / name)
+    return november
+
+
+def test_every_step_says_how_to_move_it_and_touches_nothing(november: Path) -> None:
+    before = files(str(november))
+    place = november / "embeddings"
+    moves = "mkdir -p data && mv *.parquet data/ && mv _SUCCESS _clipmill/ && mv _clipmill .clipmill"
+    commands = f"cd {place} && {moves}"
+    assert told(lambda: Dataset.open(str(place))) == commands
+    assert told(lambda: status(Output.at(str(place)))) == commands
+    assert told(lambda: embed(EmbedJob([str(november / "best-shards")], str(place), "tiny"))) == commands
+    best = november / "best"
+    commands = f"cd {best} && mkdir -p data && mv *.parquet data/ && mv _clipmill .clipmill"
+    assert told(lambda: Subset.open(str(best))) == commands
+    assert told(lambda: begun(Output.at(str(november / "best-shards")))).endswith(
+        "best-shards && mv _clipmill .clipmill"
+    )
+    assert told(lambda: begun(Output.at(str(november / "index")))).endswith("index && mv _clipmill .clipmill")
+    assert files(str(november)) == before
+
+
+def test_no_step_begins_anew_over_an_older_output(november: Path) -> None:
+    move(november / "embeddings")
+    dataset = str(november / "embeddings")
+    before = files(str(november))
+    told(lambda: filter(FilterJob(dataset, str(november / "best"), top_fraction=0.5)))
+    told(lambda: label(LabelJob(dataset, str(november / "labels"), str(november / "classes.txt"))))
+    assert files(str(november)) == before
+
+
+def test_a_moved_dataset_is_whole(moved: Path) -> None:
+    dataset = Dataset.open(str(moved / "embeddings"))
+    assert len(dataset.parts) == 3 and all(len(part) == len("00000-01234567.parquet") for part in dataset.parts)
+    rows = [row for part in dataset.parts for row in dataset.read(part, ["shard", "row", "error"]).to_pylist()]
+    assert len(rows) == 18 and sum(row["error"] is None for row in rows) == 16
+    now = status(dataset.output)
+    assert now is not None and now.complete and (now.planned, now.dataset.rows) == (3, 18)
+    assert dataset.shards() == [f"{WHERE}/shards/0000{number}.tar" for number in range(3)]
+
+
+def test_nothing_of_a_moved_dataset_is_embedded_again(moved: Path) -> None:
+    output = Output.at(str(moved / "embeddings"))
+    settings = read_plan(output)
+    assert settings is not None
+    before, new = planned_shards(output), Shard(f"{WHERE}/shards/00003.tar", 5)
+    plan = freeze(
+        output, settings, [*(Shard(shard.url, shard.size, shard.etag) for shard in before), new], output.parts()
+    )
+    left = [shard for shard in plan.listed if shard.part_name not in output.parts()]
+    assert left == [new] and not plan.changed
+    assert planned_shards(output) == [*before, new]  # the older parts keep their names
+    names = ledger(output, plan.shards, Manifest.of()).table["part"].to_pylist()
+    assert names == [shard.part_name for shard in before]
+
+
+def test_moved_subsets_labels_and_indexes_still_fit(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset.open(str(moved / "embeddings"))
+    for name, kept in (("best", 9), ("unique", 16)):
+        subset = Subset.open(str(moved / name))
+        subset.check_fits(dataset)
+        assert (
+            sum(pq.read_metadata(subset.url_of(part)).num_rows for part in subset.parts) == subset.funnel.kept == kept
+        )
+    labels = Labels.open(str(moved / "labels"), dataset)
+    labels.check_fits(dataset)
+    card = read_card(Output.at(str(moved / "index")))
+    assert card is not None and card.version == dataset.version
+    before = files(str(moved / "best"))
+    assert filter(FilterJob(dataset.url, str(moved / "best"), top_fraction=0.5)).done_before
+    assert files(str(moved / "best")) == before
+
+
+def test_on_a_store_the_message_names_the_stores_own_commands(november: Path, bucket: Bucket) -> None:
+    bucket.storage.put(f"{november}/embeddings", f"{bucket.name}/", recursive=True)
+    output = Output.at(bucket.url("embeddings"), bucket.server.options())
+    commands = told(output.prepare).split(" && ")
+    url = bucket.url("embeddings")
+    assert commands == [
+        f"aws s3 mv {url}/ {url}/data/ --recursive --exclude '*' --include '*.parquet' --exclude '*/*'",
+        f"aws s3 mv {url}/_SUCCESS {url}/_clipmill/_SUCCESS",
+        f"aws s3 mv {url}/_clipmill/ {url}/.clipmill/ --recursive",
+    ]
+    for key in [key for key in bucket.objects() if key.startswith("embeddings/")]:  # what they do
+        name = key.removeprefix("embeddings/")
+        new = (
+            f"data/{name}"
+            if name.endswith(".parquet") and "/" not in name
+            else f".clipmill/{name.removeprefix('_clipmill/')}"
+        )
+        bucket.storage.mv(f"{bucket.name}/{key}", f"{bucket.name}/embeddings/{new}")
+    assert len(Dataset.open(url, bucket.server.options()).parts) == 3
