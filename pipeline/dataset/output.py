@@ -50,9 +50,9 @@ class Output:
     def prepare(self) -> Output:
         """Check that files can be written, and delete the leftovers of crashed runs. Returns this output with what is
         known of the store by then, for the workers."""
-        self.refuse_earlier()
         try:
             if self.is_local:
+                self.refuse_earlier()  # before the folder is made that theirs is to become
                 self._local(_STAGING).mkdir(parents=True, exist_ok=True)
                 staging.clear(self._local(_STAGING))
             else:
@@ -60,6 +60,8 @@ class Output:
             self._write(_PROBE, b"", _AT_FIRST)  # always by the same name: if we die here, the next run clears it
             prepared = self if self.is_local else replace(self, conditional=self._ask_for_conditions())
             self.delete(_PROBE)
+            if not self.is_local:
+                self.refuse_earlier()
         except ClipmillError:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
+from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..errors import UserError
 from .classes import NONE, Classes
@@ -66,7 +67,7 @@ class ConfusePart:
     k: int
 
     def __call__(self, part: str) -> Confusion:
-        with self.labels.open(part) as file:
+        with self.labels.open(part_path(part)) as file:
             labels = pq.ParquetFile(file).read(["row", "label", "labels"])
         rows = self.dataset.read(part, ["row", self.truth])
         names = self._names(rows[self.truth].take(pc.index_in(labels["row"], value_set=rows["row"].combine_chunks())))

@@ -96,7 +96,8 @@ def embedded_labels(data: Dataset, folder: Path, name: str) -> None:
         count = len(rows)
         for column, value in (("label", name), ("label_id", 0), ("probability", 0.9), ("margin", 0.5)):
             rows = rows.append_column(column, pa.array([value] * count))
-        pq.write_table(rows.replace_schema_metadata({PART: source_of(data, each, None)}), folder / each)
+        with output.staged(f"data/{each}", replace=True) as path:
+            pq.write_table(rows.replace_schema_metadata({PART: source_of(data, each, None)}), path)
 
 
 def test_a_subset_of_a_part_that_was_embedded_again_is_refused(grow: Any, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_every_condition_sees_null_where_there_is_nan(
     """group: rows of a row group, each with statistics of its own."""
     columns = {"score": scores, "similarity": similarities}
     dataset = make_dataset(tmp_path / "dataset", [columns], columns=["score:float64"])
-    path = tmp_path / "dataset" / dataset.parts[0]
+    path = tmp_path / "dataset/data" / dataset.parts[0]
     pq.write_table(pq.read_table(path), path, row_group_size=group)
     table = pa.table({"row": pa.array(range(6), pa.int32())})
     for name, values in columns.items():

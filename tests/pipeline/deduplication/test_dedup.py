@@ -235,7 +235,7 @@ def test_what_was_compared_before_a_crash_is_not_compared_again(
 def test_a_dataset_that_has_grown_is_done_again(tmp_path: Path) -> None:
     parts = planted()[0]
     made = make_dataset(tmp_path / "in", parts, dim=DIM)
-    last = tmp_path / "in" / made.parts[2]
+    last = tmp_path / "in/data" / made.parts[2]
     last.rename(tmp_path / "later")
     job = DedupJob(made.url, str(tmp_path / "out"))
     assert dedup(job).funnel.rows == 120

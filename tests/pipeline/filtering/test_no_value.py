@@ -74,7 +74,8 @@ def test_of_labels_too(job: FilterJob, tmp_path: Path) -> None:
     for name in ("probability", "margin"):
         table = table.append_column(name, pa.array(SCORES, pa.float32()))
     source = {PART: source_of(dataset, part, None)}
-    pq.write_table(table.replace_schema_metadata(source), tmp_path / "labels" / part)
+    with output.staged(f"data/{part}") as path:
+        pq.write_table(table.replace_schema_metadata(source), path)
     assert kept(replace(job, labels=output.url, where=["labels.probability > 0.3", "margin > 0.3"])) == [2, 4]
 
 
@@ -82,7 +83,7 @@ def test_of_labels_too(job: FilterJob, tmp_path: Path) -> None:
 def test_of_every_width(job: FilterJob, kind: pa.DataType) -> None:
     """As other tools may write a column into a dataset's parts."""
     (part,) = Dataset.open(job.dataset).parts
-    path = Path(job.dataset) / part
+    path = Path(job.dataset) / "data" / part
     table = pq.read_table(path)
     numbers = pa.array([None if score is None else kind.to_pandas_dtype()(score) for score in SCORES], kind)
     nested = pa.array([[NAN], [1.0], None, [], [NAN], [2.0]], pa.list_(pa.float32()))
@@ -103,4 +104,4 @@ def test_for_a_search_and_for_duplicates_too(make: Any, tmp_path: Path) -> None:
     assert sorted(hit.row["row"] for hit in found.hits) == [1, 2]
     dedup(DedupJob(job.dataset, str(tmp_path / "unique"), near=False, keep_by="score"))
     (part,) = Subset.open(str(tmp_path / "unique")).parts
-    assert pq.read_table(tmp_path / "unique" / part)["row"].to_pylist() == [2]  # the highest, which NaN is not
+    assert pq.read_table(tmp_path / "unique/data" / part)["row"].to_pylist() == [2]  # the highest, which NaN is not

@@ -168,12 +168,12 @@ def test_what_was_lost_or_made_anew_or_is_new_is_labelled(make: Any, parts: list
     job = make()
     label(job)
     first, second = Dataset.open(job.dataset).parts
-    (Path(job.out) / first).unlink()
+    (Path(job.out) / "data" / first).unlink()
     before = files(job.out)
     assert label(job).parts_done_before == 1
-    assert files(job.out)[second] == before[second]
+    assert files(job.out)[f"data/{second}"] == before[f"data/{second}"]
     anew = make([*parts, {"image_embedding": parts[0]["image_embedding"][:2]}])
-    path = Path(anew.dataset) / second  # as `embed --refresh` leaves it: other rows, another footer
+    path = Path(anew.dataset) / "data" / second  # as `embed --refresh` leaves it: other rows, another footer
     table = pq.read_table(path).slice(1)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, "clipmill.shard": "changed"}), path)
     grown = label(anew)
@@ -283,7 +283,7 @@ def test_labels_are_found_again_whole_or_not_at_all(make: Any, parts: list[dict[
         Labels.open(job.out, dataset)
     label(job)
     assert Labels.open(job.out, dataset).parts == dataset.parts
-    (Path(job.out) / dataset.parts[1]).unlink()
+    (Path(job.out) / "data" / dataset.parts[1]).unlink()
     with pytest.raises(InputError, match="1 of 2 parts have no labels"):
         Labels.open(job.out, dataset)
 
@@ -320,7 +320,8 @@ def test_labels_are_columns_of_a_filters_conditions(make: Any, tmp_path: Path) -
 def test_labels_from_before_a_part_was_embedded_again_are_refused(make: Any, tmp_path: Path) -> None:
     job = make()
     label(job)
-    path = Path(job.dataset) / Dataset.open(job.dataset).parts[1]
+    dataset = Dataset.open(job.dataset)
+    path = dataset.url_of(dataset.parts[1])
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, "clipmill.shard": "changed"}), path)
     wanted = FilterJob(job.dataset, str(tmp_path / "subset"), where=["label = 'a house'"], labels=job.out)

@@ -113,7 +113,8 @@ def test_labels_are_joined_and_filter_by_name(numbered: NumberedRows, tmp_path: 
             ("margin", pa.array(np.zeros(stop - start))),
         ):
             table = table.append_column(name, values)
-        pq.write_table(table, tmp_path / "labels" / part)
+        with output.staged(f"data/{part}") as path:
+            pq.write_table(table, path)
     labels = Labels.open(output.url, numbered.dataset)
     with catalogue(numbered, readable(numbered.dataset), labels=labels) as rows:
         assert rows.labels() == [("cat", 4), ("it's", 2), ("none", 1)]

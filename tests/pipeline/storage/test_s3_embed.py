@@ -113,6 +113,7 @@ def check_whole(bucket: Bucket, expected: Rows) -> None:
         ".json",
         ".parquet",
         ".jsonl",
+        "",  # _SUCCESS
     }
     assert bucket.uploads() == []
 
