@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,20 @@ CEPH = Need(
     without="other tests of object storage ran on moto, a mock",
 )
 NEEDS = (CHROMIUM, CEPH)
+
+
+def hugging_face_datasets() -> Any:
+    """Hugging Face's library, which a few tests read with; they are skipped where it is not installed."""
+    try:
+        import datasets
+    except ImportError:
+        import pytest
+
+        reason = "needs Hugging Face datasets: pip install datasets"
+        pytest.skip(reason) if may_skip() else pytest.fail(reason, pytrace=False)
+    datasets.config.HF_ENDPOINT = "http://127.0.0.1:9"  # nobody's
+    datasets.disable_progress_bars()
+    return datasets
 
 
 def may_skip() -> bool:

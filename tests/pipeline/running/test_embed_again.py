@@ -43,9 +43,9 @@ def test_only_shards_with_failures_are_retried(here: list[str], some: EmbedJob, 
     assert here == ["00000.tar", "00001.tar"] and plan.todo == 2
     assert summary.complete and summary.dataset.rows == 89
     after = files(some.out)
-    clean = next(name for name in after if name.startswith("clean-"))
+    clean = next(name for name in after if name.startswith("data/clean-"))
     assert after[clean] == before[clean]
-    assert all(after[name] != before[name] for name in after if name.startswith("0000"))
+    assert all(after[name] != before[name] for name in after if name.startswith("data/0000"))
 
 
 def test_a_mended_shard_is_whole_after_a_retry(here: list[str], some: EmbedJob) -> None:
