@@ -63,7 +63,7 @@ class Labels:
 def _floats(output: Output, parts: tuple[str, ...]) -> tuple[str, ...]:
     if not parts:
         return FLOATS
-    with output.open(parts[0]) as file:
+    with output.open(part_path(parts[0])) as file:
         names = pq.read_schema(file).names
     return tuple(name for name in FLOATS if name in names)
 

@@ -63,8 +63,7 @@ def embed(
     job.check()
     columns_besides(job.columns)  # refuses what is wrong with them
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
-    there = output.parts()
-    if not there:
+    if not (there := output.parts()):
         output.refuse_earlier()
         _look_into(shards, job, on_event)
     with ExitStack() as stack:

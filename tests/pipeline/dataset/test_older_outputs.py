@@ -126,6 +126,8 @@ def test_moved_subsets_labels_and_indexes_still_fit(moved: Path, monkeypatch: py
     before = files(str(moved / "best"))
     assert filter(FilterJob(dataset.url, str(moved / "best"), top_fraction=0.5)).done_before
     assert files(str(moved / "best")) == before
+    by_label = FilterJob(dataset.url, str(moved / "new"), where=["labels.label = 'a star'"], labels=labels.output.url)
+    assert 0 < filter(by_label).funnel.kept < 16
 
 
 def test_on_a_store_the_message_names_the_stores_own_commands(november: Path, bucket: Bucket) -> None:
