@@ -89,10 +89,12 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 # The tests read two files of clip-anytorch as the reference and never import the package. It depends on
 # torchvision, which is large and has no build for the CPU torch above: hence --no-deps, and not in the dev extra.
+# Triton's interpreter runs the GPU's kernels on a CPU; torch for GPUs brings the Triton that it wants.
 $(DEV): $(RUNTIME)
 	@echo "installing the tests' and checks' dependencies into $(VENV)"
 	@$(PIP) install -qq $(PINS) -e '.[dev]'
-	@$(PIP) install -qq $(PINS) --no-deps clip-anytorch
+	@$(PIP) install -qq $(PINS) --no-deps clip-anytorch \
+		'triton==3.9.0; platform_system == "Linux" and platform_machine == "x86_64"'
 	@touch $@
 
 build/peers/clip-retrieval/.built: tests/bench/peers/build_clip_retrieval.sh tests/bench/peers/clip_retrieval.txt

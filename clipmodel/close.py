@@ -35,7 +35,7 @@ def close_square(picture: Picture, size: int, config: PreprocessConfig) -> npt.N
     if pixels is None:
         return None
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # a view, channels last
-    if columns_first(image.size, (width, height)):  # PyTorch's horizontal pass goes first, where there are two
+    if columns_first(*image.size, width, height):  # PyTorch's horizontal pass goes first, where there are two
         batch = _resize(batch, image.width, height)
     if (width, height) != image.size:
         batch = _resize(batch, width, height)

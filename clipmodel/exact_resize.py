@@ -10,10 +10,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .config import PreprocessConfig
+
+Ints = npt.NDArray[np.int64]
+
+_USUAL = PreprocessConfig()
 BITS = 22  # of a weight, as Pillow has it: 32, less 8 of a pixel and 2 for weights below zero and above one
 _SUPPORT = 2.0  # of the cubic filter, in pixels
 
@@ -27,33 +35,49 @@ class Taps:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How an image of one size becomes the square."""
+class Plans:
+    """How images become the square: int64 [n] each, columns_first bool [n]."""
 
-    width: int  # of the resized image, before the crop
-    height: int
-    left: int  # of the crop
-    top: int
-    columns_first: bool  # whether the vertical pass goes first
+    width: Ints  # of the resized image, before the crop
+    height: Ints
+    left: Ints  # of the crop
+    top: Ints
+    columns_first: npt.NDArray[np.bool_]  # whether the vertical pass goes first
 
     @classmethod
-    def of(cls, width: int, height: int, size: int) -> Plan:
-        """The shorter side becomes `size`, the crop is around the middle: torchvision's `Resize` and `CenterCrop`."""
-        short, long = min(width, height), max(width, height)
-        longer = int(size * long / short)
-        resized = (size, longer) if width <= height else (longer, size)
+    def of(cls, widths: Ints, heights: Ints, size: int, config: PreprocessConfig = _USUAL) -> Plans:
+        """size: the encoder's, pixels. The whole crop must lie in the resized image (`fits`)."""
+        resized = np.full_like(widths, config.resize_to or size)
+        if config.resize == "squash":
+            width = height = resized
+        else:
+            longer = (resized * np.maximum(widths, heights) / np.minimum(widths, heights)).astype(np.int64)
+            width, height = np.where(widths > heights, longer, resized), np.where(widths > heights, resized, longer)
         return cls(
-            *resized,
-            left=round((resized[0] - size) / 2.0),
-            top=round((resized[1] - size) / 2.0),
-            columns_first=columns_first((width, height), resized),
+            width,
+            height,
+            left=_crop_starts(width - size, config),
+            top=_crop_starts(height - size, config),
+            columns_first=columns_first(widths, heights, width, height),
         )
 
 
-def columns_first(size: tuple[int, int], resized: tuple[int, int]) -> bool:
-    """Whether Pillow's vertical pass goes before the horizontal one. Sizes are (width, height)."""
-    shrinks = size[1] - resized[1]
-    return shrinks > 0 and shrinks > 2 * (size[0] - resized[0])
+def fits(size: int, config: PreprocessConfig) -> bool:
+    """Whether these steps are a resize and a crop inside it."""
+    return (config.resize_to or size) >= size
+
+
+def _crop_starts(spare: Ints, config: PreprocessConfig) -> Ints:
+    """As `resizing.crop_start`."""
+    if config.steps == "transformers":
+        return spare // 2
+    return np.round(spare / 2.0).astype(np.int64)  # half to even
+
+
+def columns_first(width: Any, height: Any, to_width: Any, to_height: Any) -> Any:
+    """Whether Pillow's vertical pass goes before the horizontal one. Of numbers, or of arrays of them."""
+    shrinks = height - to_height
+    return (shrinks > 0) & (shrinks > 2 * (width - to_width))
 
 
 @lru_cache(maxsize=4096)
@@ -86,13 +110,14 @@ def _cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1.0, near, torch.where(x < 2.0, far, 0.0))
 
 
-def resize_and_crop(image: Tensor, size: int) -> Tensor:
-    """uint8 [height, width, channels] -> uint8 [size, size, channels]: Pillow's bicubic resize of the shorter side to
-    `size`, cropped around the middle. On the image's device, in any memory layout."""
+def resize_and_crop(image: Tensor, size: int, config: PreprocessConfig = _USUAL) -> Tensor:
+    """uint8 [height, width, channels] -> uint8 [size, size, channels]: Pillow's bicubic resize and the crop around the
+    middle, as `config` has them. On the image's device, in any memory layout."""
     height, width = image.shape[:2]
-    plan = Plan.of(width, height, size)
-    across, down = taps(width, plan.width, plan.left, size), taps(height, plan.height, plan.top, size)
-    if plan.columns_first:
+    plan = Plans.of(np.array([width]), np.array([height]), size, config)
+    across = taps(width, int(plan.width[0]), int(plan.left[0]), size)
+    down = taps(height, int(plan.height[0]), int(plan.top[0]), size)
+    if plan.columns_first[0]:
         return _pass(_pass(image, down, 0), across, 1)
     return _pass(_pass(image, across, 1), down, 0)
 

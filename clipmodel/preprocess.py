@@ -20,14 +20,19 @@ from PIL import Image
 from .close import close_square
 from .config import Decoding, PreprocessConfig
 from .errors import ImageError
+from .exact_resize import fits
+from .pictures.baseline import baseline
 from .pictures.depth import check_depth, with_8_bits
 from .pictures.failures import reason
 from .pictures.limits import MAX_PIXELS, check_pixels, picture_bytes
 from .pictures.opening import opened, silence_pillow
-from .pictures.orientation import ORIENTATION, turned
+from .pictures.orientation import ORIENTATION, orientation, turned
 from .resizing import MAX_RESIZED, scale_down, square
 
 __all__ = ["MAX_PIXELS", "Pixels", "Preprocess", "normalise"]
+
+MOST_ELONGATED = 32  # times as long as wide: longer images are resized in part only, see `resizing._band`
+MAX_RESIZED_BY_GPU = 700  # pixels a side: with the line above, no image is resized in part
 
 Pixels = npt.NDArray[np.uint8]  # [size, size, 3]
 
@@ -66,6 +71,25 @@ class Preprocess:
             # a copy that torch may write to
             return np.array(square(pixels, self.size, self.config, box)), size if box else pixels.size
 
+    @property
+    def fits_engines(self) -> bool:
+        """Whether a GPU's JPEG engines and `gpu_resize` can do the same steps as closely as `close` does."""
+        return self.decoding == "close" and fits(self.size, self.config) and self._resized <= MAX_RESIZED_BY_GPU
+
+    def size_for_engines(self, image: bytes) -> tuple[int, int] | None:
+        """The (width, height) of an image that a GPU's JPEG engines decode as a CPU does; None for others. Nothing is
+        decoded for it."""
+        jpeg = baseline(image)
+        if jpeg is None or max(jpeg.width, jpeg.height) > MOST_ELONGATED * min(jpeg.width, jpeg.height):
+            return None
+        if self.turn and orientation(jpeg.exif) != 1:
+            return None
+        return jpeg.width, jpeg.height
+
+    @property
+    def _resized(self) -> int:
+        return self.config.resize_to or self.size
+
     def _from_picture(self, image: Image.Image) -> tuple[Pixels, tuple[int, int]]:
         silence_pillow()
         check_pixels(image.size)
@@ -87,8 +111,7 @@ class Preprocess:
         needed = copies * picture_bytes(size, mode)
         if self.config.steps == "transformers":  # pictures in RGB, and white behind what is transparent
             needed += (20 if transparent or "A" in mode else 4) * size[0] * size[1]
-        resized = (self.config.resize_to or self.size) * max(size)
-        return needed + 8 * min(resized, MAX_RESIZED)
+        return needed + 8 * min(self._resized * max(size), MAX_RESIZED)
 
 
 def normalise(pixels: torch.Tensor, config: PreprocessConfig, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -35,15 +35,16 @@ def sample_columns(rows: Sequence[Decoded[Any, Any]], columns: Sequence[Column],
     return pa.record_batch([pa.array(values[field.name], field.type) for field in fields], schema=pa.schema(fields))
 
 
-def with_errors(samples: pa.RecordBatch, errors: dict[int, str]) -> pa.RecordBatch:
-    """The same samples, of which some failed after all. errors: by position in the batch."""
-    if not errors:
+def with_values(samples: pa.RecordBatch, name: str, values: dict[int, Any]) -> pa.RecordBatch:
+    """The same samples with other values in a column. values: by position in the batch."""
+    if not values:
         return samples
-    column = samples.column("error").to_pylist()
-    for position, error in errors.items():
-        column[position] = error
-    index = samples.schema.get_field_index("error")
-    return samples.set_column(index, samples.schema.field(index), pa.array(column, pa.string()))
+    column = samples.column(name).to_pylist()
+    for position, value in values.items():
+        column[position] = value
+    index = samples.schema.get_field_index(name)
+    field = samples.schema.field(index)
+    return samples.set_column(index, field, pa.array(column, field.type))
 
 
 def _side(pixels: int | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..dataset.sample_columns import with_errors
+from ..dataset.sample_columns import with_values
 from ..records import Decoded, Positions
 
 Array = npt.NDArray[Any]
@@ -56,6 +56,15 @@ def _nowhere() -> Positions:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why an image could not be decoded, and the size that its header told, if it did."""
+
+    error: str
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Some samples, in the shard's order. Positions count from the chunk's first sample, and ascend."""
 
@@ -93,19 +102,24 @@ class Chunk:
         rest = {name: getattr(self, name) for name in ("pixels_of", "tokens", "tokens_of", "encoded_of")}
         return _unpacked, (_packed(self.samples), pickle.dumps(rest), images)
 
-    def decoded(self, pixels: tuple[Any, ...], errors: dict[int, str]) -> Chunk:
-        """Once nothing is encoded any more. pixels: of all samples that have any now, in order. errors: the reasons of
-        those that could not be decoded, by position."""
+    def decoded(self, pixels: tuple[Any, ...], failed: Mapping[int, Failure]) -> Chunk:
+        """Once nothing is encoded any more. pixels: of all samples that have any now, in order. failed: what could not
+        be decoded, by position."""
         positions = np.union1d(self.pixels_of, self.encoded_of).astype(np.int32)
         done = replace(self, pixels=pixels, pixels_of=positions, encoded=_nothing(), encoded_of=_nowhere())
-        if not errors:
+        if not failed:
             return done
-        failed = np.array(list(errors), np.int32)
-        kept = ~np.isin(self.tokens_of, failed)
+        gone = np.array(list(failed), np.int32)
+        kept = ~np.isin(self.tokens_of, gone)
+        samples = self.samples
+        for name in ("error", "width", "height"):
+            samples = with_values(samples, name, {at: getattr(failure, name) for at, failure in failed.items()})
+        for name in ("caption_tokens", "caption_truncated"):
+            samples = with_values(samples, name, dict.fromkeys(failed))
         return replace(
             done,
-            samples=with_errors(self.samples, errors),
-            pixels_of=np.setdiff1d(positions, failed, assume_unique=True).astype(np.int32),
+            samples=samples,
+            pixels_of=np.setdiff1d(positions, gone, assume_unique=True).astype(np.int32),
             tokens=tuple(way.where(kept) for way in self.tokens) if kept.any() else (),
             tokens_of=self.tokens_of[kept],
         )

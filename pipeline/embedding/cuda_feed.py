@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,12 @@ class CudaFeed:
         self._slots = deque(_Slot(torch.empty(0, dtype=torch.uint8), torch.cuda.Event()) for _ in range(_AHEAD))
         self._under_way: deque[torch.cuda.Event] = deque()
 
-    def load(self, rows: Sequence[Array], count: int) -> Tensor:
+    def load(self, rows: Sequence[Array] | Sequence[Tensor], count: int) -> Tensor:
+        if isinstance(rows[0], Tensor):
+            return self._stacked_there(rows, count)
+        return self._copied(rows, count)
+
+    def _copied(self, rows: Sequence[Any], count: int) -> Tensor:
         while len(self._under_way) >= _AHEAD:  # what is on the device and not computed yet takes memory there
             self._under_way.popleft().synchronize()
         slot = self._slots[0]
@@ -65,6 +71,16 @@ class CudaFeed:
         self._begun = torch.cuda.Event(enable_timing=True)
         self._begun.record(computing)
         return there
+
+    def _stacked_there(self, rows: Sequence[Any], count: int) -> Tensor:
+        """Of rows that lie on the device already, made on another stream, which has come that far."""
+        computing = torch.cuda.current_stream(self._device)
+        batch = torch.empty((count, *rows[0].shape), dtype=rows[0].dtype, device=self._device)
+        torch.stack(tuple(rows), out=batch[: len(rows)])
+        batch[len(rows) :].zero_()
+        for row in rows:
+            row.record_stream(computing)  # or its memory could be given away while it is still being read
+        return batch
 
     def fetch(self, result: Tensor) -> Late:
         begun, self._begun = self._begun, None

@@ -38,6 +38,7 @@ class Decoder:
 
     preprocess: Preprocess | None
     tokenizer: Tokenizer | None
+    engines: bool = False  # JPEGs that a GPU's engines decode stay encoded
 
     def decode(self, sample: Sample) -> Decoded:
         return self.decode_batch([sample])[0]
@@ -54,7 +55,8 @@ class Decoder:
         for row, sample in zip(decoded, samples, strict=True):
             row.notes = sample.notes
             if row.error is not None:
-                row.pixels = row.tokens = None
+                self._prefer_decodings_reason(row)
+                row.pixels = row.tokens = row.encoded = None
             elif self.preprocess and self.tokenizer:
                 row.half_pair = _half_pair(sample, row)
         return decoded
@@ -68,7 +70,9 @@ class Decoder:
         if row.error is None and not self._holds_something(sample):
             row.error = f"read: {self._nothing}"
         if row.error is None and self.preprocess and sample.image is not None:
-            self._read_image(self.preprocess, sample.image, row)
+            left = self.engines and self._left_to_engines(self.preprocess, sample.image, row)
+            if not left:
+                self._read_image(self.preprocess, sample.image, row)
         try:
             row.caption = _caption(sample)
         except SampleError as error:
@@ -86,6 +90,21 @@ class Decoder:
         if self.tokenizer is None:
             return "no image"
         return "no caption" if self.preprocess is None else "neither image nor caption"
+
+    @staticmethod
+    def _left_to_engines(preprocess: Preprocess, image: bytes, row: Decoded) -> bool:
+        size = preprocess.size_for_engines(image)
+        if size is None:
+            return False
+        row.encoded, (row.width, row.height) = image, size
+        return True
+
+    def _prefer_decodings_reason(self, row: Decoded) -> None:
+        """The first stage that failed is the reason, and decoding comes before tokenising, wherever it is done."""
+        if row.encoded is not None and self.preprocess:
+            error, row.error = row.error, None
+            self._read_image(self.preprocess, row.encoded, row)
+            row.error = row.error or error
 
     @staticmethod
     def _read_image(preprocess: Preprocess, image: bytes, row: Decoded) -> None:
@@ -122,7 +141,7 @@ def _encode_alone(tokenizer: Tokenizer, caption: str) -> TokenIds | str:
 
 
 def _half_pair(sample: Sample, row: Decoded) -> str | None:
-    if sample.no_image or row.pixels is None:
+    if sample.no_image or (row.pixels is None and row.encoded is None):
         return f"image: {sample.no_image or 'no file'}"
     if sample.no_caption or row.tokens is None:
         return f"caption: {sample.no_caption or 'no file'}"

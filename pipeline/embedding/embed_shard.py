@@ -15,7 +15,7 @@ from ..dataset import footer
 from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.part import Embeddings, PartLayout, PartWriter, verify
-from ..dataset.sample_columns import with_errors
+from ..dataset.sample_columns import with_values
 from ..records import Positions, Shard, ShardStats, Vectors
 from ..storage.ahead import ahead
 from .chunk import Chunk, Waiting
@@ -133,7 +133,7 @@ def _finite(samples: pa.RecordBatch, images: Embeddings, texts: Embeddings) -> E
     """Weights that diverged, or too few bits for them, give NaN: no row to search or to filter by."""
     wrong = ~(np.isfinite(images.vectors).all(axis=1) & np.isfinite(texts.vectors).all(axis=1))
     if wrong.any():
-        samples = with_errors(samples, dict.fromkeys(np.flatnonzero(wrong).tolist(), _NOT_FINITE))
+        samples = with_values(samples, "error", dict.fromkeys(np.flatnonzero(wrong).tolist(), _NOT_FINITE))
         for side in (images, texts):
             side.vectors[wrong] = 0.0
             side.missing[wrong] = True

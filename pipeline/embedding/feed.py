@@ -18,8 +18,9 @@ OnBusy = Callable[[float], None]  # told of seconds in which a GPU computed
 class Feed(Protocol):
     """Neither method has to wait for the device; `cuda_feed.py` has the one that does not."""
 
-    def load(self, rows: Sequence[Array], count: int) -> Tensor:
-        """Arrays of one shape and type -> one tensor on the device, filled up with zeros to `count` rows."""
+    def load(self, rows: Sequence[Array] | Sequence[Tensor], count: int) -> Tensor:
+        """Arrays, or tensors on the device, of one shape and type -> one tensor there, filled up with zeros to `count`
+        rows."""
         ...
 
     def fetch(self, result: Tensor) -> Late:
@@ -30,7 +31,8 @@ class Feed(Protocol):
 class HostFeed:
     """The device is the CPU: nothing to copy, nothing to wait for."""
 
-    def load(self, rows: Sequence[Array], count: int) -> Tensor:
+    def load(self, rows: Sequence[Array] | Sequence[Tensor], count: int) -> Tensor:
+        rows = [np.asarray(row) for row in rows]
         return torch.from_numpy(stacked(rows, np.empty((count, *rows[0].shape), rows[0].dtype)))
 
     def fetch(self, result: Tensor) -> Late:

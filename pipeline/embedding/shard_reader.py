@@ -19,6 +19,7 @@ from .together import Decoders
 
 CHUNK = 32  # samples that go from stage to stage together,
 CHUNK_BYTES = 8 << 20  # or fewer, of as many encoded bytes
+ENCODED_CHUNK, ENCODED_BYTES = 256, 16 << 20  # the same where images stay encoded: a GPU's engines want many at a time
 AHEAD = 3  # chunks read, and chunks decoded, that may wait: what bounds the memory
 
 
@@ -50,10 +51,12 @@ class ThreadedReader:
 
     @contextmanager
     def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[Chunk], None, None]:
-        samples = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys)))
+        encoded = self.decoders.leave_jpegs
+        most, after = ((ENCODED_CHUNK, ENCODED_BYTES), "engines") if encoded else ((CHUNK, CHUNK_BYTES), "encode")
+        samples = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys), *most))
         with (
             ahead(samples, AHEAD, clock.between("read", "decode")) as read,
-            ahead(self._decode(read, clock), AHEAD, clock.between("decode", "encode")) as rows,
+            ahead(self._decode(read, clock), AHEAD, clock.between("decode", after)) as rows,
         ):
             yield rows
 
@@ -65,14 +68,14 @@ class ThreadedReader:
             yield chunk
 
 
-def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+def chunks(samples: Iterable[Sample], most: int, most_bytes: int) -> Iterator[list[Sample]]:
     """In order, bounded by number and by bytes, so that large images take no more memory than small ones."""
     chunk: list[Sample] = []
     size = 0
     for sample in samples:
         chunk.append(sample)
         size += len(sample.image or b"")
-        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
+        if len(chunk) >= most or size >= most_bytes:
             yield chunk
             chunk, size = [], 0
     if chunk:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ...clipmodel.preprocess import Preprocess
 from ..records import Decoded, Pixels, Sample, TokenIds, Vectors
 from .decode import Decoder
 from .encoder import Encoder
@@ -26,6 +27,24 @@ class Decoders:
 
     decoders: tuple[Decoder, ...]
 
+    @property
+    def fit_engines(self) -> bool:
+        """Whether JPEGs can be left to a GPU's engines for all of them."""
+        return len(self.ways) == len(self.decoders) and all(way.fits_engines for way in self.ways)
+
+    @property
+    def ways(self) -> list[Preprocess]:
+        """Of preprocessing."""
+        return [decoder.preprocess for decoder in self.decoders if decoder.preprocess]
+
+    def leaving_jpegs(self) -> Decoders:
+        """The same, but JPEGs that a GPU's engines decode stay encoded."""
+        return Decoders(tuple(replace(decoder, engines=True) for decoder in self.decoders))
+
+    @property
+    def leave_jpegs(self) -> bool:
+        return any(decoder.engines for decoder in self.decoders)
+
     def decode_batch(
         self, samples: Sequence[Sample], pool: Executor | None = None
     ) -> list[Decoded[PixelsOfAll, TokensOfAll]]:
@@ -41,6 +60,7 @@ def _merged(rows: Sequence[Decoded[Any, Any]]) -> Decoded[PixelsOfAll, TokensOfA
     pixels = tuple(row.pixels for row in rows if row.pixels is not None) if error is None else ()
     tokens = tuple(row.tokens for row in rows if row.tokens is not None) if error is None else ()
     first.pixels, first.tokens, first.error = pixels or None, tokens or None, error
+    first.encoded = first.encoded if error is None else None
     return first
 
 

@@ -63,7 +63,8 @@ class ProcessReader:
 
     @contextmanager
     def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[Chunk], None, None]:
-        waits = Waits(for_items=clock.between("decode", "encode").for_items)  # the process tells of its own
+        after = "engines" if self.decoders.leave_jpegs else "encode"
+        waits = Waits(for_items=clock.between("decode", after).for_items)  # the process tells of its own
         with ahead(self._stream(shard, clock), 1, waits) as rows:
             yield rows
 

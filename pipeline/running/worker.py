@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,13 +21,17 @@ from ..embedding.compiled import import_compiler
 from ..embedding.decode import Decoder
 from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
 from ..embedding.encoder import ClipEncoder, backend_for
+from ..embedding.engine_reader import EngineReader
 from ..embedding.feed import OnBusy
+from ..embedding.gpu_decode import GpuDecoder, open_decoder
 from ..embedding.settings import DatasetSettings
 from ..embedding.shard_reader import InputOptions, ShardReader, ThreadedReader
 from ..embedding.together import Decoders, Together
 from ..job.embed import EmbedJob
 from ..records import Shard, ShardStats
 from .placement import Placement
+
+_LOG = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
@@ -88,6 +93,24 @@ class ClipWorker:
 
 
 def _reader(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
+    decoder = _gpu_decoder(settings, decoders)
+    if decoder is not None:
+        decoders = decoders.leaving_jpegs()
+    reader = _reading(settings, decoders)
+    return EngineReader(reader, decoder) if decoder else reader
+
+
+def _gpu_decoder(settings: WorkerSettings, decoders: Decoders) -> GpuDecoder | None:
+    """What decodes JPEGs on the worker's GPU; None where it cannot, or the pixels are to be Pillow's own."""
+    if settings.device == "cpu" or not decoders.fit_engines:
+        return None
+    decoder = open_decoder(settings.device, decoders.ways)
+    if decoder is None:
+        _LOG.warning("this GPU's JPEG engines cannot be used, so CPUs decode: is clipmill[gpu] installed?")
+    return decoder
+
+
+def _reading(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
     placement, layout = settings.placement, settings.dataset.layout
     inputs = InputOptions(settings.job.sample_keys, settings.job.storage_options)
     if not placement.decoders:

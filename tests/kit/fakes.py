@@ -67,7 +67,7 @@ class FakeEncoder(Encoder):
 
     def _all(self, inputs: Sequence[np.ndarray]) -> Vectors:
         empty = np.empty((0, self.dim), dtype=np.float32)
-        return np.concatenate([empty, *(unit_vector(each.tobytes(), self.dim)[None] for each in inputs)])
+        return np.concatenate([empty, *(unit_vector(np.asarray(each).tobytes(), self.dim)[None] for each in inputs)])
 
 
 def fake_decoder(images: bool = True, texts: bool = True) -> Decoder:
@@ -219,7 +219,7 @@ class WatchedDecoder(Decoder):
     @classmethod
     def at(cls, folder: Path, dies: int | None = None) -> WatchedDecoder:
         decoder = fake_decoder()
-        return cls(decoder.preprocess, decoder.tokenizer, folder, dies)
+        return cls(decoder.preprocess, decoder.tokenizer, folder=folder, dies=dies)
 
     def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
         number = attempt(self.folder, "chunk")
@@ -228,19 +228,41 @@ class WatchedDecoder(Decoder):
         return super().decode_batch(samples, pool)
 
 
+@dataclass
+class PillowEngines:
+    """Stands in for a GPU's JPEG engines: decodes with Pillow, and refuses every `refuses`-th file."""
+
+    refuses: int = 0
+    batches: list[int] = field(default_factory=list)  # files that were asked for at once
+
+    def decode(self, files: Sequence[Any], stream: int) -> list[Any]:
+        self.batches.append(len(files))
+        return [None if self.refuses and not i % self.refuses else _pixels(file) for i, file in enumerate(files)]
+
+
+def _pixels(file: Any) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(file.tobytes())).convert("RGB"))
+
+
 @dataclass(frozen=True)
 class ActorFactory:
     """A factory of workers that decode in one process of its own, and embed for real with a fake model."""
 
     output: Output
     decoder: Decoder
+    engines: bool = False  # images stay encoded until they are at the worker
 
     def __call__(self) -> ActorWorker:
+        from clipmill.pipeline.embedding.engine_reader import EngineReader
+        from clipmill.pipeline.embedding.gpu_decode import GpuDecoder
         from clipmill.pipeline.running.reader_processes import ProcessReader
 
-        return ActorWorker(
-            fake_tools(reader=ProcessReader(Decoders((self.decoder,)), FAKE_LAYOUT, 1, 0.25)), self.output
-        )
+        decoders = Decoders((self.decoder,))
+        if not self.engines:
+            return ActorWorker(fake_tools(reader=ProcessReader(decoders, FAKE_LAYOUT, 1, 0.25)), self.output)
+        reader = ProcessReader(decoders.leaving_jpegs(), FAKE_LAYOUT, 1, 0.25)
+        decoder = GpuDecoder("cpu", decoders.ways, [PillowEngines(refuses=5)])
+        return ActorWorker(fake_tools(reader=EngineReader(reader, decoder)), self.output)
 
 
 @dataclass

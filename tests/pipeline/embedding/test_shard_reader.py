@@ -23,12 +23,11 @@ def source() -> ThreadedReader:
     return threaded(fake_decoder())
 
 
-def test_chunks_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 3)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 100)
-
+def test_chunks_lose_nothing() -> None:
     def rows(sizes: list[int]) -> list[list[int]]:
-        return [[s.row for s in chunk] for chunk in chunks(Sample(i, "", b"x" * n) for i, n in enumerate(sizes))]
+        return [
+            [s.row for s in chunk] for chunk in chunks((Sample(i, "", b"x" * n) for i, n in enumerate(sizes)), 3, 100)
+        ]
 
     assert rows([1] * 7) == [[0, 1, 2], [3, 4, 5], [6]]
     assert rows([1] * 6) == [[0, 1, 2], [3, 4, 5]]

@@ -127,11 +127,14 @@ def test_a_process_that_finds_no_room_is_told_of(
         decoded(processes(fake_decoder(), cpus=99.0), write_pairs(tmp_path / "x.tar", 3))
 
 
-def test_the_driver_gives_out_again_what_a_dying_process_had(cluster: None, tmp_path: Path, output: Output) -> None:
+@pytest.mark.parametrize("engines", [False, True], ids=["pixels travel", "bytes travel"])
+def test_the_driver_gives_out_again_what_a_dying_process_had(
+    cluster: None, tmp_path: Path, output: Output, engines: bool
+) -> None:
     folder = tmp_path / "chunks"
     folder.mkdir()
     todo = [write_pairs(tmp_path / f"{i}.tar", 3 * decoding.CHUNK) for i in range(3)]
-    factory = ActorFactory(output, WatchedDecoder.at(folder, dies=5))
+    factory = ActorFactory(output, WatchedDecoder.at(folder, dies=5 if not engines else 2), engines)
     events = list(run_shards(todo, factory, Placement(1, 1, 0.0)))
     assert [event for event in events if isinstance(event, WorkerLost)] == []
     assert len([event for event in events if isinstance(event, ShardRetried)]) == 1
