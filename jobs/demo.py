@@ -56,6 +56,9 @@ def run_demo(folder: Path, pairs: int) -> Summary:
     _headline("6. Yours to query")
     out.print(f"Parquet: {dataset}/data/ — open it with DuckDB, Polars, pandas or PyArrow. For example:\n")
     out.print(example_query(dataset))
+    out.print("\nLook at it: the first writes a page to share, the second opens one to search and to choose by.\n")
+    out.print(f"clipmill report {shlex.quote(str(dataset))} -o {shlex.quote(str(folder / 'report.html'))}")
+    out.print(f"clipmill serve {shlex.quote(str(dataset))}")
     out.print("\n`tiny` knows drawn scenes and nothing else; for photographs: clipmill embed … --model ViT-B/32")
     return summary
 

@@ -15,7 +15,7 @@ class Step:
     name: str  # of its function, its command and its kind of specification
     home: str  # the module of its function, below `clipmill`
     results: tuple[str, ...]  # public types of that module
-    example: str  # of its command
+    examples: tuple[str, ...]  # of its command
     specified: bool = True  # whether a job specification can name it
 
     @property
@@ -34,74 +34,95 @@ STEPS = (  # in the order in which people use them
         "ingest",
         "jobs.ingesting.ingest",
         ("IngestSummary",),
-        "clipmill ingest urls.parquet -o s3://b/shards --caption-column text",
+        (
+            "clipmill ingest urls.parquet -o s3://b/shards --caption-column text",
+            "clipmill ingest lists/ -o shards/ --resize-mode no --timeout 30 --retries 2",
+        ),
     ),
     Step(
         "embed",
         "pipeline.running.embed",
         (),
-        "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-B/32",
+        (
+            "clipmill embed photos/ -o out/ -m ViT-B/32",
+            "clipmill embed 's3://b/shards/{00000..00099}.tar' -o s3://b/out -m ViT-L-14=datacomp_xl_s13b_b90k",
+        ),
     ),
     Step(
         "label",
         "pipeline.labelling.label",
         ("LabelSummary",),
-        "clipmill label out/ -o labels/ --classes classes.txt --templates photo",
+        (
+            "clipmill label out/ -o labels/ --classes classes.txt",
+            "clipmill label out/ -o open/ --classes classes.csv --background text --background 'a person'",
+        ),
     ),
     Step(
         "filter",
         "pipeline.filtering.filter",
         ("FilterSummary",),
-        "clipmill filter out/ -o best/ --where 'width >= 200' --top-fraction 0.3",
+        (
+            "clipmill filter out/ -o best/ --where 'width >= 200' --top-fraction 0.3",
+            "clipmill filter out/ -o dogs/ --labels labels/ --where \"label = 'dog'\" --threshold 0.28",
+        ),
     ),
     Step(
         "dedup",
         "pipeline.deduplication.dedup",
         ("DedupSummary",),
-        "clipmill dedup out/ -o unique/ --threshold 0.95",
+        ("clipmill dedup out/ -o unique/", "clipmill dedup out/ -o unique/ --within best/ --threshold 0.92"),
     ),
     Step(
         "reshard",
         "pipeline.resharding.reshard",
         ("ReshardSummary",),
-        "clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000",
+        ("clipmill reshard unique/ -o s3://b/unique-shards/ --samples-per-shard 10000",),
     ),
     Step(
         "export",
         "pipeline.exporting.export",
         ("Export",),
-        "clipmill export out/ -o datacomp/ --to datacomp",
+        (
+            "clipmill export out/ -o datacomp/ --to datacomp",
+            "clipmill export out/ -o table/ --to lance --within unique/",
+        ),
     ),
     Step(
         "report",
         "pipeline.reporting.report",
         ("Report",),
-        "clipmill report out/ -o report.html --labels labels/",
+        ("clipmill report out/ -o report.html --labels labels/",),
     ),
     Step(
         "search",
         "pipeline.searching.search",
         ("Found", "Hit"),
-        'clipmill search out/ "a red bicycle" -k 20 --where "width >= 512"',
+        (
+            'clipmill search out/ "a red bicycle" -k 20 --where "width >= 512"',
+            "clipmill search out/ --image photo.jpg --index index/",
+        ),
         specified=False,
     ),
     Step(
         "index",
         "pipeline.searching.index",
         ("IndexSummary",),
-        "clipmill index out/ -o index/ --kind ivf",
+        ("clipmill index out/ -o index/", "clipmill index out/ -o index/ --kind ivfpq --recall 0.9"),
     ),
     Step(
         "serve",
         "jobs.web.serving",
         (),
-        "clipmill serve out/ --labels labels/ --index index/",
+        ("clipmill serve out/", "clipmill serve out/ --labels labels/ --index index/"),
         specified=False,
     ),
     Step(
         "train",
         "pipeline.training.train",
         ("TrainProgress",),
-        "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000",
+        (
+            "clipmill train 'shards/*.tar' -o my.safetensors --model tiny --steps 2000",
+            "clipmill train 'shards/*.tar' -o b32.safetensors --model ViT-B-32 --eval 'val/*.tar' --label label",
+        ),
     ),
 )

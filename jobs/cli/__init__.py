@@ -18,6 +18,7 @@ from ..showing.log import LOG
 from .commands import command_of
 from .demo import demo
 from .from_job import takes_job
+from .helping import GroupedCommand, first_sentence
 from .models import models
 from .options import with_debug
 from .render import render
@@ -31,16 +32,19 @@ _STOPPED = 130  # the exit code after Ctrl-C
 
 app = typer.Typer(
     help="Embed, score, label and filter image-text pairs with CLIP: on a laptop, or on a Ray cluster of GPUs.",
-    epilog="Start with `clipmill demo`. Each command explains itself: `clipmill embed --help`.",
-    add_completion=False,
+    epilog="Start with `clipmill demo`. Each command explains itself: `clipmill embed --help`. For the Tab key: "
+    "`clipmill --install-completion`.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its tables cut the names of options off at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _register(function: Callable[..., None], example: str) -> None:
-    app.command(epilog=f"\b\nExample:\n  {example}")(with_debug(function))  # \b: not to be wrapped
+def _register(function: Callable[..., None], *examples: str) -> None:
+    lines = "".join(f"\n  {example}" for example in examples)
+    epilog = f"\b\nExample{'s' if len(examples) > 1 else ''}:{lines}"  # \b: not to be wrapped
+    short_help = first_sentence(function.__doc__ or "")
+    app.command(cls=GroupedCommand, epilog=epilog, short_help=short_help)(with_debug(function))
 
 
 def _check(job: Any) -> None:
@@ -51,10 +55,10 @@ def _check(job: Any) -> None:
 
 _register(demo, "clipmill demo --out demo-out")
 for _step in STEPS:
-    _register(takes_job(command_of(_step.name), _check), _step.example)
+    _register(takes_job(command_of(_step.name), _check), *_step.examples)
     if _step.name == "embed":
-        _register(status, "clipmill status out/")
-_register(models, "clipmill models ViT-B-32")
+        _register(status, "clipmill status out/", "clipmill status s3://b/out --watch")
+_register(models, "clipmill models", "clipmill models ViT-B-32")
 _register(run, "clipmill run nightly.yaml --set bucket=s3://b")
 _register(submit, "clipmill submit nightly.yaml --address http://head:8265")
 _register(cancel, "clipmill cancel raysubmit_8vTBFQq3Yf2k --address http://head:8265")

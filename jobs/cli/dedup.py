@@ -16,7 +16,7 @@ _SIZES = 10  # of groups; --json has them all
 
 
 def dedup(job: DedupJob, json_: Json = False) -> None:
-    """A subset without duplicates: equal files, and embeddings near each other; the best of each group stays."""
+    """Choose a subset without duplicates: of equal files and of near embeddings, the best of each group stays."""
     from ...pipeline import dedup as run
     from ..showing.stage_bar import StageBar
 

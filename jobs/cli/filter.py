@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def filter(job: FilterJob, json_: Json = False) -> None:
-    """A subset of a dataset: conditions in SQL, the best share by a score, DataComp's baselines; counted by reason."""
+    """Choose a subset of a dataset: by SQL, the best share by a score, DataComp's baselines; counted by reason."""
     from ...pipeline import filter as run
     from ..showing.stage_bar import StageBar
 

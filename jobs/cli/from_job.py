@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from ...pipeline.job.fields import alternatives, flag_of, help_of, holds, job_fields
+from .helping import completions_of
 from .options import storage_options
 
 
@@ -56,7 +57,8 @@ def _declared(parameter: inspect.Parameter) -> Any:
         (name if parameter.default is False else f"{name}/--no-{name[2:]}",) if _is_bool(hint) else ()
     )
     shown: Any = flag.default or True
-    option = typer.Option(*names, metavar=flag.metavar, help=help_of(hint), show_default=shown)
+    complete = completions_of(parameter.name)
+    option = typer.Option(*names, metavar=flag.metavar, help=help_of(hint), show_default=shown, autocompletion=complete)
     many = holds(hint, Sequence) or holds(hint, Mapping)
     required = parameter.default is parameter.empty
     return Annotated[_plain(hint) if required or not many else _plain(hint) | None, option]

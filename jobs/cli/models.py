@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Annotated
 
 import typer
@@ -28,21 +29,20 @@ def models(
 
 
 def _show_variants() -> None:
-    """One line a variant, however long: who greps these lines wants whole names."""
+    """On a terminal in its width; elsewhere one line a variant, for whoever greps."""
     from ...clipmodel.config import VARIANTS
     from ...clipmodel.sources import releases
 
-    row = "{:<23} {:<7} {:<20} {:<10} {}".format
-    out.print(row("variant", "image", "encoder", "embedding", "weights"))
+    row = "{:<23} {:<6} {:<9}  ".format
+    out.print(row("variant", "image", "embedding") + "weights")
     for name, config in VARIANTS.items():
-        vision = config.vision
-        kind = f"ResNet, width {vision.width}" if vision.is_resnet else f"ViT/{vision.patch_size}, width {vision.width}"
-        tags = ", ".join(releases(name)) or "-"
-        out.print(row(name, f"{vision.image_size} px", kind, config.embed_dim, tags))
-    out.print("\nUse NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random for none, or NAME=FILE.")
+        _print_wrapped(row(name, f"{config.vision.image_size} px", config.embed_dim), ", ".join(releases(name)) or "-")
+    out.print("\nUse NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random")
+    out.print("for none, or NAME=FILE. `clipmill models NAME` shows where they come from.")
 
 
 def _show_releases(name: str, as_json: bool) -> None:
+    from ...clipmodel.config import variant
     from ...clipmodel.sources import releases
 
     sources = {}
@@ -52,7 +52,28 @@ def _show_releases(name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(sources))
         return
+    config = variant(name)
+    vision = config.vision
+    kind = f"ResNet of width {vision.width}" if vision.is_resnet else f"ViT/{vision.patch_size} of width {vision.width}"
+    out.print(f"{name}: {kind}, images of {vision.image_size} px, embeddings of {config.embed_dim:,} numbers")
     if not sources:
-        out.print(f"{name}: no published weights are known; use {name}=FILE or {name}=random")
+        out.print(f"no published weights are known; use {name}=FILE or {name}=random")
     for tag, source in sources.items():
-        out.print(f"{name}={tag:<28} {source['from']}")
+        _print_wrapped(f"{name}={tag}  ", str(source["from"]), "  ")
+
+
+def _print_wrapped(left: str, text: str, indent: str | None = None) -> None:
+    """`left` and `text` in one line, or on a terminal too narrow for it with `text` in lines below each other: after
+    `indent`, else under its beginning. Names are never cut."""
+    if not out.is_terminal or len(left + text) <= out.width:
+        out.print(left + text)
+        return
+    lines = textwrap.wrap(
+        text,
+        out.width,
+        initial_indent=left if indent is None else f"{left.rstrip()}\n{indent}",
+        subsequent_indent=" " * len(left) if indent is None else indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    out.print("\n".join(lines))

@@ -16,7 +16,7 @@ _FRACTION = 0.3  # of the rows, whose threshold is shown
 
 
 def report(job: ReportJob, json_: Json = False) -> None:
-    """A dataset on one page: counts, failures, similarity, sizes, labels, pictures, how it was made."""
+    """Write a page about a dataset: counts, failures, similarity, sizes, labels, pictures, how it was made."""
     from ...pipeline import report as run
 
     result = run(job)

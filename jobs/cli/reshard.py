@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reshard(job: ReshardJob, json_: Json = False) -> None:
-    """New WebDataset shards of a subset, images and json byte for byte as they were. Run again to resume."""
+    """Write new WebDataset shards of a subset, images and json byte for byte as they were. Run again to resume."""
     from ...pipeline import reshard as run
     from ..showing.stage_bar import StageBar
 

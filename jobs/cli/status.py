@@ -23,7 +23,7 @@ def status(
     storage_option: StorageOptions = None,
     json_: Json = False,
 ) -> None:
-    """How far a dataset is: shards planned, committed, failed and left; samples; the bottleneck."""
+    """Show how far a dataset is: shards planned, committed, failed and left; samples; the bottleneck."""
     from ...pipeline.dataset.dataset import begun_at
     from ...pipeline.dataset.summary import Watch
     from ..showing.watching import follow

@@ -13,6 +13,7 @@ import pytest
 import typer
 from clipmill.jobs.cli import app
 from clipmill.jobs.cli.commands import command_of
+from clipmill.jobs.cli.helping import _HEADING
 from clipmill.jobs.specifications.kinds import KINDS
 from clipmill.pipeline.job.fields import writes_a_file
 from clipmill.pipeline.steps import STEPS, Step
@@ -48,11 +49,18 @@ def test_its_command_takes_its_job_and_has_an_option_for_each_field(step: Step) 
 
 
 @every_step
-def test_its_example_is_understood_by_its_command(step: Step) -> None:
-    program, command, *arguments = shlex.split(step.example)
-    assert (program, command) == ("clipmill", step.name)
-    context = COMMANDS[command].make_context(command, arguments)
-    assert context.args == []
+def test_its_examples_are_understood_by_its_command(step: Step) -> None:
+    assert step.examples
+    for example in step.examples:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("clipmill", step.name)
+        context = COMMANDS[command].make_context(command, arguments)
+        assert context.args == []
+
+
+def test_every_option_under_a_heading_is_an_option_of_some_step() -> None:
+    parameters = {parameter.name for step in STEPS for parameter in COMMANDS[step.name].params}
+    assert set(_HEADING) - parameters <= {"overwrite", "count"}
 
 
 def test_a_run_makes_no_folder_where_a_step_writes_a_file() -> None:
