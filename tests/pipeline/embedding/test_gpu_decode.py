@@ -76,7 +76,7 @@ def assert_same_part(shard: Shard, engines: Any, output: Output) -> None:
     tables = []
     for reader in (by_engines(engines), threaded(decoders())):
         stats = embed_shard(shard, fake_tools(reader=reader, replace=True), output)
-        with output.open(shard.part_name) as file:
+        with output.open(f"data/{shard.part_name}") as file:
             table = pq.read_table(file)
         embedded = [value is not None for value in table.column("image_embedding").to_pylist()]
         kept = table.drop_columns(["image_embedding", "similarity"]).to_pylist()
