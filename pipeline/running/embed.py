@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...clipmodel.download import Progress
@@ -67,12 +68,9 @@ def embed(
         output.refuse_earlier()
         _look_into(shards, job, on_event)
     with ExitStack() as stack:
-        with ThreadPoolExecutor(1, thread_name_prefix="models") as pool:  # models are read while Ray starts
-            reading = pool.submit(_Models.find, job, on_download, watch)
-            if job.replaces_parts or any(shard.part_name not in there for shard in shards):
-                with watch.stage("cluster"):
-                    stack.enter_context(connected(job.address))
-            models = reading.result()
+        missing = job.replaces_parts or any(shard.part_name not in there for shard in shards)
+        cluster = partial(connected, job.address) if missing else nullcontext
+        models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
         layout, output = _layout(job, models.cards), output.prepare()
         before = read_plan(output)
         if before is None and job.precision == "auto":
@@ -96,6 +94,21 @@ def embed(
             settings = models.settings(precision, layout, fingerprint)
             _embed_shards(job, run, settings, stop, tally, (on_event, metrics.see, keeper.see, tally.see))
     return close_run(run, tally, keeper.manifest)
+
+
+def _beside(
+    cluster: Callable[[], AbstractContextManager[None]], stack: ExitStack, find: Callable[[], _Models], watch: Stopwatch
+) -> _Models:
+    """The models, which are read while Ray starts. One that is refused is the reason before a cluster that fails."""
+    with ThreadPoolExecutor(1, thread_name_prefix="models") as pool:
+        reading = pool.submit(find)
+        try:
+            with watch.stage("cluster"):
+                stack.enter_context(cluster())
+        except Exception:
+            reading.result()
+            raise
+        return reading.result()
 
 
 def _look_into(shards: Sequence[Shard], job: EmbedJob, on_event: OnEvent) -> None:
