@@ -14,7 +14,8 @@ from .errors import ModelError
 Activation = Literal["quick_gelu", "gelu"]
 Resize = Literal["shortest", "squash"]
 Steps = Literal["torchvision", "transformers"]
-Precision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
+Precision = Literal["fp32", "bf16", "pure_bf16", "fp16", "fp8"]  # of encoders, see inference.py
 Decoding = Literal["exact", "close", "fast"]  # how near to the reference's pixels, see preprocess.py
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

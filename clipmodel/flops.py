@@ -116,7 +116,8 @@ def peak(device: str, precision: str) -> float | None:
         if precision == "fp32":
             return None
         name = torch.cuda.get_device_name(device)
-        return next((flops for known, flops in GPU_PEAKS.items() if known in name), None)
+        known = next((flops for known, flops in GPU_PEAKS.items() if known in name), None)
+        return 2 * known if known and precision == "fp8" else known  # in half the bits, on all that have it
     if precision != "fp32":
         return None
     return _measured()

@@ -83,7 +83,7 @@ class LayerNorm(nn.Module):
         self.norm, self.dtype = norm, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(x)
+        y: Tensor = self.norm(x.float())
         return y.to(self.dtype)
 
 

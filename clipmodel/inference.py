@@ -4,50 +4,89 @@ done once, on the weights, instead of on every batch.
 - Batch norms are folded into the convolutions before them.
 - QuickGELU, x * sigmoid(1.702 x), is SiLU(1.702 x) / 1.702: one pass in place, both factors in the linear layers.
 - Patches go through a matrix product: a convolution whose stride equals its kernel is one.
-- In half precision weights are cast once. The residual stream, the norms, the last block (which is read at one position
-  only, so costs next to nothing) and the projections stay in float32.
+- In half precision weights are cast once. The norms, the last block (which is read at one position only, so costs next
+  to nothing) and the projections stay in float32; the residual stream does in all but `pure_bf16` and `fp8`.
+- In `fp8` the products of the image tower's blocks, without its first and last, are of 8-bit floats (`float8.py`).
+  Captions, which are a small part of the work, are encoded as in `bf16`.
 - On CPUs the weights are packed as the matrix library wants them (`fused.py`).
-- On GPUs the blocks may be compiled, each tower's once for all of them (`compile_blocks`).
+- On GPUs the blocks may be compiled, each tower's once for all of them (`compile_blocks`). A block leaves its last sum
+  to the next one, so that it is in one pass with the norm that follows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .config import CLIPConfig, Precision
+from .errors import ModelError
+from .float8 import Float8Linear
 from .fused import Convolution, HalfLinear, InPlaceGELU, LayerNorm, PackedLinear, ScaledLinear, has_mkl
 from .model import CLIP
 from .transformer import Perceptron, QuickGELU, ResidualAttentionBlock, SelfAttention, Transformer
 from .vision import Bottleneck, ModifiedResNet, VisionTransformer
 
 _QUICK = 1.702
+_VARIANTS = 64  # of compiled blocks in a process: for each tower, size of a batch, and kind of layers
 _PACKED_MOST = 1 << 29  # bytes of an image tower; packing doubles them, and is worth less the larger the matrices are
 
 
-def for_inference(model: CLIP, dtype: torch.dtype = torch.float32, images: int = 0) -> CLIP:
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a precision means."""
+
+    products: torch.dtype  # of matrices
+    stream: torch.dtype = torch.float32  # the residual stream, between the blocks
+    float8: bool = False  # products of the image tower's inner blocks
+
+
+ARITHMETIC: dict[Precision, Arithmetic] = {
+    "fp32": Arithmetic(torch.float32),
+    "bf16": Arithmetic(torch.bfloat16),
+    "pure_bf16": Arithmetic(torch.bfloat16, torch.bfloat16),
+    "fp16": Arithmetic(torch.float16),
+    "fp8": Arithmetic(torch.bfloat16, torch.bfloat16, float8=True),
+}
+
+
+def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0) -> CLIP:
     """A copy with `encode_image` and `encode_text` as the model's, on its device: equal in float32 but for rounding.
     It shares with the model the tensors that it leaves as they are; the model is not changed.
 
-    model: in float32. dtype: of the matrix products; bfloat16 and float16 keep float32 around them. images: the
-    batch size that will be most frequent; on CPUs a VisionTransformer's layers are packed for it.
+    model: in float32. images: the batch size that will be most frequent; on CPUs a VisionTransformer's layers are
+    packed for it. ModelError for a ResNet in fp8.
     """
+    arithmetic = ARITHMETIC[precision]
     shared: dict[int, object] = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     copy = deepcopy(model, shared).eval()
     visual = copy.visual
     if isinstance(visual, VisionTransformer):
-        rows = images if _worth_packing(visual, dtype) else 0
-        patches = Patches(visual.conv1, _Layers(dtype, rows * (len(visual.positional_embedding) - 1)))
-        visual.add_module("conv1", patches)  # in the convolution's place
-        _prepare(visual.transformer, _Layers(dtype, rows * len(visual.positional_embedding)))
+        rows = images if _worth_packing(visual, arithmetic.products) else 0
+        first = _Layers(arithmetic.products, rows * (len(visual.positional_embedding) - 1))
+        visual.add_module("conv1", Patches(visual.conv1, first))  # in the convolution's place
+        _prepare(visual.transformer, arithmetic, rows * len(visual.positional_embedding))
     else:
         assert isinstance(visual, ModifiedResNet)
-        copy.visual = FoldedResNet(visual, dtype)
-    _prepare(copy.transformer, _Layers(dtype))
+        check_precision(precision, model.config)
+        copy.visual = FoldedResNet(visual, arithmetic.products)
+    _prepare(copy.transformer, replace(arithmetic, float8=False, stream=_text_stream(arithmetic)))
     return copy
+
+
+def check_precision(precision: Precision, config: CLIPConfig) -> None:
+    """ModelError where a model has nothing of what that precision is about."""
+    if config.vision.is_resnet and (precision == "fp8" or ARITHMETIC[precision].stream != torch.float32):
+        raise ModelError(f"--precision {precision} is for VisionTransformers, and this model has a ResNet: use bf16")
+
+
+def _text_stream(arithmetic: Arithmetic) -> torch.dtype:
+    return torch.float32 if arithmetic.float8 else arithmetic.stream
 
 
 def compile_blocks(copy: CLIP, backend: str = "inductor") -> None:
@@ -63,9 +102,11 @@ def compile_blocks(copy: CLIP, backend: str = "inductor") -> None:
 
 
 def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
-    for block in transformer.resblocks:
-        if isinstance(block, _Block):
-            block.compile(backend=backend, dynamic=dynamic)
+    config: Any = torch._dynamo.config  # all blocks of all models share one piece of code and its list of variants
+    config.recompile_limit = max(config.recompile_limit, _VARIANTS)
+    for module in transformer.modules():
+        if isinstance(module, _Block):
+            module.compile(backend=backend, dynamic=dynamic)
 
 
 def _worth_packing(visual: VisionTransformer, dtype: torch.dtype) -> bool:
@@ -76,13 +117,16 @@ def _worth_packing(visual: VisionTransformer, dtype: torch.dtype) -> bool:
 
 @dataclass(frozen=True)
 class _Layers:
-    """Makes the linear layers of one transformer."""
+    """Makes the layers of one block."""
 
     dtype: torch.dtype
     rows: int = 0  # of the input, where they are packed for it
+    float8: bool = False
 
     def linear(self, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> nn.Module:
         """scale * W x + bias."""
+        if self.float8:
+            return Float8Linear(weight, bias, scale)
         if self.dtype != torch.float32:
             return HalfLinear(weight, bias, scale, self.dtype)
         if self.rows:
@@ -90,16 +134,39 @@ class _Layers:
         return ScaledLinear(weight, bias, scale)
 
     def norm(self, norm: nn.LayerNorm) -> nn.Module:
-        return norm if self.dtype == torch.float32 else LayerNorm(norm, self.dtype)
+        # what is rounded to 8 bits is not rounded to 16 before
+        return norm if self.dtype == torch.float32 else LayerNorm(norm, torch.float32 if self.float8 else self.dtype)
 
 
-def _prepare(transformer: Transformer, layers: _Layers) -> None:
+def _prepare(transformer: Transformer, arithmetic: Arithmetic, rows: int = 0) -> None:
     *blocks, last = transformer.resblocks
-    transformer.resblocks = nn.ModuleList((*(_Block(block, layers) for block in blocks), last))
+    if not blocks:
+        return
+    layers = _Layers(arithmetic.products, rows)
+    inner = replace(layers, float8=arithmetic.float8)
+    prepared = [_Block(block, inner if number else layers) for number, block in enumerate(blocks)]
+    transformer.resblocks = nn.ModuleList((_Blocks(prepared, arithmetic), last))
+
+
+class _Blocks(nn.Module):
+    """All blocks but the last, read at all positions."""
+
+    def __init__(self, blocks: Iterable[_Block], arithmetic: Arithmetic) -> None:
+        super().__init__()
+        self.blocks, self.arithmetic = nn.ModuleList(blocks), arithmetic
+
+    def forward(self, x: Tensor, causal: bool, positions: None = None) -> Tensor:
+        """float32 [n, length, width] -> the same; may overwrite its input."""
+        x = x.to(self.arithmetic.stream)
+        more = torch.zeros_like(x, dtype=self.arithmetic.products)
+        for block in self.blocks:
+            x, more = block(x, more, causal)
+        x += more
+        return x.float()
 
 
 class _Block(nn.Module):
-    """A ResidualAttentionBlock, read at all positions; it overwrites its input."""
+    """A ResidualAttentionBlock; it overwrites its input."""
 
     def __init__(self, block: nn.Module, layers: _Layers) -> None:
         super().__init__()
@@ -108,10 +175,11 @@ class _Block(nn.Module):
         self.attn = _Attention(block.attn, layers)
         self.mlp = _perceptron(block.mlp, layers)
 
-    def forward(self, x: Tensor, causal: bool, positions: None = None) -> Tensor:
+    def forward(self, x: Tensor, more: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+        """The residual stream [n, length, width], and what is to be added to it still -> the same after this block."""
+        x += more
         x += self.attn(self.ln_1(x), causal)
-        x += self.mlp(self.ln_2(x))
-        return x
+        return x, self.mlp(self.ln_2(x))
 
 
 class _Attention(SelfAttention):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import Precision
+from .config import TrainingPrecision
 from .model import CLIP
 from .objective import MAX_LOGIT_SCALE, ContrastiveObjective
 from .vision import VisionTransformer
@@ -29,7 +29,7 @@ class TrainConfig:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     gradient_clip: float = 1.0
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     recompute: bool = False  # gradient checkpoints: less memory, about a third more time
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..clipmodel.config import Decoding as Decoding
 from ..clipmodel.config import Precision as Precision
+from ..clipmodel.config import TrainingPrecision as TrainingPrecision
 
 EmbeddingType = Literal["float16", "float32"]
 Side = Literal["image", "text"]  # of a pair

@@ -29,7 +29,6 @@ from .feed import Feed, HostFeed, Late, OnBusy
 _LOG = logging.getLogger(__name__)
 _IMAGES = 32  # a pass on a CPU
 _COMPILED_FROM = 512  # width of the text tower
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Encoder(Protocol):
@@ -75,11 +74,11 @@ class ClipEncoder:
         self._feed: Feed = HostFeed() if on_cpu else CudaFeed(self._device, on_gpu_busy)
         self._passes = Passes(batch_size or _IMAGES, cached=on_cpu, step=8 if compile_with else 1)
         images = self._passes.images(model.config.vision) if on_cpu else 0
-        self._model = for_inference(model, _DTYPES[precision], images)
+        self._model = for_inference(model, precision, images)
         if batch_size is None and not on_cpu:
             self._passes = replace(self._passes, most=self._room())
         if compile_with and not self._compiled(compile_with):
-            self._model = for_inference(model, _DTYPES[precision], images)
+            self._model = for_inference(model, precision, images)
 
     @property
     def batch_size(self) -> int:

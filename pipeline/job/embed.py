@@ -44,7 +44,10 @@ class EmbedJob:
     ] = ()
     precision: Annotated[
         Literal["auto"] | Precision,
-        Doc("Of the model's arithmetic; auto is what OUT was begun with, else bf16 on GPUs and fp32 on CPUs."),
+        Doc(
+            "Of the model's arithmetic; auto is what OUT was begun with, else bf16 on GPUs and fp32 on CPUs. pure_bf16 "
+            "keeps less in float32; fp8 needs an NVIDIA GPU of the Hopper generation or later (docs/tuning.md)."
+        ),
     ] = "auto"
     embedding_type: Annotated[EmbeddingType, Doc("Of the stored embeddings. Similarity is float32 always.")] = "float16"
     images: Annotated[bool, Doc("Embed the images.")] = True
@@ -139,6 +142,8 @@ class EmbedJob:
                 raise UserError(f"{name} {value}: must be at least 1")
         if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UserError(f"--gpus-per-worker {self.gpus_per_worker:g}: must not be negative")
+        if self.precision == "fp8" and self.gpus_per_worker == 0:
+            raise UserError("--precision fp8 needs GPUs, and --gpus-per-worker 0 leaves none: use fp32 or bf16 on CPUs")
         if self.decode_workers is not None and self.decode_workers < 0:
             raise UserError(f"--decode-workers {self.decode_workers}: must not be negative")
         if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typing_extensions import Doc
 
-from ..choices import Precision
+from ..choices import TrainingPrecision
 from ..errors import UserError
 from .common import StorageOptions
 from .flags import Flag
@@ -28,7 +28,7 @@ class TrainJob:
     learning_rate: Annotated[float, Doc("The highest, after the warm-up.")] = 1e-3
     warmup: Annotated[int, Doc("Steps of linear warm-up, before the cosine.")] = 200
     weight_decay: Annotated[float, Doc("Of matrices; gains and biases have none.")] = 0.1
-    precision: Annotated[Literal["auto"] | Precision, Doc("auto is bf16 on GPUs and fp32 on CPUs.")] = "auto"
+    precision: Annotated[Literal["auto"] | TrainingPrecision, Doc("auto is bf16 on GPUs and fp32 on CPUs.")] = "auto"
     recompute: Annotated[bool, Doc("Keep fewer activations and compute them again: less memory.")] = False
     checkpoint_every: Annotated[int, Doc("Steps between checkpoints.")] = 500
     seed: Annotated[int, Doc("Of the weights and of the order of the samples.")] = 0

@@ -66,6 +66,12 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0.0))
 
 
+def gpu_kinds() -> set[str]:
+    """What Ray calls the GPUs of the connected cluster: `H100`, `A100`, …; without those that it has no name for."""
+    mark = "accelerator_type:"
+    return {name.removeprefix(mark) for node in _nodes() if node.get("GPU") for name in node if name.startswith(mark)}
+
+
 def place(workers: int | None, gpus_per_worker: float | None, shards: int, decode_workers: int | None = 0) -> Placement:
     """`placement.divide` over the machines that the connected cluster has now, and keeps."""
     return divide(_nodes(), workers, gpus_per_worker, shards, decode_workers)

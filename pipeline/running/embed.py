@@ -28,12 +28,13 @@ from ..records import Shard
 from ..redaction import redacted_text
 from .backlog import Limits
 from .closing import RunPlan, close_run
-from .cluster import connected, gpus, place, requested, room
+from .cluster import connected, gpu_kinds, place, requested, room
 from .driver import RunOptions, run_shards
 from .events import Event, FewerWorkers, Notice, Planned
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
+from .precision import ASKS_THE_CLUSTER, check_machines, decide
 from .start_up import Stopwatch
 from .tally import Tally
 
@@ -73,10 +74,10 @@ def embed(
         models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
         layout, output = _layout(job, models.cards), output.prepare()
         before = read_plan(output)
-        if before is None and job.precision == "auto":
-            stack.enter_context(_cluster(job))  # who has GPUs decides the precision
-            _placement(job, len(shards))  # refused, if it must be, before the plan is frozen
-        precision = _precision(job, before)
+        if before is None and job.precision in ASKS_THE_CLUSTER:
+            stack.enter_context(_cluster(job))
+            check_machines(job.precision, _placement(job, len(shards)), gpu_kinds())  # before the plan is frozen
+        precision = decide(job, before, models.cards.values())
         fingerprint = Fingerprint.of(models.cards, precision, layout, job)
         committed = output.parts()
         plan = freeze(output, fingerprint, shards, committed)
@@ -134,6 +135,7 @@ def _embed_shards(
     from .worker import WorkerSettings  # with torch, which takes a second: what is missing is refused before
 
     placement = _placement(job, len(run.todo))
+    check_machines(settings.precision, placement, gpu_kinds())
     run.output.delete(SUCCESS)
     if placement.workers < min(job.workers or 0, len(run.todo)):
         observers[0](FewerWorkers(job.workers or 0, placement.workers))
@@ -214,15 +216,6 @@ def _options(job: EmbedJob, stop: Callable[[], bool], shards: int, placement: Pl
 
     patience = max(RunOptions.patience, job.wait_for_machines)
     return RunOptions(Limits(deadline=job.shard_deadline), stop, workers, patience)
-
-
-def _precision(job: EmbedJob, begun: Fingerprint | None) -> Precision:
-    """`auto` is what the dataset was begun with, else bf16 on GPUs and fp32 elsewhere."""
-    if job.precision != "auto":
-        return job.precision
-    if begun is not None:
-        return begun.precision
-    return "bf16" if job.gpus_per_worker != 0 and gpus() else "fp32"
 
 
 def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from ...clipmodel import weights
+from ...clipmodel.float8 import check_float8
 from ...clipmodel.flops import Flops, peak
 from ...clipmodel.model import CLIP
 from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of
@@ -69,6 +70,8 @@ class ClipWorker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         torch.set_num_threads(settings.threads)
+        if settings.dataset.precision == "fp8":
+            check_float8(settings.device)
         self._output, job, dataset = settings.output, settings.job, settings.dataset
         if any(backend_for(card.config, settings.device) for _, card in dataset.models):
             import_compiler()

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from ...clipmodel import weights
-from ...clipmodel.config import CLIPConfig, variant
+from ...clipmodel.config import CLIPConfig, TrainingPrecision, variant
 from ...clipmodel.infer import mismatches
 from ...clipmodel.model import CLIP
 from ...clipmodel.preprocess import Preprocess
 from ...clipmodel.tokenizer import Tokenizer
-from ...clipmodel.train import Precision, TrainBatch, TrainConfig, Trainer
+from ...clipmodel.train import TrainBatch, TrainConfig, Trainer
 from ..embedding.batches import pad
 from ..embedding.decode import Decoder
 from ..errors import InputError, OutputError
@@ -77,7 +77,7 @@ class Training:
         )
 
 
-def auto_precision() -> Precision:
+def auto_precision() -> TrainingPrecision:
     """bf16 where a GPU is, fp32 elsewhere: few CPUs have bf16 arithmetic."""
     return "bf16" if torch.cuda.is_available() else "fp32"
 

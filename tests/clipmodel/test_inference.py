@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from clipmill.clipmodel import fused
-from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
+from clipmill.clipmodel.config import CLIPConfig, Precision, TextConfig, VisionConfig
 from clipmill.clipmodel.fused import Convolution, HalfLinear, PackedLinear
 from clipmill.clipmodel.inference import for_inference
 from clipmill.clipmodel.model import CLIP
@@ -68,14 +68,14 @@ def test_so_it_is_where_torch_has_no_libraries_of_intels(config: CLIPConfig, mon
 
 
 @BOTH
-@pytest.mark.parametrize(("dtype", "least"), [(torch.bfloat16, 0.999), (torch.float16, 0.99999)])
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("fp16", 0.99999)])
 @pytest.mark.parametrize("packed", [True, False])
 def test_in_half_precision_the_direction_stays_and_outputs_are_float32(
-    config: CLIPConfig, dtype: torch.dtype, least: float, packed: bool, monkeypatch: pytest.MonkeyPatch
+    config: CLIPConfig, precision: Precision, least: float, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: packed)
     model = random_clip(config)
-    copy = for_inference(model, dtype)
+    copy = for_inference(model, precision)
     pixels, tokens = images(config, 3), captions(config)
     for ours, theirs in (
         (copy.encode_image(pixels), model.encode_image(pixels)),
@@ -86,12 +86,12 @@ def test_in_half_precision_the_direction_stays_and_outputs_are_float32(
 
 
 def test_half_precision_is_where_the_work_is() -> None:
-    copy = for_inference(random_clip(VIT), torch.bfloat16)
+    copy = for_inference(random_clip(VIT), "bf16")
     half = {name for name, module in copy.named_modules() if isinstance(module, HalfLinear)}
-    blocks = [f"{tower}transformer.resblocks.{i}" for tower in ("", "visual.") for i in (0, 1)]
+    blocks = [f"{tower}transformer.resblocks.0.blocks.{i}" for tower in ("", "visual.") for i in (0, 1)]
     layers = ("attn.in_proj", "attn.out_proj", "mlp.0", "mlp.2")
     assert half == {"visual.conv1.linear", *(f"{block}.{layer}" for block in blocks for layer in layers)}
-    folded = for_inference(random_clip(RESNET), torch.float16)
+    folded = for_inference(random_clip(RESNET), "fp16")
     convolutions = [module for module in folded.visual.modules() if isinstance(module, (Convolution, nn.Conv2d))]
     assert {module.weight.dtype for module in convolutions} == {torch.float16}
 
@@ -101,20 +101,22 @@ def test_the_model_stays_as_it_is_and_shares_what_is_not_changed(config: CLIPCon
     model, same = random_clip(config), random_clip(config)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    copy = for_inference(model.train(), torch.bfloat16, images=2)
+    copy = for_inference(model.train(), "bf16", images=2)
     assert model.training and not copy.training
     assert all(parameter.requires_grad for parameter in model.parameters())
     for (name, tensor), (other, like) in zip(model.state_dict().items(), same.state_dict().items(), strict=True):
         assert name == other and torch.equal(tensor, like)
-    for name in ("token_embedding.weight", "text_projection", "transformer.resblocks.2.attn.in_proj_weight"):
+    for name in ("token_embedding.weight", "text_projection", "ln_final.weight"):
         assert copy.get_parameter(name) is model.get_parameter(name)
+    last = "transformer.resblocks.{}.attn.in_proj_weight"
+    assert copy.get_parameter(last.format(1)) is model.get_parameter(last.format(2))
 
 
 def test_the_text_tower_is_not_held_twice_in_float32() -> None:
     model = random_clip(VIT)
     ours = {tensor.data_ptr() for tensor in model.parameters()}
     copy = for_inference(model)
-    mlp = copy.get_submodule("transformer.resblocks.0.mlp.0")
+    mlp = copy.get_submodule("transformer.resblocks.0.blocks.0.mlp.0")
     assert isinstance(mlp.weight, Tensor) and mlp.weight.data_ptr() in ours
 
 

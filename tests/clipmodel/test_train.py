@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
-from clipmill.clipmodel.config import CLIPConfig
+from clipmill.clipmodel.config import CLIPConfig, TrainingPrecision
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.objective import MAX_LOGIT_SCALE, ContrastiveObjective
-from clipmill.clipmodel.train import Precision, TrainConfig, Trainer, learning_rate
+from clipmill.clipmodel.train import TrainConfig, Trainer, learning_rate
 from clipmill.clipmodel.transformer import SelfAttention
 from tiny_training import RESNET, SEEDS, TOGETHER, VIT, batch, model, one_of_two, train_one_step
 from torch import Tensor
@@ -79,7 +79,7 @@ def test_a_step_changes_both_towers_and_the_temperature(config: CLIPConfig) -> N
     [(VIT, "fp32"), (VIT, "bf16"), (VIT, "fp16"), (RESNET, "fp32"), (RESNET, "bf16")],  # fp16 convolutions take long
     ids=["vit-fp32", "vit-bf16", "vit-fp16", "resnet-fp32", "resnet-bf16"],
 )
-def test_the_loss_of_a_batch_seen_again_and_again_falls(config: CLIPConfig, precision: Precision) -> None:
+def test_the_loss_of_a_batch_seen_again_and_again_falls(config: CLIPConfig, precision: TrainingPrecision) -> None:
     trainer = Trainer(model(config), TrainConfig(steps=60, learning_rate=2e-3, warmup_steps=5, precision=precision))
     losses = [trainer.step(batch()) for _ in range(40)]
     assert losses[-1] < 0.2 * losses[0]
@@ -114,7 +114,7 @@ def test_matrices_decay_and_nothing_else_does(config: CLIPConfig) -> None:
 
 
 @EVERY_PRECISION
-def test_gradients_are_clipped_to_the_norm_asked_for(precision: Precision) -> None:
+def test_gradients_are_clipped_to_the_norm_asked_for(precision: TrainingPrecision) -> None:
     norms = []
     for limit in (1e9, 0.01):
         trainer = Trainer(model(VIT), TrainConfig(steps=10, gradient_clip=limit, precision=precision))
@@ -142,7 +142,7 @@ def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @BOTH
 @EVERY_PRECISION
-def test_a_resumed_run_goes_on_to_the_bit(config: CLIPConfig, precision: Precision, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_to_the_bit(config: CLIPConfig, precision: TrainingPrecision, tmp_path: Path) -> None:
     settings = TrainConfig(steps=10, warmup_steps=2, precision=precision)
     first = Trainer(model(config), settings)
     for seed in (1, 2, 3):

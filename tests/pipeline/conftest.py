@@ -17,6 +17,7 @@ from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.running import embed as module
+from clipmill.pipeline.running import precision
 from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.worker import WorkerFactory
@@ -56,7 +57,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(module, "requested", lambda *_: nullcontext())
     monkeypatch.setattr(module, "place", lambda *_: Placement(1, 1, 0.0))
     monkeypatch.setattr(module, "room", lambda _: 1)
-    monkeypatch.setattr(module, "gpus", lambda: 0.0)
+    monkeypatch.setattr(precision, "gpus", lambda: 0.0)
+    monkeypatch.setattr(module, "gpu_kinds", set)
     return did
 
 

@@ -114,7 +114,7 @@ def wrong_inputs() -> list[Any]:
         param([*embed, "--max-failed-samples", "2"], "must be a share", id="share above one"),
         param([*embed, "--max-failed-shards", "-1"], "must not be negative", id="negative allowance"),
         param([*embed, "--no-images", "--no-texts"], "nothing to embed", id="neither side"),
-        param([*embed, "--precision", "fp8"], "for '--precision': 'fp8' is not one of", id="no such precision"),
+        param([*embed, "--precision", "fp4"], "for '--precision': 'fp4' is not one of", id="no such precision"),
         param([*embed, "--column", "width:int65"], "the type must be one of string, int64", id="column type"),
         param([*embed, "--column", "similarity"], "every part has a column similarity already", id="column taken"),
         param([*embed, "--column", "a", "--column", "a:bool"], "--column: a name is given twice", id="twice"),

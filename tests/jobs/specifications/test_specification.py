@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named_with_its_place_and_what_to_do(text: str, said: s
         ({"batchsize": 3}, "spec.batchsize: unknown 'batchsize'; did you mean batch_size?"),
         ({"batch-size": 3}, "spec.batch-size: unknown 'batch-size'; did you mean batch_size?"),
         ({"workers": "two"}, "spec.workers: Input should be a valid integer"),
-        ({"precision": "fp8"}, "spec.precision: Input should be 'auto'"),
+        ({"precision": "fp4"}, "spec.precision: Input should be 'auto'"),
         ({"inputs": [3]}, "spec.inputs.0: Input should be a valid string"),
         ({"out": "{{ env.NO_SUCH }}"}, "spec.out: {{ … }}: the environment has no NO_SUCH"),
         ({"out": "{{ vars.root }}"}, "there is no vars.root; there are: none"),

@@ -9,7 +9,7 @@ import pytest
 import ray
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import cluster as module
-from clipmill.pipeline.running.cluster import connected, place
+from clipmill.pipeline.running.cluster import connected, gpu_kinds, place
 from clipmill.pipeline.running.placement import Placement
 
 
@@ -84,3 +84,9 @@ def test_one_that_is_connected_already_is_used_and_left(cluster: None) -> None:
     with connected("no.such.host:1"):
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
+
+
+def test_kinds_of_gpus_are_those_of_machines_that_have_some(nodes: list[dict[str, float]]) -> None:
+    nodes += [{"CPU": 4.0, "GPU": 1.0, "accelerator_type:H100": 1.0}, {"CPU": 2.0, "accelerator_type:TPU-V4": 1.0}]
+    nodes += [{"CPU": 4.0, "GPU": 1.0, "accelerator_type:A100": 1.0}, {"CPU": 4.0, "GPU": 8.0}]
+    assert gpu_kinds() == {"H100", "A100"}

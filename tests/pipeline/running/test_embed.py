@@ -24,7 +24,6 @@ from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, WorkersStarted
 from fakes import Drawn, Ran, clip_tools, files, parts, write_pairs
 
@@ -200,9 +199,3 @@ def test_the_precision_is_what_the_dataset_was_begun_with(here: list[str], some:
     events: list[Any] = []
     assert embed(some, events.append).complete
     assert events[0].precision == "bf16"
-
-
-def test_the_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch, base: EmbedJob) -> None:
-    for gpus, asked, expected in ((0.0, None, "fp32"), (1.0, None, "bf16"), (1.0, 0.5, "bf16"), (1.0, 0.0, "fp32")):
-        monkeypatch.setattr(module, "gpus", lambda gpus=gpus: gpus)
-        assert module._precision(replace(base, gpus_per_worker=asked), None) == expected
