@@ -1,12 +1,11 @@
 """Files -> tensors under the reference's names, and the settings that the files state. Runs no code of a file.
 
-Formats are recognised by content, not by name: safetensors, TorchScript archives, and PyTorch's own (zip and older).
+Formats are recognised by content (`formats.py`): safetensors, TorchScript archives, and PyTorch's own (zip and older).
 `pickles.py` and `torchscript.py` read the two last; `hub_configs.py` reads the JSON files beside weights.
 """
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from torch import Tensor
 from .config import CLIPConfig
 from .convert import canonical, is_hugging_face
 from .errors import ModelError, one_line
+from .formats import format_of
 from .header import HEADER, read_header
 from .hub_configs import Beside, hugging_face, open_clip, read_json
 from .pickles import DAMAGE, check_members, check_tensors, read_pickle
@@ -26,11 +26,6 @@ from .torchscript import RefusedError, is_torchscript, read_torchscript
 
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_FOREIGN_FORMATS = {  # first bytes of files that hold weights for other programs
-    b"GGUF": "a GGUF file",
-    b"\x89HDF": "an HDF5 file, as Keras writes",
-    b"version https://git-lfs": "a Git LFS pointer, not the weights themselves: run `git lfs pull` beside it",
-}
 
 
 @dataclass(frozen=True)
@@ -107,24 +102,10 @@ def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Cont
 
 
 def _read_file(path: Path, shapes_only: bool) -> Contents:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(200)
-    if not start:
-        raise ModelError("an empty file")
-    for beginning, kind in _FOREIGN_FORMATS.items():
-        if start.startswith(beginning):
-            raise ModelError(kind if ":" in kind else f"{kind}; give safetensors or a PyTorch file")
-    length = struct.unpack("<Q", start[:8])[0] if len(start) > 8 else 0
-    if start[8:9] == b"{" and length < 1 << 27:
+    kind = format_of(path)
+    if kind == "safetensors":
         return _read_safetensors(path, shapes_only)
-    if start.startswith(b"PK"):
-        return _read_zip(path, size)
-    if start[0] == 0x80 and size > 2:  # a pickle of protocol 2 or later
-        return Contents(tensors_of(read_pickle(path)))
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, shapes_only)
-    raise ModelError("not a checkpoint: neither safetensors, nor TorchScript, nor a PyTorch file")
+    return _read_zip(path, path.stat().st_size) if kind == "zip" else Contents(tensors_of(read_pickle(path)))
 
 
 def _read_safetensors(path: Path, shapes_only: bool) -> Contents:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ...clipmodel.download import Progress
+from ...clipmodel.formats import check_file
 from ..choices import Precision
 from ..dataset import footer
 from ..dataset.columns import columns_besides
@@ -62,8 +63,7 @@ def embed(
     storage failed for good.
     """
     watch = Stopwatch()
-    job.check()
-    columns_besides(job.columns)  # refuses what is wrong with them
+    _check(job)
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
     if not (there := output.parts()):
         output.refuse_earlier()
@@ -110,6 +110,14 @@ def _beside(
             reading.result()
             raise
         return reading.result()
+
+
+def _check(job: EmbedJob) -> None:
+    """UserError for what can be seen to be wrong without a cluster, and without PyTorch."""
+    job.check()
+    columns_besides(job.columns)
+    for model in job.models:
+        check_file(model.spec)
 
 
 def _look_into(shards: Sequence[Shard], job: EmbedJob, on_event: OnEvent) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clipmill.clipmodel.errors import ModelError
+from clipmill.clipmodel.formats import check_file
 from clipmill.clipmodel.spec import check_spec
 from clipmill.clipmodel.weights import load
 
@@ -63,3 +64,31 @@ print(sorted({"torch", "numpy", "huggingface_hub", "safetensors", "PIL"} & set(s
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("model.pt", b"", "an empty file"),
+        ("model.pt", b"GGUF\x03", "a GGUF file"),
+        ("model.bin", b"words and words", "not a checkpoint"),
+        ("model.safetensors", b"cut off, and judged when it is read", None),
+        ("model.pt", b"PK\x03\x04", None),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_told_by_its_first_bytes(
+    name: str, content: bytes, says: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for spec in (str(path), f"ViT-B/32={path}"):
+        if says is None:
+            check_file(spec)
+        else:
+            with pytest.raises(ModelError, match=rf"^{path}: {says}"):
+                check_file(spec)
+
+
+@pytest.mark.parametrize("spec", ["tiny", "ViT-B/32", "tiny=random:3", "tiny=s3://bucket/a.pt", "tiny=./nowhere.pt"])
+def test_what_is_no_file_here_is_left_to_others(spec: str) -> None:
+    check_file(spec)
