@@ -130,7 +130,7 @@ class Totals:
         busy = self.seconds["encode"] + self.seconds["resize"]
         idle, total = max(0.0, 1 - busy / worker), sum(waits.values())
         shares = {stage: idle * waits[stage] / total for stage in STAGES if waits.get(stage)}
-        if self.on_gpus and (launching := min(busy, worker) - self.seconds["gpu"]) > 0:
+        if self.on_gpus and (launching := min(self.seconds["encode"], worker) - self.seconds["gpu"]) > 0:
             shares["encode"] = launching / worker
         return shares
 

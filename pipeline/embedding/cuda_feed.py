@@ -68,19 +68,23 @@ class CudaFeed:
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(slot.copied)
         there.record_stream(computing)  # or its memory could be given away while it is still being read
-        self._begun = torch.cuda.Event(enable_timing=True)
-        self._begun.record(computing)
+        self._begin(computing)
         return there
 
     def _stacked_there(self, rows: Sequence[Any], count: int) -> Tensor:
         """Of rows that lie on the device already, made on another stream, which has come that far."""
         computing = torch.cuda.current_stream(self._device)
+        self._begin(computing)
         batch = torch.empty((count, *rows[0].shape), dtype=rows[0].dtype, device=self._device)
         torch.stack(tuple(rows), out=batch[: len(rows)])
         batch[len(rows) :].zero_()
         for row in rows:
             row.record_stream(computing)  # or its memory could be given away while it is still being read
         return batch
+
+    def _begin(self, computing: torch.cuda.Stream) -> None:
+        self._begun = torch.cuda.Event(enable_timing=True)
+        self._begun.record(computing)
 
     def fetch(self, result: Tensor) -> Late:
         begun, self._begun = self._begun, None

@@ -25,7 +25,7 @@ def test_stages_waits_mfu_and_cores_are_told() -> None:
 def test_a_gpu_is_called_one_and_its_part_of_decoding_is_told() -> None:
     words = told(gpu=1.5, engines=3.0, resize=0.5)
     assert "decode 60%, engines 30%, resize 5%, encode 20%" in words
-    assert "the GPU waited " in words and "encode 10%" in words
+    assert "; the GPU waited 80% of the time, for engines 66%, write 9%, encode 5%; " in words
 
 
 def test_nothing_is_told_of_no_work() -> None:

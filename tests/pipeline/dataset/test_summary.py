@@ -121,7 +121,7 @@ def test_what_the_encoder_waited_for_is_who_was_at_work_meanwhile() -> None:
 def test_a_gpu_also_waits_for_its_engines_and_for_batches() -> None:
     seconds = {"read": 1.0, "engines": 3.0, "resize": 1.0, "encode": 4.0, "gpu": 3.0, "cores": 25.0}
     found = waiting(seconds, starved={"encode": 5.0}, blocked={})
-    assert found.waited_for == pytest.approx({"engines": 0.5, "encode": 0.2})
+    assert found.waited_for == pytest.approx({"engines": 0.5, "encode": 0.1})
     assert found.on_gpus and found.cores_a_worker == found.as_json()["cores_a_worker"] == 2.5
 
 
