@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +74,12 @@ class Dataset:
     @property
     def url(self) -> str:
         return self.output.url
+
+    def only(self, parts: Collection[str]) -> Dataset:
+        """The same dataset, of these parts alone."""
+        wanted = set(parts)
+        kept = [(part, size) for part, size in zip(self.parts, self.sizes, strict=True) if part in wanted]
+        return replace(self, parts=tuple(part for part, _ in kept), sizes=tuple(size for _, size in kept))
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)

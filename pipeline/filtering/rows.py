@@ -32,7 +32,7 @@ class Rows:
     @contextmanager
     def connect(self, parts: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection for queries of these parts, on one thread."""
-        dataset = self.dataset if self.names_pairs else replace(self.dataset, parts=tuple(parts))
+        dataset = self.dataset if self.names_pairs else self.dataset.only(parts)
         with connect(dataset, self.within, threads=1) as connection:
             if self.labels is not None:
                 register_storage(connection, self.labels.output.url, self.labels.output.storage_options)

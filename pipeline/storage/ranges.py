@@ -1,0 +1,83 @@
+"""An object store as a reader of columns wants it: exactly the ranges that it asks for, and no request for known sizes.
+
+fsspec's own files read ahead, so that DuckDB, which reads some kilobytes here and there, got 200 times as many bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from .retry import retry
+
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=timezone.utc)  # DuckDB asks; what it caches does not outlive a connection
+
+
+class Ranges(AbstractFileSystem):
+    """A read-only view of another file system. sizes: of files by URL, as far as they are known; of others the store is
+    asked once."""
+
+    cachable = False
+
+    def __init__(self, storage: fsspec.AbstractFileSystem, sizes: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self.protocol = storage.protocol
+        self._storage = storage
+        self._sizes = dict(sizes or {})
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
+        if mode != "rb":
+            raise PermissionError(f"{path}: open for reading only")
+        return _RangeFile(self._storage, path, self._size(path))
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": self._size(path), "type": "file"}
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """The path itself: files are named one by one, `*` in brackets where it is a character of the name."""
+        name = path.replace("[*]", "*").replace("[?]", "?").replace("[[]", "[")
+        return [name]
+
+    def modified(self, path: str) -> datetime:
+        return _SOME_DAY
+
+    def _size(self, path: str) -> int:
+        if path not in self._sizes:
+            self._sizes[path] = int(retry(lambda: self._storage.info(path))["size"])
+        return self._sizes[path]
+
+
+class _RangeFile(io.RawIOBase):
+    def __init__(self, storage: fsspec.AbstractFileSystem, path: str, size: int) -> None:
+        self._storage, self._path, self.size = storage, path, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence] + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._position
+        end = self.size if size < 0 else min(start + size, self.size)
+        if end <= start:
+            return b""
+        data: bytes = retry(lambda: self._storage.cat_file(self._path, start=start, end=end))
+        if len(data) != end - start:
+            raise OSError(f"{self._path}: {len(data)} bytes of {end - start} at {start}")
+        self._position = end
+        return data
