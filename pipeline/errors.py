@@ -16,6 +16,7 @@ __all__ = [
     "SampleError",
     "ShardError",
     "StoppedError",
+    "StorageFullError",
     "TooManyFailuresError",
     "UserError",
     "one_line",
@@ -64,3 +65,7 @@ class StoppedError(ClipmillError):
 
 class InfrastructureError(ClipmillError):
     """A worker, a node or the storage failed, and kept failing. Running again resumes."""
+
+
+class StorageFullError(InfrastructureError):
+    """A disk or an object store has no room left: the same for every shard, so that a run ends at once."""

@@ -34,7 +34,12 @@ class Shard:
         if self.named is not None:
             return self.named
         stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0].lstrip("_") or "shard"  # readers pass over _…
-        return f"{stem}-{hashlib.sha256(self.url.encode()).hexdigest()[:16]}.parquet"
+        return f"{stem}-{self.digest[:16]}.parquet"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the URL, hexadecimal."""
+        return hashlib.sha256(self.url.encode()).hexdigest()
 
 
 Missing = Literal["no file", "not understood", "empty"]  # why a sample lacks a side

@@ -23,14 +23,27 @@ from ...pipeline.inputs.listing import list_shards
 from ...pipeline.job.fields import writes_a_file
 from ...pipeline.job.train import TrainJob
 from ...pipeline.labelling.classes import read_classes, read_templates
+from ...pipeline.storage.reach import check_reachable
+from ...pipeline.storage.urls import is_web, scheme_of
 
 
 def check_early(job: Any) -> None:
     """UserError for values that no run could use, and for names and paths of what is not there."""
     job.check()
+    for url in _servers(job):
+        check_reachable(url, job.storage_options)
     for name, check in _CHECKS.items():
         if value := getattr(job, name, None):
             check(job, value)
+
+
+def _servers(job: Any) -> list[str]:
+    """One URL for each server, or kind of store, that the job names."""
+    named = [value for name in ("out", *_CHECKS) if (value := getattr(job, name, None)) is not None]
+    urls = [url for value in named for url in ([value] if isinstance(value, str) else value) if isinstance(url, str)]
+    remote = [url.removeprefix("@") for url in urls if "://" in url]
+    by_server = {(scheme_of(url), url.split("/")[2] if is_web(url) else ""): url for url in remote}
+    return [url for (scheme, _), url in by_server.items() if scheme != "memory"]
 
 
 def _check_dataset(job: Any, url: str) -> None:

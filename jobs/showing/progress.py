@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from ...pipeline.running.events import (
+    DoneElsewhere,
     Event,
     FewerWorkers,
     Notice,
@@ -27,6 +28,7 @@ from ...pipeline.running.events import (
     ShardLate,
     ShardRetried,
     Stopping,
+    Waiting,
     WorkerLost,
     WorkerMoved,
     WorkersAdded,
@@ -86,6 +88,8 @@ class EmbedProgress(Bar):
             self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
         elif isinstance(event, (ShardDone, ShardFailed)):
             self._bar.advance(self._task)
+        elif isinstance(event, DoneElsewhere):
+            self._bar.advance(self._task, event.shards)
         if notice := _notice(event):
             err.print(notice)
 
@@ -107,6 +111,8 @@ def _notice(event: Event) -> str | None:
         return event.text
     if isinstance(event, ShardFailed):
         return f"shard failed: {named(event.shard.url, event.reason)}"
+    if isinstance(event, Waiting):
+        return f"another run has the last {counted(event.shards, 'shard')} in hand; waiting for it"
     if isinstance(event, ShardRetried):
         return f"trying again: {named(event.shard.url, event.reason)}"
     if isinstance(event, ShardLate):

@@ -60,7 +60,7 @@ def held(output: Output, patience: Patience = Patience()) -> Iterator[None]:  # 
 def _wait_for_expiry(output: Output, me: str, patience: Patience) -> None:
     seen = output.read(LOCK)
     end = time.monotonic() + patience.expires
-    while seen is not None and not _is_dead(seen) and _field(seen, "owner") != me:
+    while seen is not None and not is_dead(_field(seen, "host"), _field(seen, "pid")) and _field(seen, "owner") != me:
         if time.monotonic() > end:
             return
         time.sleep(patience.look)
@@ -100,10 +100,9 @@ def _field(content: bytes, name: str) -> object:
         return None
 
 
-def _is_dead(content: bytes) -> bool:
-    """Whether the lock's holder was a process of this machine that has ended."""
-    pid = _field(content, "pid")
-    if _field(content, "host") != socket.gethostname() or not isinstance(pid, int):
+def is_dead(host: object, pid: object) -> bool:
+    """Whether that was a process of this machine that has ended."""
+    if host != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
         os.kill(pid, 0)

@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 
-from ..errors import ClipmillError, InfrastructureError, OutputError, one_line
+from ..errors import ClipmillError, InfrastructureError, OutputError, StorageFullError, one_line
 from ..storage import staging, store
+from ..storage.local_files import move, move_new
 from ..storage.remote import RemoteFile
-from ..storage.retry import ATTEMPTS, already_exists, error_code, is_final, retry
+from ..storage.retry import ATTEMPTS, FULL, already_exists, error_code, is_final, is_full, retry
 from ..storage.urls import canonical_url, open_storage, scheme_of
 from .layout import DATA, EARLIER, OWN, is_own, is_part, moved, part_path
 
@@ -180,15 +181,12 @@ class Output:
         A part that is there already may stay as it is, since it was made from the same shard in the same way. With
         `replace` it becomes this one.
         """
-        path = staging.unfinished(self._folder_to_stage_in(), name)
-        try:
+        with self._unfinished(name) as path:
             yield path
             if self.is_local:
-                self._move(path, name)
+                move(path, self._local(name))
             else:
                 self._put(path, name, create=self.conditional and not replace)
-        finally:
-            path.unlink(missing_ok=True)
 
     def open(self, name: str) -> BinaryIO:
         """A readable, seekable file."""
@@ -208,35 +206,27 @@ class Output:
         except FileNotFoundError as error:
             raise self._no_bucket() from error
 
-    def _folder_to_stage_in(self) -> Path:
-        if not self.is_local:
-            return staging.scratch()
-        folder = self._local(_STAGING)  # on the same file system, so that the commit is one rename
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _link(self, name: str, content: bytes) -> bool:
-        path = staging.unfinished(self._folder_to_stage_in(), name)
+    @contextmanager
+    def _unfinished(self, name: str) -> Generator[Path, None, None]:
+        """A path for a file that becomes `name`. StorageFullError where there is no room for it."""
+        folder = (
+            staging.scratch() if not self.is_local else self._local(_STAGING)
+        )  # one file system: one rename commits
+        path = staging.unfinished(folder, name)
         try:
-            path.write_bytes(content)
-            self._local(name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, self._local(name))
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
-            if self._local(name).exists():
-                return False
-            self._move(path, name)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield path
+        except OSError as error:
+            if is_full(error):
+                raise self._full(error, self.url if self.is_local else str(folder)) from error
+            raise
         finally:
             path.unlink(missing_ok=True)
-        return True
 
-    def _move(self, path: Path, name: str) -> None:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        target = self._local(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+    def _link(self, name: str, content: bytes) -> bool:
+        with self._unfinished(name) as path:
+            path.write_bytes(content)
+            return move_new(path, self._local(name))
 
     def _put(self, path: Path, name: str, create: bool) -> None:
         path.stat()  # fails here for a file that was never written, which would else be taken for a missing bucket
@@ -264,9 +254,16 @@ class Output:
         except (ClipmillError, FileNotFoundError, MemoryError, TypeError):
             raise
         except Exception as error:
+            if is_full(error):
+                raise self._full(error, self.url) from error
             if is_final(error):
                 raise OutputError(f"{self.url}: {failed}: {_reason(error)}") from error
             raise InfrastructureError(f"{self.url}: {failed}: the storage keeps failing: {_reason(error)}") from error
+
+    def _full(self, error: Exception, place: str) -> StorageFullError:
+        is_disk = isinstance(error, OSError) and error.errno in FULL  # Arrow has words of its own for it
+        reason = os.strerror(error.errno).lower() if is_disk else _reason(error)
+        return StorageFullError(f"{place}: {reason}; make room, then run the same command to go on")
 
     def _no_bucket(self) -> OutputError:
         bucket = "/".join(self.url.split("/")[:3])

@@ -42,6 +42,11 @@ class Backlog:
         self._closed = False
         self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
 
+    def add(self, shards: Iterable[Shard]) -> None:
+        """More of them."""
+        if not self._closed:
+            self._waiting.extend(shards)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits and nothing is out."""

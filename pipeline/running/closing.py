@@ -56,7 +56,8 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         fingerprint=run.fingerprint.digest,
         workers=tally.workers,
         price_per_hour=tally.price_per_hour,
-        left=len(run.todo) - len(written) - len(tally.failed),
+        left=len(run.todo) - len(written) - len(tally.failed) - tally.elsewhere,
+        elsewhere=tally.elsewhere,
         start_up={**run.watch.stages, **tally.start_up},
     )
     if written or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import InfrastructureError, ShardError, UserError
+from ..errors import InfrastructureError, ShardError, StorageFullError, UserError
 from ..records import Shard
 from .backlog import Backlog, Limits
 from .cluster import leaving
 from .events import (
+    DoneElsewhere,
     Event,
     Rows,
     ShardDone,
@@ -19,12 +20,14 @@ from .events import (
     ShardLate,
     ShardRetried,
     Stopping,
+    Waiting,
     WorkerLost,
     WorkerMoved,
     WorkersAdded,
     WorkersStarted,
 )
 from .placement import Placement
+from .sources import Listed, ShardSource
 from .worker_handle import WorkerDied, WorkerHandle, send, settled
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
@@ -48,14 +51,18 @@ class RunOptions:
 
 
 def run_shards(
-    shards: Iterable[Shard], factory: WorkerFactory, placement: Placement, options: RunOptions | None = None
+    shards: Iterable[Shard] | ShardSource,
+    factory: WorkerFactory,
+    placement: Placement,
+    options: RunOptions | None = None,
 ) -> Iterator[Event]:
     """Embed every shard, with an event as each ends. A lost worker is replaced and its shards are given out again.
 
     Raises what a worker could not start for, and InfrastructureError when workers keep dying, or no machine is left.
     """
     options = options or RunOptions()
-    driver = _Driver(Backlog(shards, options.limits), factory, placement, options)
+    source = shards if isinstance(shards, ShardSource) else Listed(shards)
+    driver = _Driver(source, factory, placement, options)
     try:
         yield from driver.run()
     finally:
@@ -63,18 +70,20 @@ def run_shards(
 
 
 class _Driver:
-    def __init__(self, backlog: Backlog, factory: WorkerFactory, placement: Placement, options: RunOptions) -> None:
-        self._backlog, self._placement, self._options = backlog, placement, options
+    def __init__(self, source: ShardSource, factory: WorkerFactory, placement: Placement, options: RunOptions) -> None:
+        self._source, self._placement, self._options = source, placement, options
+        self._backlog = Backlog((), options.limits)
         self._factory = send(factory)
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
-        self._stopping = False
-        self._handles = [] if backlog.is_empty else [self._new_handle() for _ in range(placement.workers)]
+        self._stopping = self._waiting = False
+        self._handles = [] if not source.left else [self._new_handle() for _ in range(placement.workers)]
 
     def run(self) -> Iterator[Event]:
         started = False
-        while not self._backlog.is_empty:
+        while self._source.left or not self._backlog.is_empty:
+            yield from self._draw()
             yield from self._see_starts()
             if not started and (ready := next((handle for handle in self._handles if handle.is_ready), None)):
                 started = True
@@ -99,6 +108,17 @@ class _Driver:
         for handle in list(self._handles):
             if died := handle.see_start():
                 yield from self._lose(handle, died)
+
+    def _draw(self) -> Iterator[Event]:
+        """More shards than workers may hold; while other runs have what is left, none."""
+        enough = (self._placement.in_flight + 1) * len(self._handles)
+        while self._backlog.waiting < enough and (shards := self._source.take()):
+            self._backlog.add(shards)
+        if elsewhere := self._source.elsewhere():
+            yield DoneElsewhere(len(elsewhere))
+        if self._backlog.is_empty and self._source.left and not self._waiting:
+            self._waiting = True
+            yield Waiting(self._source.left)
 
     def _fill(self, handle: WorkerHandle) -> Iterator[Event]:
         """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
@@ -137,7 +157,7 @@ class _Driver:
                     yield ShardDone(shard, outcome, attempt)
 
     def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
-        if isinstance(error, UserError):  # the same for every shard
+        if isinstance(error, (UserError, StorageFullError)):  # the same for every shard
             raise error
         reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
         if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
@@ -213,7 +233,9 @@ class _Driver:
     def _heed_stop(self) -> Iterator[Event]:
         if not self._stopping and self._options.stop():
             self._stopping = True
-            yield Stopping(self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
+            left = self._source.left
+            self._source.give_up()
+            yield Stopping(left + self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
 
     def _progress(self) -> Iterator[Event]:
         """Rows since the last look, of all workers; waits for none."""

@@ -15,6 +15,7 @@ from ...clipmodel.download import Progress
 from ...clipmodel.formats import check_file
 from ..choices import Precision
 from ..dataset import footer
+from ..dataset.claims import Claims, shared
 from ..dataset.columns import columns_besides
 from ..dataset.layout import SUCCESS
 from ..dataset.manifest import Manifest, ledger
@@ -31,7 +32,7 @@ from .backlog import Limits
 from .closing import RunPlan, close_run
 from .cluster import connected, gpu_kinds, place, requested, room
 from .driver import RunOptions, run_shards
-from .events import Event, FewerWorkers, Notice, Planned
+from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
@@ -68,11 +69,13 @@ def embed(
     if not (there := output.parts()):
         output.refuse_earlier()
         _look_into(shards, job, on_event)
+    output = output.prepare()
     with ExitStack() as stack:
         missing = job.replaces_parts or any(shard.part_name not in there for shard in shards)
         cluster = partial(connected, job.address) if missing else nullcontext
         models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
-        layout, output = _layout(job, models.cards), output.prepare()
+        layout = _layout(job, models.cards)
+        claims = stack.enter_context(_at_work(job, output, on_event, stop))
         before = read_plan(output)
         if before is None and job.precision in ASKS_THE_CLUSTER:
             stack.enter_context(_cluster(job))
@@ -93,7 +96,9 @@ def embed(
             metrics = Metrics(redacted_text(output.url))
             metrics.see(planned)
             settings = models.settings(precision, layout, fingerprint)
-            _embed_shards(job, run, settings, stop, tally, (on_event, metrics.see, keeper.see, tally.see))
+            claims.plan(todo)
+            observers = (on_event, metrics.see, keeper.see, tally.see, _seen_by(claims))
+            _embed_shards(job, run, claims, settings, stop, tally, observers)
     return close_run(run, tally, keeper.manifest)
 
 
@@ -130,16 +135,42 @@ def _look_into(shards: Sequence[Shard], job: EmbedJob, on_event: OnEvent) -> Non
         on_event(Notice(notice))
 
 
+@contextmanager
+def _at_work(
+    job: EmbedJob, output: Output, on_event: OnEvent, stop: Callable[[], bool]
+) -> Generator[Claims, None, None]:
+    """Among the runs that are at work in the output: this one shares the shards with them. One that replaces parts lets
+    them end first."""
+    with shared(output) as claims:
+        if job.replaces_parts:
+            for number, other in enumerate(claims.wait(stop)):
+                if not number:
+                    on_event(Notice(f"{other}, is embedding into this output; waiting for its end"))
+        elif others := claims.others:
+            more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+            on_event(Notice(f"{others[0]}{more}, is embedding into this output, too; sharing the shards"))
+        yield claims
+
+
+def _seen_by(claims: Claims) -> OnEvent:
+    def see(event: Event) -> None:
+        if isinstance(event, (ShardDone, ShardFailed)):
+            claims.done(event.shard)
+
+    return see
+
+
 def _embed_shards(
     job: EmbedJob,
     run: RunPlan,
+    claims: Claims,
     settings: DatasetSettings,
     stop: Callable[[], bool],
     tally: Tally,
     observers: Sequence[OnEvent],
 ) -> None:
-    """Embed the run's shards on the connected cluster; observers see every event. Where the tally breaks the run off,
-    it keeps the reason for the end."""
+    """Embed what the run claims of its shards on the connected cluster; observers see every event. Where the tally
+    breaks the run off, it keeps the reason for the end."""
     from .worker import WorkerSettings  # with torch, which takes a second: what is missing is refused before
 
     placement = _placement(job, len(run.todo))
@@ -149,7 +180,7 @@ def _embed_shards(
         observers[0](FewerWorkers(job.workers or 0, placement.workers))
     factory = WorkerSettings(job, settings, run.output, placement)
     try:
-        for event in run_shards(run.todo, factory, placement, _options(job, stop, len(run.todo), placement)):
+        for event in run_shards(claims, factory, placement, _options(job, stop, len(run.todo), placement)):
             for see in observers:
                 see(event)
     except TooManyFailuresError as error:

@@ -97,6 +97,22 @@ class ShardFailed:
 
 
 @dataclass(frozen=True)
+class DoneElsewhere:
+    """Shards of this run that another run into the same output has done."""
+
+    name: ClassVar[str] = "done by another run"
+    shards: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Once, when other runs have in hand all that is left."""
+
+    name: ClassVar[str] = "waiting for another run"
+    shards: int
+
+
+@dataclass(frozen=True)
 class ShardRetried:
     """An attempt failed and another one will follow."""
 
@@ -134,6 +150,8 @@ Event = (
     | Rows
     | ShardDone
     | ShardFailed
+    | DoneElsewhere
+    | Waiting
     | ShardRetried
     | ShardLate
     | Stopping

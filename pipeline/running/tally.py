@@ -8,7 +8,7 @@ from ..dataset.summary import QUARANTINE, Summary
 from ..dataset.totals import Totals
 from ..errors import TooManyFailuresError
 from ..job.embed import EmbedJob
-from .events import Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
+from .events import DoneElsewhere, Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
 
 _FEW = 1000  # samples, before which a share of failures says nothing
 
@@ -22,6 +22,7 @@ class Tally:
         self.totals = Totals()
         self.workers = 0
         self.over: TooManyFailuresError | None = None  # why the run was broken off
+        self.elsewhere = 0  # shards that other runs into the same output have done
         self.stopped = False  # whether the run's caller stopped it
         self.start_up: dict[str, float] = {}  # seconds by stage, from the plan to the first rows
         self._ready: float | None = None
@@ -49,6 +50,8 @@ class Tally:
             self._ended = time.monotonic()
         elif isinstance(event, ShardFailed):
             self.failed[event.shard.url] = event.reason
+        elif isinstance(event, DoneElsewhere):
+            self.elsewhere += event.shards
         elif isinstance(event, Stopping):
             self.stopped = True
         elif isinstance(event, Rows):

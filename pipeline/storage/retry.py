@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import ClipmillError
 
@@ -24,11 +25,25 @@ _FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "InvalidRegionE
 _FINAL_CODES = ("PreconditionFailed", "412", "InvalidRange", "416")
 _FINAL_STATUSES = (401, 403, 404, 410, 416)  # of web servers
 
+# no room: on a disk, and as stores say it (Ceph; MinIO; WebDAV's status, which stores without a code of their own use)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_CODES = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage", "507")
+_FULL_STATUS = 507
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk or a store has no room for what was to be written."""
+    response = _response(error)
+    statuses = (response.get("ResponseMetadata", {}).get("HTTPStatusCode"), getattr(error, "status", None))
+    is_disk = isinstance(error, OSError) and error.errno in FULL
+    return is_disk or error_code(error) in _FULL_CODES or _FULL_STATUS in statuses
+
 
 def is_final(error: Exception) -> bool:
     """Whether trying again is useless. Unknown errors of storage clients count as temporary."""
     return (
         isinstance(error, _FINAL)
+        or is_full(error)
         or type(error).__name__ in _FINAL_NAMES
         or error_code(error) in _FINAL_CODES
         or getattr(error, "status", None) in _FINAL_STATUSES
@@ -55,8 +70,14 @@ def retry(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
 
 def error_code(error: Exception) -> str | None:
     """The object store's own code. s3fs turns many codes into one errno, and keeps the original error as the cause."""
+    response = _response(error)
+    return str(response.get("Error", {}).get("Code")) if response else None
+
+
+def _response(error: Exception) -> dict[str, Any]:
+    """The store's answer; empty where there is none."""
     for candidate in (error, error.__cause__):
         response = getattr(candidate, "response", None)
         if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code"))
-    return None
+            return response
+    return {}

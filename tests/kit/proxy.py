@@ -37,6 +37,7 @@ class Faults:
     latency: float = 0.0  # seconds before a request is passed on
     ignore_conditions: Account | None = None  # If-None-Match is stripped; the request is signed again by this account
     seed: int = 0
+    full: tuple[int, str] | None = None  # parts are not stored: the answer's status, and the store's code
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.latency:
             time.sleep(faults.latency)
         status, headers, answer = 503, {"Content-Type": "application/xml"}, _SLOW_DOWN
-        if not fate.slow_down:
+        if faults.full and self.command == "PUT" and "/data/" in where.path:
+            status, answer = faults.full[0], _SLOW_DOWN.replace(b"SlowDown", faults.full[1].encode())
+        elif not fate.slow_down:
             status, headers, answer = self._forward(body, faults)
         broken = fate.cut or fate.lost
         self.server.saw(Request(self.command, unquote(where.path), where.query, status, not broken))

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import alone
 import pyarrow as pa
 import pytest
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.running import embed as module
-from clipmill.pipeline.running import precision
-from clipmill.pipeline.running.events import Event, Rows, ShardDone, ShardFailed, WorkersStarted
-from clipmill.pipeline.running.placement import Placement
-from clipmill.pipeline.running.worker import WorkerFactory
 from fakes import Drawn
 from fsspec.implementations.memory import MemoryFileSystem
 from parquet_kit import in_memory, pack
@@ -39,26 +34,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No cluster: shards are embedded in this process, by the workers that Ray would have. Returns what was done."""
     did: list[str] = []
 
-    def run_shards(shards: Iterable[Shard], factory: WorkerFactory, *_: object) -> Iterator[Event]:
-        worker = factory()
-        yield WorkersStarted(1)
-        for shard in shards:
-            did.append(Path(shard.url).name)
-            try:
-                stats = worker.embed(shard, lambda *_: None)
-            except ShardError as error:
-                yield ShardFailed(shard, str(error))
-            else:
-                yield Rows(stats.embedded, stats.failed)
-                yield ShardDone(shard, stats)
-
-    monkeypatch.setattr(module, "run_shards", run_shards)
-    monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-    monkeypatch.setattr(module, "requested", lambda *_: nullcontext())
-    monkeypatch.setattr(module, "place", lambda *_: Placement(1, 1, 0.0))
-    monkeypatch.setattr(module, "room", lambda _: 1)
-    monkeypatch.setattr(precision, "gpus", lambda: 0.0)
-    monkeypatch.setattr(module, "gpu_kinds", set)
+    alone.patch(monkeypatch.setattr, lambda shard: did.append(Path(shard.url).name))
     return did
 
 

@@ -1,0 +1,165 @@
+"""Several runs into one output share its shards: each claims blocks of them before it gives them to its workers.
+
+A claim is a file that only one run can create. It saves work and is not what makes runs exact: two runs with the same
+shard are safe. A block is of the shards whose hashes begin alike: there are 4,096, so a million shards cost no more
+claims than that, and it does not matter which shards a run knows of. A claim stays until the last run has ended; whose
+run died, or gave shards up, is claimed anew by a file whose name names the claim before.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from ..errors import ClipmillError
+from ..records import Shard
+from .layout import OWN
+from .lock import Patience
+from .output import Output
+from .runs import Holder, Runs, renewed
+
+CLAIMS = f"{OWN}/claims"
+_DIGITS = 3  # of a shard's hash, hexadecimal
+_OTHERS_DIGITS = 8  # of a run's name, in the name of the claim after its
+
+
+@dataclass
+class _Block:
+    shards: list[Shard]
+    name: str  # of the claim to make next
+    owner: str = ""  # the run that has it, where another one does
+
+
+class Claims:
+    """One run's claims, among those of the others."""
+
+    def __init__(self, output: Output, runs: Runs, look: float) -> None:
+        self._output, self._runs, self._look = output, runs, look
+        self._free: dict[str, _Block] = {}
+        self._mine: dict[str, set[str]] = {}  # block -> its shards that are not done
+        self._others: dict[str, _Block] = {}
+        self._elsewhere: list[Shard] = []  # done by other runs, and not told yet
+        self._left = 0  # shards of blocks that are free, or others'
+        self._looked = time.monotonic()
+
+    def plan(self, shards: Sequence[Shard]) -> None:
+        """The shards that this run is to embed. Where others are at work it begins anywhere among them, as they do."""
+        blocks: dict[str, list[Shard]] = {}
+        for shard in shards:
+            blocks.setdefault(shard.digest[:_DIGITS], []).append(shard)
+        names = list(blocks)
+        start = random.randrange(len(names)) if names and self.others else 0
+        self._left = len(shards)
+        self._free = {name: _Block(blocks[name], name) for name in names[start:] + names[:start]}
+
+    @property
+    def others(self) -> list[Holder]:
+        """The other runs that are at work."""
+        return self._runs.alive()
+
+    def wait(self, stop: Callable[[], bool]) -> Iterator[Holder]:
+        """Let the others end first; each look gives one that is still at work. For runs that replace parts."""
+        self._runs.waits = True
+        self._runs.beat()
+        self._runs.look()
+        while (ahead := self._runs.ahead()) and not stop():
+            yield ahead[0]
+            time.sleep(self._look)
+        self._runs.waits = False
+        self._runs.beat()
+
+    @property
+    def left(self) -> int:
+        """Shards that this run may still have to embed, besides those it has in hand."""
+        return self._left
+
+    def take(self) -> list[Shard]:
+        """The next block's shards; none where other runs have what is left."""
+        if not self._free:
+            self._look_again()
+        while self._free:
+            name, block = next(iter(self._free.items()))
+            del self._free[name]
+            if self._claim(block):
+                self._left -= len(block.shards)
+                self._mine[name] = {shard.url for shard in block.shards}
+                return block.shards
+            self._others[name] = block
+        return []
+
+    def done(self, shard: Shard) -> None:
+        """This run has embedded a shard, or given it up."""
+        name = shard.digest[:_DIGITS]
+        left = self._mine.get(name, set())
+        left.discard(shard.url)
+        if not left and self._mine.pop(name, None) is not None:
+            self._runs.close(name)
+
+    def elsewhere(self) -> list[Shard]:
+        """The shards that were planned here and are done by other runs; each is told once."""
+        told, self._elsewhere = self._elsewhere, []
+        return told
+
+    def give_up(self) -> None:
+        """Claim no more."""
+        self._free, self._others, self._left = {}, {}, 0
+
+    def _claim(self, block: _Block) -> bool:
+        """Whether the block is this run's now. Else its owner is noted."""
+        name = f"{CLAIMS}/{block.name}"
+        if self._output.write_new(name, self._runs.me.encode()):
+            return True
+        block.owner = (self._output.read(name) or b"").decode(errors="replace")
+        return block.owner == self._runs.me  # an answer got lost
+
+    def _look_again(self) -> None:
+        """What others have in hand no longer is done, or free again."""
+        if time.monotonic() - self._looked < self._look:
+            return
+        self._looked = time.monotonic()
+        settled = [name for name, block in self._others.items() if not self._runs.has_in_hand(block.owner, name)]
+        if not settled:
+            return
+        parts = self._output.parts()
+        for name in settled:
+            block = self._others.pop(name)
+            left = [shard for shard in block.shards if shard.part_name not in parts]
+            self._elsewhere += [shard for shard in block.shards if shard.part_name in parts]
+            self._left -= len(block.shards) - len(left)
+            if left:
+                self._free[name] = _Block(left, f"{block.name}.{block.owner[:_OTHERS_DIGITS]}")
+
+
+@contextmanager
+def shared(output: Output, patience: Patience = Patience()) -> Iterator[Claims]:  # frozen
+    """Be one of the runs that are at work in an output. What runs left that ended or died is deleted by the next run
+    that is alone."""
+    runs, left = Runs(output, patience), _claims_in(output)
+    runs.beat()
+    runs.look()
+    if not runs.alive():
+        runs.forget(left)
+    try:
+        with renewed(runs, patience.renew):
+            yield Claims(output, runs, patience.look)
+    finally:
+        with suppress(ClipmillError, OSError):  # it expires, too
+            _leave(output, runs)
+
+
+def _leave(output: Output, runs: Runs) -> None:
+    """The last one puts the lights out. A run that begins at this moment has its file there before its claims."""
+    claims = _claims_in(output)
+    runs.look()
+    if runs.alive():
+        runs.beat(ended=True)
+        runs.look()
+    if not runs.alive():
+        runs.forget([*claims, runs.own_file])
+
+
+def _claims_in(output: Output) -> list[str]:
+    return [f"{CLAIMS}/{name}" for name in output.names(CLAIMS)]
