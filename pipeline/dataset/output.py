@@ -261,8 +261,8 @@ class Output:
             raise InfrastructureError(f"{self.url}: {failed}: the storage keeps failing: {_reason(error)}") from error
 
     def _full(self, error: Exception, place: str) -> StorageFullError:
-        is_disk = isinstance(error, OSError) and error.errno in FULL  # Arrow has words of its own for it
-        reason = os.strerror(error.errno).lower() if is_disk else _reason(error)
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number).lower() if number in FULL else _reason(error)  # Arrow has words of its own for it
         return StorageFullError(f"{place}: {reason}; make room, then run the same command to go on")
 
     def _no_bucket(self) -> OutputError:

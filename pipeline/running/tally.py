@@ -46,6 +46,7 @@ class Tally:
         elif isinstance(event, WorkersAdded):
             self.workers += event.workers
         elif isinstance(event, ShardDone):
+            self._has_rows()
             self.totals.add(event.stats)
             self._ended = time.monotonic()
         elif isinstance(event, ShardFailed):
@@ -55,8 +56,7 @@ class Tally:
         elif isinstance(event, Stopping):
             self.stopped = True
         elif isinstance(event, Rows):
-            if self._ready and not self._rows:
-                self.start_up["first_rows"] = time.monotonic() - self._ready
+            self._has_rows()
             self._rows += event.embedded + event.failed
             self._failed_rows += event.failed
             if self._rows > _FEW and self._failed_rows > self._job.max_failed_samples * self._rows:
@@ -65,6 +65,11 @@ class Tally:
                     f"{self._failed_rows:,} of {self._rows:,} samples failed{why}. Stopped; allow more with "
                     "--max-failed-samples"
                 )
+
+    def _has_rows(self) -> None:
+        """The first ones, or a shard that was done before its worker told of them."""
+        if self._ready:
+            self.start_up.setdefault("first_rows", time.monotonic() - self._ready)
 
     def judge(self, summary: Summary) -> None:
         """TooManyFailuresError when, at the end, more has failed than the job allows."""
