@@ -57,8 +57,8 @@ check: $(DEV) ## lint, formatting and types
 bench: $(DEV) ## every benchmark (15 minutes on 2 cores): one table, and bench.json
 	$(BIN)/python tests/bench/run.py
 
-bench-gpu: $(DEV) ## the same on a GPU, for ViT-B/32, B/16, L/14 and H/14
-	$(BIN)/python tests/bench/run.py gpu
+bench-gpu: $(DEV) ## encoders, bytes to embeddings and whole runs on a GPU (8 minutes): bench-gpu.json
+	$(BIN)/python tests/bench/bench_gpu.py --json bench-gpu.json
 
 bench-peers: build/peers/clip-retrieval/.built ## what `make bench` compares with and cannot import: clip-retrieval
 

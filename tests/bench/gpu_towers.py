@@ -109,9 +109,11 @@ class Tower:
         return F.cosine_similarity(call(pixels)[few].float(), exact)
 
     def encoder(self) -> ClipEncoder:
-        backend = backend_for(self.config, self.device)
-        batch = None if self.device == "cuda" else self.batch
-        return ClipEncoder(self.model, self.device, "bf16", batch, compile_with=backend)
+        return self.encoder_of(self.model, self.device, None if self.device == "cuda" else self.batch)
+
+    @staticmethod
+    def encoder_of(model: CLIP, device: str, batch: int | None) -> ClipEncoder:
+        return ClipEncoder(model, device, "bf16", batch, compile_with=backend_for(model.config, device))
 
 
 def from_memory(encoder: ClipEncoder, config: CLIPConfig, images: int) -> float:

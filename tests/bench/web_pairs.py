@@ -36,35 +36,36 @@ class PairsSpec:
 def write_shards(spec: PairsSpec, out: Path) -> list[Path]:
     """WebDataset tars as img2dataset writes them: NNNNN.tar of jpg, txt and json. Same spec, same bytes."""
     out.mkdir(parents=True, exist_ok=True)
-    pictures = [jpeg(seed) for seed in range(min(_DISTINCT, spec.pairs))]
+    pictures = [("jpg", jpeg(seed)) for seed in range(min(_DISTINCT, spec.pairs))]
+    return [write_tar(out / f"{shard:05d}.tar", spec, pictures, shard) for shard in range(spec.shards)]
+
+
+def write_tar(path: Path, spec: PairsSpec, pictures: Sequence[tuple[str, bytes]], shard: int = 0) -> Path:
+    """One of a data set's shards. pictures: (extension, file), of all shards in turn."""
     words = captions()
-    tars = []
-    for shard in range(spec.shards):
-        tars.append(out / f"{shard:05d}.tar")
-        with tarfile.open(tars[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
-            for row in range(spec.pairs_a_shard):
-                number = shard * spec.pairs_a_shard + row
-                key = f"{shard:05d}{row:04d}"
-                for extension, content in _files(
-                    key, pictures[number % len(pictures)], words[number % len(words)]
-                ).items():
-                    info = tarfile.TarInfo(f"{key}.{extension}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-    return tars
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in range(spec.pairs_a_shard):
+            number = shard * spec.pairs_a_shard + row
+            key = f"{shard:05d}{row:04d}"
+            kind, picture = pictures[number % len(pictures)]
+            for extension, content in _files(key, kind, picture, words[number % len(words)]).items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
 
 
-def _files(key: str, image: bytes, caption: str) -> dict[str, bytes]:
+def _files(key: str, kind: str, image: bytes, caption: str) -> dict[str, bytes]:
     row = {
         "caption": caption,
-        "url": f"https://pictures.example/{key}.jpg",
+        "url": f"https://pictures.example/{key}.{kind}",
         "key": key,
         "status": "success",
         "width": SIZE[0],
         "height": SIZE[1],
         "sha256": hashlib.sha256(image).hexdigest(),
     }
-    return {"jpg": image, "txt": caption.encode(), "json": json.dumps(row).encode()}
+    return {kind: image, "txt": caption.encode(), "json": json.dumps(row).encode()}
 
 
 @cache
