@@ -26,7 +26,11 @@ def search(job: SearchJob, json_: Json = False) -> None:
 def _show(result: Found) -> None:
     """A line for each hit: rank, score, key, caption, url."""
     if not result.hits:
-        out.print(f"nothing found: no row that is searched has an embedding of its {result.side}")
+        out.print(
+            f"nothing found: no row that is searched has an embedding of its {result.side}"
+            if not result.among
+            else f"nothing found: none of {result.among:,} rows reaches the threshold"
+        )
     width = max((len(hit.row["key"]) for hit in result.hits), default=0)
     for hit in result.hits:
         rest = [_one_line(hit.row.get(name)) for name in ("caption", "url")]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi import Path as InPath
 from fastapi import Query as InQuery
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -20,12 +20,20 @@ from ...pipeline.choices import Side
 from ...pipeline.errors import ClipmillError, SampleError, UserError
 from ...pipeline.searching.catalogue import Condition
 from ...pipeline.searching.filters import BusyError
+from .downloads import Form
 from .guard import Guard
-from .site import DEEPEST, Query, Site
+from .seeing import DEEPEST
+from .site import Site
 from .uploads import Uploads
+from .view import Order, Query, Score, View
 
 STATIC = Path(__file__).parent / "static"
 _BUSY = {"Retry-After": "5"}
+_FILES: dict[Form, tuple[str, str]] = {
+    "keys": ("keys.txt", "text/plain; charset=utf-8"),
+    "uids": ("uids.txt", "text/plain; charset=utf-8"),
+    "parquet": ("rows.parquet", "application/vnd.apache.parquet"),
+}
 
 router = APIRouter(prefix="/api")
 
@@ -42,10 +50,9 @@ async def _condition(
     site: TheSite,
     where: Annotated[str | None, InQuery(max_length=4000)] = None,
     label: Annotated[str | None, InQuery(max_length=4000)] = None,
-    at_least: Annotated[float | None, InQuery(allow_inf_nan=False)] = None,
 ) -> Condition:
     """A filter is waited for here and not in one of the threads that answer requests: those are few."""
-    condition = Condition(where.strip() if where and where.strip() else None, label, at_least)
+    condition = Condition(where.strip() if where and where.strip() else None, label)
     if condition.where is not None:
         await asyncio.shield(asyncio.wrap_future(site.rows.filters.submit(condition.where)))
     return condition
@@ -60,7 +67,18 @@ def _query(
     return Query(text.strip() if text and text.strip() else None, key, place, upload)
 
 
-TheCondition = Annotated[Condition, Depends(_condition)]
+def _view(
+    condition: Annotated[Condition, Depends(_condition)],
+    query: Annotated[Query, Depends(_query)],
+    side: Side = "image",
+    score: Score = "similarity",
+    at_least: Annotated[float | None, InQuery(allow_inf_nan=False)] = None,
+    order: Order = "best",
+) -> View:
+    return View(query, side, condition, score, at_least, order)
+
+
+TheView = Annotated[View, Depends(_view)]
 Place = Annotated[int, InPath(ge=0, lt=1 << 62)]
 
 
@@ -72,23 +90,46 @@ def about(site: TheSite) -> dict[str, Any]:
 @router.get("/search")
 def search(
     site: TheSite,
-    condition: TheCondition,
-    query: Annotated[Query, Depends(_query)],
-    side: Side = "image",
+    view: TheView,
     start: Annotated[int, InQuery(ge=0, lt=DEEPEST)] = 0,
     count: Annotated[int, InQuery(ge=1, le=200)] = 48,
 ) -> dict[str, Any]:
-    return site.search(query, side, condition, start, count)
+    return site.search(view, start, count)
 
 
 @router.get("/histogram")
-def histogram(site: TheSite, condition: TheCondition) -> dict[str, Any]:
-    return site.histogram(condition)
+def histogram(site: TheSite, view: TheView) -> dict[str, Any]:
+    return site.histogram(view)
 
 
 @router.get("/threshold")
-def threshold(site: TheSite, condition: TheCondition, at: float) -> dict[str, Any]:
-    return site.threshold(at, condition)
+def threshold(site: TheSite, view: TheView, at: float) -> dict[str, Any]:
+    return site.threshold(view, at)
+
+
+@router.get("/map")
+def points(site: TheSite, view: TheView) -> dict[str, Any]:
+    return site.map(view)
+
+
+@router.get("/row/{place}")
+def row(site: TheSite, place: Place) -> dict[str, Any]:
+    return site.hit(place)
+
+
+@router.get("/download/{form}")
+def download(
+    site: TheSite,
+    view: TheView,
+    form: Form,
+    places: Annotated[str, InQuery(max_length=30_000, pattern=r"^(\d{1,18}(,\d{1,18})*)?$")] = "",
+) -> Response:
+    """places: of the rows, with commas between them; none: all that the view shows."""
+    content = site.download(view, form, [int(place) for place in places.split(",") if place])
+    name, kind = _FILES[form]
+    return StreamingResponse(
+        content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
 
 
 @router.post("/upload")

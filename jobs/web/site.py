@@ -4,53 +4,46 @@ from __future__ import annotations
 
 import math
 import secrets
-import shlex
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ...clipmodel.download import Progress
 from ...clipmodel.errors import ImageError
 from ...clipmodel.pictures.opening import opened
-from ...clipmodel.weights import Loaded
 from ...pipeline.dataset.dataset import Dataset, DatasetModel
 from ...pipeline.dataset.labels import Labels
 from ...pipeline.dataset.output import Output
 from ...pipeline.embedding.dataset_model import load_model
 from ...pipeline.errors import UserError
 from ...pipeline.job.serve import ServeJob
-from ...pipeline.records import Vector
 from ...pipeline.searching.ann import Index, read_card
-from ...pipeline.searching.catalogue import Catalogue, Condition, catalogue
-from ...pipeline.searching.dense import OnBytes, column_of, dense
+from ...pipeline.searching.catalogue import Catalogue, catalogue
+from ...pipeline.searching.dense import OnBytes, column_of
+from ...pipeline.searching.distribution import histogram, sides
 from ...pipeline.searching.filters import BusyError
 from ...pipeline.searching.numbered_rows import NumberedRows
 from ...pipeline.searching.pictures import Pictures
-from ...pipeline.searching.query import of_image, of_row, of_text
+from ...pipeline.searching.query import of_image
 from ...pipeline.searching.scan import Numbers
-from ...pipeline.searching.search import Space, readable
+from ...pipeline.searching.search import readable
+from .command import command
+from .copies import Copies
+from .downloads import Form, chosen, lines, parquet
+from .landscape import Landscape
+from .matches import Matches
+from .seeing import DEEPEST, Eye
+from .view import Query, View
 
-DEEPEST = 2000  # results that can be paged through
-_QUERIES = 64  # vectors of the last queries in memory
 _PIXELS = 64_000_000  # of an uploaded image
 _UPLOADS = 2  # that are decoded at the same time
 _PATIENCE = 10.0  # seconds that another one waits for these
 _SEVERAL = "Several pairs have this key: open the one you mean to see others like it."
 _SAMPLES = 8  # rows shown on either side of a threshold
-
-
-@dataclass(frozen=True)
-class Query:
-    """What to search for: a text, a key, a place (the position of a row) or an upload (as `Site.upload` named it). All
-    None: browse."""
-
-    text: str | None = None
-    key: str | None = None
-    place: int | None = None
-    upload: str | None = None
 
 
 @dataclass
@@ -60,12 +53,9 @@ class Site:
     job: ServeJob
     dataset: Dataset
     model: DatasetModel
-    loaded: Loaded
-    rows: Catalogue
+    eye: Eye
     pictures: Pictures
-    spaces: Mapping[str, Space]  # by side
-    _vectors: OrderedDict[Query, Vector] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    landscape: Landscape
     _decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_UPLOADS))
 
     @classmethod
@@ -83,23 +73,28 @@ class Site:
         columns = {side: column_of(dataset, side, job.alias) for side in _sides(dataset)}
         index = _index(job, numbered, list(columns.values()))
         loaded = load_model(dataset, job.alias, job.model, on_download)
-        spaces = {
-            side: Space(
-                numbered, dense(numbered, column, on_bytes), index if index and index.card.column == column else None
-            )
-            for side, column in columns.items()
-        }
         model = dataset.model(job.alias)
-        with catalogue(numbered, readable(dataset), f"{model.prefix}similarity", labels) as rows:
-            pictures = Pictures(dataset.output.storage_options)
-            yield cls(job, dataset, model, loaded, rows, pictures, spaces)
+        with (
+            Copies.made(numbered, columns, index, on_bytes) as spaces,
+            catalogue(numbered, readable(dataset), f"{model.prefix}similarity", labels) as rows,
+        ):
+            eye = Eye(rows, Matches(loaded, rows, spaces))
+            yield cls(job, dataset, model, eye, Pictures(dataset.output.storage_options), Landscape(eye))
+
+    @property
+    def rows(self) -> Catalogue:
+        return self.eye.rows
+
+    @property
+    def spaces(self) -> Copies:
+        return self.eye.matches.spaces
 
     def about(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset.url,
             "rows": self.rows.rows,
             "model": f"{self.model.variant} ({self.model.weights})",
-            "sides": {side: space.among() for side, space in self.spaces.items()},
+            "sides": {side: self.spaces[side].among() if self.spaces.ready(side) else None for side in self.spaces},
             "similarity": self._similarity,
             "labels": self.rows.labels() if self.rows.has_labels else None,
             "deepest": DEEPEST,
@@ -113,29 +108,34 @@ class Site:
             raise BusyError("the server is busy with other images: try again in a few seconds")
         try:
             _check_pixels(image)
-            self._keep(query, of_image(self.loaded, image, "this file"))
+            matches = self.eye.matches
+            matches.keep(query, of_image(matches.loaded, image, "this file"))
         finally:
             self._decoding.release()
         return query.upload or ""
 
-    def search(self, query: Query, side: str, condition: Condition, start: int, count: int) -> dict[str, Any]:
-        """One page of results, best first; without a query, of the rows in the dataset's order. start: from 0."""
-        if side not in self.spaces:
-            raise UserError(f"this dataset has no embeddings of {side}s")
-        if query == Query():
-            rows = self.rows.page(condition, start, count)
-            return {"total": self.rows.count(condition), "exact": True, "hits": [_hit(row) for row in rows]}
+    def search(self, view: View, start: int, count: int) -> dict[str, Any]:
+        """One page of what the view shows. start: from 0."""
+        self._check(view)
+        query = view.query
         if query.key is not None and len(same := self.rows.of_key(query.key)) > 1:
             rows = self.rows.read(same[start : start + count])
             return {"total": len(same), "exact": True, "hits": [_hit(row) for row in rows], "note": _SEVERAL}
-        space, vector = self.spaces[side], self._vector(query)
-        mask = None if condition == Condition() else self.rows.mask(condition)
-        wanted = min(start + count, DEEPEST)
-        positions, scores = space.nearest(vector, wanted, mask)
-        total = space.among(mask) if len(positions) == wanted else len(positions)  # those of NaN are never found
-        rows = self.rows.read(positions[start:].tolist())
-        hits = [_hit(row, score) for row, score in zip(rows, scores[start:].tolist(), strict=True)]
-        return {"total": total, "exact": space.index is None or mask is not None, "hits": hits}
+        seen = self.eye.seen(view, min(start + count, DEEPEST))
+        positions = seen.positions[start:].tolist()
+        scores = [None] * len(positions) if seen.scores is None else seen.scores[start:].tolist()
+        hits = [_hit(row, score) for row, score in zip(self.rows.read(positions), scores, strict=True)]
+        return {
+            "total": seen.total,
+            "exact": seen.exact,
+            "hits": hits,
+            "weak_below": self.eye.matches.weak_below(query, view.side) if view.is_search and hits else None,
+            "why_none": None if seen.total else self.eye.why_none(view),
+        }
+
+    def _check(self, view: View) -> None:
+        if view.side not in self.spaces:
+            raise UserError(f"this dataset has no embeddings of {view.side}s")
 
     def row(self, place: int) -> dict[str, Any]:
         """UserError where there is no such row."""
@@ -144,24 +144,41 @@ class Site:
             raise UserError(f"there is no row {place}")
         return rows[0]
 
-    def histogram(self, condition: Condition) -> dict[str, Any]:
-        return asdict(self.rows.histogram(condition))
+    def hit(self, place: int) -> dict[str, Any]:
+        """A row as searches give them. UserError where there is none."""
+        return _hit(self.row(place))
 
-    def threshold(self, at: float, condition: Condition) -> dict[str, Any]:
-        """Counts and rows on either side of a similarity, and the command that keeps those above."""
+    def histogram(self, view: View) -> dict[str, Any]:
+        """Of the score that the view's threshold is about, over the rows that meet its condition."""
+        self._check(view)
+        return asdict(histogram(self.eye.values(view), self.eye.mask(replace(view, at_least=None))))
+
+    def threshold(self, view: View, at: float) -> dict[str, Any]:
+        """Counts and rows on either side of a score, and the command that finds those above."""
+        self._check(view)
         if not math.isfinite(at):
             raise UserError("the threshold must be a number")
         rounded = f"{at:.4f}"
-        sides = self.rows.sides(float(rounded), condition, _SAMPLES)
+        both = sides(self.eye.values(view), np.float32(rounded), self.eye.mask(replace(view, at_least=None)), _SAMPLES)
         return {
             "at": rounded,
-            "below": sides.below,
-            "above": sides.above,
-            "missing": sides.missing,
-            "just_below": self._hits(sides.just_below),
-            "just_above": self._hits(sides.just_above),
-            "command": self._command(condition, rounded),
+            "below": both.below,
+            "above": both.above,
+            "missing": both.missing,
+            "just_below": self._hits(both.just_below),
+            "just_above": self._hits(both.just_above),
+            "command": command(self.job, view, rounded, both.above, self._similarity),
         }
+
+    def map(self, view: View) -> dict[str, Any]:
+        self._check(view)
+        return self.landscape.points(view)
+
+    def download(self, view: View, form: Form, places: Sequence[int]) -> Iterator[bytes]:
+        """The rows at these places, or where there are none all that the view shows."""
+        self._check(view)
+        seen = chosen(self.eye, view, np.array(places, dtype=np.int64) if places else None)
+        return parquet(self.eye, seen) if form == "parquet" else lines(self.eye, seen, form.removesuffix("s"))
 
     def _hits(self, positions: Numbers) -> list[dict[str, Any]]:
         return [_hit(row) for row in self.rows.read(positions.tolist())]
@@ -169,40 +186,6 @@ class Site:
     @property
     def _similarity(self) -> str:
         return f"{self.model.prefix}similarity"
-
-    def _command(self, condition: Condition, at: str) -> str:
-        labels = ["--labels", self.job.labels] if condition.label is not None and self.job.labels else []
-        words = [*condition.options(), *labels, "--where", f"{self._similarity} >= {at}"]
-        return shlex.join(["clipmill", "filter", self.dataset.url, *words, "-o", "subset/"])
-
-    def _vector(self, query: Query) -> Vector:
-        with self._lock:
-            if query in self._vectors:
-                self._vectors.move_to_end(query)
-                return self._vectors[query]
-        vector = self._vector_of(query)
-        self._keep(query, vector)
-        return vector
-
-    def _vector_of(self, query: Query) -> Vector:
-        numbered = next(iter(self.spaces.values())).numbered
-        if query.upload is not None:
-            raise UserError("the server has forgotten that image: choose it again")
-        if query.text is not None:
-            return of_text(self.loaded, query.text)
-        position = query.place
-        if query.key is not None:
-            position = next(iter(self.rows.of_key(query.key)), None)
-        if position is None:
-            raise UserError(f"no pair has the key {query.key}")
-        self.row(position)  # refuses a position that no row has
-        return of_row(numbered, self.model, position)
-
-    def _keep(self, query: Query, vector: Vector) -> None:
-        with self._lock:
-            self._vectors[query] = vector
-            while len(self._vectors) > _QUERIES:
-                self._vectors.popitem(last=False)
 
 
 def _check_pixels(image: bytes) -> None:

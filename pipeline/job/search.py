@@ -29,6 +29,9 @@ class SearchJob:
         Flag(metavar="N"),
     ] = None
     k: Annotated[int, Doc("How many to find."), Flag(("--k", "-k"))] = 10
+    threshold: Annotated[
+        float | None, Doc("Find only those whose score is at least this."), Flag(metavar="SCORE", default="none")
+    ] = None
     side: Annotated[Side, Doc("Of the pairs, what is compared with the query."), Flag(("--for",))] = "image"
     where: Annotated[
         str | None,
@@ -65,5 +68,7 @@ class SearchJob:
             raise UserError(f"--place {self.place}: must not be negative")
         if self.k < 1:
             raise UserError(f"-k {self.k}: must be at least 1")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold:g}: must be a cosine, from -1 to 1")
         if self.where is not None and not self.where.strip():
             raise UserError("--where is empty")

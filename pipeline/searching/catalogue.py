@@ -5,7 +5,6 @@ What people type as a filter is run elsewhere (filters.py): the SQL in this file
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,16 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock
 
 from ..dataset.labels import FLOATS, Labels
 from ..dataset.sql import connect, identifier, literal, register_storage, rows_of_labels
+from ..errors import OutputError, one_line
+from .dense import digest, home
 from .distribution import Histogram, Sides, Values, histogram, sides
 from .filters import Filters
 from .numbered_rows import Mask, NumberedRows
+from .scan import Numbers
 
 _MEMORY = "1500MB"
 _OF_LABELS = ("label", "label_id", *FLOATS)
@@ -52,7 +55,10 @@ class Catalogue:
         tables = {name for (name,) in self._select("SELECT table_name FROM duckdb_tables()")}
         self.has_labels = "labels" in tables
         self._from = "FROM pairs LEFT JOIN labels USING (_place)" if self.has_labels else "FROM pairs"
-        self._scores = self._values(score)
+        self.columns = [
+            name for (name,) in self._select("SELECT column_name FROM duckdb_columns() WHERE table_name = 'pairs'")
+        ]
+        self.similarities = self._values(score)  # float32 [rows]; NaN where a row has none
         self._labelled = lru_cache(_KEPT)(self._with_label)
 
     def close(self) -> None:
@@ -72,6 +78,17 @@ class Catalogue:
             rows = {row[0]: dict(zip(names, row, strict=True)) for row in answer.fetchall()}
         return [rows[position] for position in positions if position in rows]
 
+    def table(self, positions: Numbers, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows in the order given, as `read` has them. columns: some of them; None: all but `_place`."""
+        names = {name: f"pairs.{identifier(name)}" for name in self.columns if name != "_place"}
+        if self.has_labels:
+            names |= {f"labels.{name}": f"labels.{name}" for name in _OF_LABELS}
+        wanted = ", ".join(f"{names[name]} AS {identifier(name)}" for name in columns or names)
+        with self._connection.cursor() as cursor:
+            cursor.register("chosen", pa.table({"_place": positions, "_order": np.arange(len(positions))}))
+            chosen = f"SELECT {wanted} {self._from} JOIN chosen USING (_place) ORDER BY _order"
+            return cursor.sql(chosen).to_arrow_table()
+
     def of_key(self, key: str) -> list[int]:
         """The positions of the rows of that key, ascending: keys need not be unique."""
         rows = self._select("SELECT _place FROM pairs WHERE key = $key ORDER BY _place", {"key": key})
@@ -85,7 +102,7 @@ class Catalogue:
         if condition.label is not None:
             mask &= self._labelled(condition.label)
         if condition.at_least is not None:
-            mask &= np.isfinite(self._scores) & (self._scores >= np.float32(condition.at_least))
+            mask &= self.similarities >= np.float32(condition.at_least)  # NaN is not
         return mask
 
     def count(self, condition: Condition) -> int:
@@ -104,11 +121,11 @@ class Catalogue:
 
     def histogram(self, condition: Condition) -> Histogram:
         """Of the similarities."""
-        return histogram(self._scores, self.mask(condition))
+        return histogram(self.similarities, self.mask(condition))
 
     def sides(self, at: float, condition: Condition, samples: int) -> Sides:
         """Rows with a similarity below `at`, and from it on, as `clipmill filter --where` would count them."""
-        return sides(self._scores, np.float32(at), self.mask(condition), samples)
+        return sides(self.similarities, np.float32(at), self.mask(condition), samples)
 
     def _values(self, column: str) -> Values:
         """A column as float32 [rows]; NaN where there is no value."""
@@ -137,16 +154,43 @@ class Catalogue:
 def catalogue(
     numbered: NumberedRows, columns: Sequence[str], score: str = "similarity", labels: Labels | None = None
 ) -> Iterator[Catalogue]:
-    """Copies these columns to a temporary file, which goes with the context. score: the column of similarities."""
-    with tempfile.TemporaryDirectory(prefix="clipmill-rows-") as folder:
-        database = Path(folder) / "rows.duckdb"
-        _write(database, numbered, columns, labels)
-        with Filters(database, len(numbered)) as filters:
-            opened = Catalogue(database, len(numbered), score, filters)
-            try:
-                yield opened
-            finally:
-                opened.close()
+    """Copies these columns to a file beside the searchable copies of embeddings, where this version of the dataset and
+    of the labels has none yet. score: the column of similarities. OutputError where it cannot be written."""
+    database = _database(numbered, columns, labels)
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database.parent}/rows.lock"):
+            if not database.exists():
+                _write_whole(database, numbered, columns, labels)
+    except (OSError, duckdb.IOException) as error:
+        raise OutputError(
+            f"{database} cannot be written ({one_line(error)}): set CLIPMILL_CACHE to a folder"
+        ) from error
+    with Filters(database, len(numbered)) as filters:
+        opened = Catalogue(database, len(numbered), score, filters)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def _database(numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> Path:
+    """Its name changes with all that its rows depend on."""
+    dataset = numbered.dataset
+    version = digest(dataset.version, dataset.settings.digest, *columns)
+    return home(dataset) / f"rows-{version}-{digest(labels.identity) if labels else 'plain'}.duckdb"
+
+
+def _write_whole(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
+    """Under another name until it is complete. Those of other versions go; who has one open keeps it."""
+    unfinished = database.with_name("rows.unfinished")  # left by a process that died: we hold the lock
+    unfinished.unlink(missing_ok=True)
+    _write(unfinished, numbered, columns, labels)
+    unfinished.rename(database)
+    version = database.name.rpartition("-")[0]
+    for other in database.parent.glob("rows-*.duckdb"):
+        if not other.name.startswith(version):
+            other.unlink(missing_ok=True)
 
 
 def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:

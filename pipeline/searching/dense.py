@@ -42,8 +42,8 @@ def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: No
     OutputError where it cannot be written, or does not fit on the disk.
     """
     dataset = numbered.dataset
-    version = hashlib.sha256(f"{dataset.version} {dataset.settings.digest}".encode()).hexdigest()[:16]
-    folder = _home(dataset) / f"{column}-{version}"
+    version = digest(dataset.version, dataset.settings.digest)
+    folder = home(dataset) / f"{column}-{version}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder.parent}/{column}.lock"):
@@ -63,8 +63,14 @@ def column_of(dataset: Dataset, side: str, alias: str | None) -> str:
     return f"{dataset.model(alias).prefix}{side}_embedding"
 
 
-def _home(dataset: Dataset) -> Path:
-    return cache_folder() / "search" / hashlib.sha256(dataset.url.encode()).hexdigest()[:16]
+def home(dataset: Dataset) -> Path:
+    """The folder of the copies of a dataset."""
+    return cache_folder() / "search" / digest(dataset.url)
+
+
+def digest(*texts: str) -> str:
+    """16 hexadecimal digits that change with the texts."""
+    return hashlib.sha256(" ".join(texts).encode()).hexdigest()[:16]
 
 
 def _make(numbered: NumberedRows, column: str, folder: Path, on_bytes: OnBytes) -> None:

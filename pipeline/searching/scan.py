@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..records import Vectors
+from ..records import Vector, Vectors
 from .numbered_rows import Mask
 
 Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]
@@ -46,6 +46,21 @@ def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple
             for (rows, scores), (more, others) in zip(nearest, of_task, strict=True)
         ]
     return nearest
+
+
+def every(vectors: Stored, query: Vector, allowed: Mask) -> Scores:
+    """float32 [rows]: the score of each row for a query [dim]; NaN for rows that are not allowed, or score no finite
+    number."""
+    scores = np.full(len(vectors), np.nan, dtype=np.float32)
+
+    def task(start: int) -> None:
+        found = similarities(vectors[start : start + _TASK], query[None])[:, 0]
+        usable = allowed[start : start + _TASK] & np.isfinite(found)
+        np.copyto(scores[start : start + _TASK], found, where=usable)
+
+    for _ in _threads().map(task, range(0, len(vectors), _TASK)):
+        pass
+    return scores
 
 
 def finite(vectors: Stored, allowed: Mask) -> Mask:

@@ -22,7 +22,7 @@ from .ann import Index
 from .dense import Dense, OnBytes, column_of, dense
 from .numbered_rows import Mask, NumberedRows
 from .query import of_image, of_row, of_text, read_image
-from .scan import Numbers, Scores, best
+from .scan import Numbers, Scores, best, every
 
 _NAMED = 5  # of several pairs of one key
 
@@ -72,7 +72,8 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
     query = _query(job, numbered, itself, on_download)
     space = Space(numbered, dense(numbered, column, on_bytes), index)
     rows, scores = space.nearest(query, job.k + (itself is not None), mask)
-    others = np.flatnonzero(rows != itself)[: job.k] if itself is not None else slice(None)
+    wanted = (rows != itself) & (scores >= np.float32(-1 if job.threshold is None else job.threshold))
+    others = np.flatnonzero(wanted)[: job.k]
     hits = space.hits(rows[others], scores[others])
     exact = index is None or mask is not None
     among = space.among(mask, itself)
@@ -95,6 +96,10 @@ class Space:
         else:
             rows, scores = best(self.dense.vectors, query[None], k, self._allowed(mask))[0]
         return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
+
+    def scores(self, query: Vector) -> Scores:
+        """Of every row, float32 [rows]; NaN for rows that cannot be found."""
+        return np.clip(every(self.dense.vectors, query, self.dense.present), -1, 1)
 
     def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
         """Rows that can be found; itself: the position of a row that is not looked for."""

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from benchkit import Row, Spread, compared, expect, in_turn
 from clipmill.clipmodel import load
-from clipmill.jobs.web.site import Query, Site
+from clipmill.jobs.web.site import Site
+from clipmill.jobs.web.view import Query, View
 from clipmill.pipeline import IndexJob, ServeJob, index
 from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.searching.ann import Index
@@ -187,12 +188,12 @@ def _page(job: ServeJob, rounds: int) -> Iterator[Row]:
     with Site.open(job) as site:
         narrow = Condition("width >= 512 AND caption LIKE '%7%'")
         asked: dict[str, Callable[[int], Any]] = {
-            "a search by text": lambda n: site.search(Query(text=f"picture {n}"), "image", Condition(), 0, 48),
+            "a search by text": lambda n: site.search(View(Query(text=f"picture {n}")), 0, 48),
             "a search by text and filter": lambda n: site.search(
-                Query(text=f"photo {n}"), "image", Condition(f"{narrow.where} AND row > {n}"), 0, 48
+                View(Query(text=f"photo {n}"), condition=Condition(f"{narrow.where} AND row > {n}")), 0, 48
             ),
-            "a slider's move": lambda n: site.threshold(0.25 + n / 1000, narrow),
-            "a histogram": lambda n: site.histogram(Condition(f"width > {n}")),
+            "a slider's move": lambda n: site.threshold(View(condition=narrow), 0.25 + n / 1000),
+            "a histogram": lambda n: site.histogram(View(condition=Condition(f"width > {n}"))),
         }
         for name, ask in asked.items():
             times = [_seconds(lambda ask=ask, n=n: ask(n)) for n in range(rounds + 1)][1:]  # type: ignore[misc]

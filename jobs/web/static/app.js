@@ -2,10 +2,13 @@
 import { element, picture, plural, number } from "./parts.js";
 import { Threshold } from "./threshold.js";
 import { Detail } from "./detail.js";
+import { Landscape, sampled } from "./map.js";
+import { Taking } from "./taking.js";
 
 const PAGE = 48;
+const RETRY = 3000; // milliseconds before a busy server is asked again
 const $ = (id) => document.getElementById(id);
-const NAMES = ["text", "key", "place", "upload", "side", "where", "label", "only", "at", "start"];
+const NAMES = ["text", "key", "place", "upload", "side", "where", "label", "score", "only", "at", "order", "way", "start"];
 
 let about = null;
 let shown = 0; // numbers the searches: an answer that comes late is not shown
@@ -29,15 +32,18 @@ export async function ask(path, parameters = {}, options = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const answer = await fetch(`/api/${path}?${new URLSearchParams(given)}`, options);
   const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error ?? `the server answers ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(content.error ?? `the server answers ${answer.status}`), { busy: answer.status === 503 });
   return content;
 }
 
 // What restricts the rows, without the threshold; with it, where only those above are wanted.
-const condition = (now) => ({ where: now.where, label: now.label });
+const searches = (now) => Boolean(now.text || now.key || now.place || now.upload);
+const score = (now) => (searches(now) && now.score === "match" ? "match" : "similarity");
+const condition = ({ where, label, text, key, place, upload, side, ...now }) => (
+  { where, label, text, key, place, upload, side: side || "image", score: score({ text, key, place, upload, score: now.score }) });
 function narrowed(now) {
-  if (!now.only || now.at === "") return condition(now);
-  return { ...condition(now), at_least: Number(now.at).toFixed(4) };
+  const all = { ...condition(now), order: now.order || "best" };
+  return now.only && now.at !== "" ? { ...all, at_least: Number(now.at).toFixed(4) } : all;
 }
 
 const threshold = new Threshold({
@@ -45,54 +51,79 @@ const threshold = new Threshold({
   onChange: (at) => {
     state.write({ at }, { replace: true });
     mark();
-    if (state.read().only) results();
+    if (state.read().only) look();
   },
   onOnly: (only) => state.write({ only: only ? "1" : "", start: "" }),
   onOpen: (row) => detail.open(row),
 });
+const landscape = new Landscape({ ask, onOpen: (row) => detail.open(row) });
+const taking = new Taking();
 const detail = new Detail({
   onMore: (place) => state.write({ text: "", key: "", upload: "", place: String(place), start: "" }),
 });
 
 // --- results -------------------------------------------------------------------------------------------------------
 
-async function results() {
+async function look() {
   const now = state.read();
   const mine = ++shown;
   const start = Number(now.start) || 0;
   $("results").classList.add("waiting");
   try {
-    const { text, key, place, upload } = now;
-    const found = await ask("search", { text, key, place, upload, side: now.side || "image", ...narrowed(now), start, count: PAGE });
-    if (mine !== shown) return;
+    const search = ask("search", { ...narrowed(now), start, count: PAGE });
+    const found = now.way === "map" ? await landscape.load(narrowed(now)).then((map) => map && search.then((rows) => ({ ...rows, map }))) : await search;
+    if (mine !== shown || !found) return;
     draw(found, now, start);
     complain(null);
   } catch (error) {
-    if (mine === shown) complain(error);
+    if (mine !== shown) return;
+    complain(error);
+    if (error.busy) setTimeout(() => { if (mine === shown) look(); }, RETRY);
   } finally {
     if (mine === shown) $("results").classList.remove("waiting");
   }
 }
 
 function draw(found, now, start) {
-  const ranked = Boolean(now.text || now.key || now.place || now.upload);
+  const ranked = searches(now);
   const last = start + found.hits.length;
   const most = ranked ? Math.min(found.total, about.deepest) : found.total;
   $("status").replaceChildren(
     ...(found.hits.length
       ? [element("b", {}, `${number(start + 1)}–${number(last)}`), ` of ${plural(found.total, "row")}`,
-         found.note ? `. ${found.note}` : ranked ? `, best first${found.exact ? "" : " (by the index)"}` : ", in the dataset's order"]
+         found.note ? `. ${found.note}` : `, ${ordered(now, ranked, found)}`]
       : [found.total ? "No further rows" : "No rows to show"]),
   );
+  if (found.map) $("status").replaceChildren("A map of ", element("b", {}, sampled(found.map)));
+  taking.seen(narrowed(now), ranked && !(now.only && now.at !== "" && score(now) === "match") ? most : found.total);
+  const weak = ranked && found.weak_below !== null && found.hits.length && start === 0 && found.hits[0].score < found.weak_below;
+  $("note").hidden = !weak && !found.why_none;
+  $("note").textContent = found.why_none ?? (weak ? `Nothing fits well: ${weakness(found, now)}.` : "");
+  $("map").hidden = !found.map;
+  $("results").hidden = Boolean(found.map);
   turnable(start > 0, last < Math.min(most, about.deepest));
-  $("below-results").hidden = found.hits.length < PAGE;
-  $("results").replaceChildren(...found.hits.map((hit, i) => card(hit, ranked ? start + i + 1 : null)));
+  $("below-results").hidden = Boolean(found.map) || found.hits.length < PAGE;
+  $("results").replaceChildren(...found.hits.map((hit, i) => card(hit, ranked && !now.order ? start + i + 1 : null, found.weak_below)));
   mark();
 }
 
-function card({ score, row }, rank) {
+function ordered(now, ranked, found) {
+  const by = { similarity: "highest similarity first", "-similarity": "lowest similarity first" }[now.order];
+  if (by) return ranked && found.total > about.deepest ? `of the best ${number(about.deepest)} matches, ${by}` : by;
+  return ranked ? `best first${found.exact ? "" : " (by the index)"}` : "in the dataset's order";
+}
+
+function weakness(found, now) {
+  const best = `the best match, ${found.hits[0].score.toFixed(3)},`;
+  const across = Boolean(now.text) === ((now.side || "image") === "image");
+  return across ? `${best} is nearer to what unrelated rows reach than to what captions reach with their own images` : `${best} hardly stands out from the other rows`;
+}
+
+function card({ score, row }, rank, weakBelow) {
   const chips = [];
   if (score !== null) chips.push(chip("match", score));
+  const weak = score !== null && weakBelow != null && score < weakBelow;
+  if (weak) chips.push(element("span", { class: "chip weak", title: `below ${weakBelow.toFixed(3)}, a match means little` }, "weak match"));
   const similarity = row[about.similarity];
   if (typeof similarity === "number") chips.push(chip("similarity", similarity));
   if (row["labels.label"]) chips.push(element("span", { class: "chip label", title: "label" }, row["labels.label"]));
@@ -102,7 +133,8 @@ function card({ score, row }, rank) {
     row.caption ? element("div", { class: "words", dir: "auto" }, row.caption) : element("div", { class: "words none" }, "no caption"),
     element("div", { class: "chips" }, ...chips));
   button.addEventListener("click", () => detail.open(row));
-  const item = element("li", { class: "card" }, button);
+  const item = element("li", { class: weak ? "card weak" : "card" }, button, taking.tick(row));
+  item.dataset.match = score ?? "";
   item.dataset.place = row._place;
   item.dataset.similarity = similarity ?? "";
   return item;
@@ -116,11 +148,11 @@ function chip(name, value) {
 
 // Rows that the threshold drops are drawn paler, once somebody has chosen one.
 function mark() {
-  const at = state.read().at === "" ? null : threshold.at;
+  const now = state.read(), at = now.at === "" ? null : threshold.at, by = score(now);
   for (const item of document.querySelectorAll(".card")) {
-    const low = at !== null && item.dataset.similarity !== "" && Number(item.dataset.similarity) < at;
+    const low = at !== null && item.dataset[by] !== "" && Number(item.dataset[by]) < at;
     item.classList.toggle("low", low);
-    item.querySelector('.chip[data-name="similarity"]')?.classList.toggle("low", low);
+    for (const chip of item.querySelectorAll(".chip[data-name]")) chip.classList.toggle("low", low && chip.dataset.name === by);
   }
 }
 
@@ -136,7 +168,7 @@ function complain(error) {
   if (error) {
     $("results").replaceChildren();
     $("status").textContent = "";
-    $("below-results").hidden = true;
+    $("below-results").hidden = $("note").hidden = $("map").hidden = $("take").hidden = true;
     turnable(false, false);
   }
 }
@@ -151,13 +183,18 @@ function show() {
   $("where").value = now.where;
   $("label").value = now.label;
   for (const radio of document.getElementsByName("side")) radio.checked = radio.value === (now.side || "image");
+  for (const radio of document.getElementsByName("score")) radio.checked = radio.value === score(now);
+  for (const radio of document.getElementsByName("way")) radio.checked = radio.value === now.way;
+  for (const pages of document.querySelectorAll(".pages")) pages.hidden = now.way === "map";
+  orders(now);
   const like = now.upload || now.place;
   $("like").hidden = !like;
   $("words").hidden = $("by").hidden = Boolean(like);
   if (like) drawLike(now);
-  if (now.at !== "") threshold.set(Number(now.at));
+  threshold.set(now.at === "" ? NaN : Number(now.at));
   threshold.only = Boolean(now.only);
-  results();
+  threshold.name(score(now), searches(now));
+  look();
   threshold.load(condition(now)).then(mark);
 }
 
@@ -168,6 +205,13 @@ function drawLike(now) {
   $("like").replaceChildren(image, element("span", {}, now.upload ? "Like this image" : `Like row ${now.place}`), away);
 }
 
+function orders(now) {
+  const options = [["", searches(now) ? "Best match first" : "In the dataset's order"], ["similarity", "Highest similarity first"], ["-similarity", "Lowest similarity first"]];
+  $("order").replaceChildren(...options.map(([value, name]) => element("option", { value }, name)));
+  $("order").value = now.order;
+  $("order").hidden = about.similarity === null;
+}
+
 function hint() {
   $("words").placeholder = $("by").value === "key" ? "The key of a pair, such as 000012345" : "Describe what to look for";
 }
@@ -175,9 +219,9 @@ function hint() {
 function submit() {
   const words = $("words").hidden ? "" : $("words").value.trim();
   const byKey = $("by").value === "key";
-  const asked = $("words").hidden ? {} : { text: byKey ? "" : words, key: byKey ? words : "", place: "", upload: "" };
+  const asked = $("words").hidden ? {} : { ...(state.read().score ? { at: "" } : {}), text: byKey ? "" : words, key: byKey ? words : "", place: "", upload: "" };
   const side = document.querySelector('input[name="side"]:checked').value;
-  state.write({ ...asked, side: side === "image" ? "" : side, where: $("where").value.trim(), label: $("label").value, start: "" });
+  state.write({ ...asked, side: side === "image" ? "" : side, where: $("where").value.trim(), label: $("label").value, order: $("order").value, start: "" });
 }
 
 const uploaded = new Map(); // the names of uploads -> what they look like here
@@ -199,6 +243,9 @@ $("by").addEventListener("change", hint);
 $("label").addEventListener("change", submit);
 for (const radio of document.getElementsByName("side")) radio.addEventListener("change", submit);
 $("where").addEventListener("change", submit);
+$("order").addEventListener("change", submit);
+for (const radio of document.getElementsByName("score")) radio.addEventListener("change", () => state.write({ score: radio.value === "match" ? "match" : "", at: "", only: "", start: "" }));
+for (const radio of document.getElementsByName("way")) radio.addEventListener("change", () => state.write({ way: radio.value, start: "" }));
 $("file").addEventListener("change", (event) => { upload(event.target.files[0]); event.target.value = ""; });
 const turn = (by) => { state.write({ start: String(Math.max(0, (Number(state.read().start) || 0) + by) || "") }); scrollTo({ top: 0 }); };
 for (const button of document.querySelectorAll(".previous")) button.addEventListener("click", () => turn(-PAGE));

@@ -1,11 +1,12 @@
 // The similarity slider: a histogram, what falls either side, and the command that keeps what is above.
 import { number, picture } from "./parts.js";
 
+const MATCHES = 0.95; // of all rows lie below the first threshold on matches
 const PATIENCE = 120; // milliseconds without a move before the server is asked
 const $ = (id) => document.getElementById(id);
 
 export class Threshold {
-  #ask; #onChange; #onOpen; #condition = {}; #bins = null; #timer = 0; #asked = 0; #wanted = null;
+  #ask; #onChange; #onOpen; #condition = {}; #bins = null; #timer = 0; #asked = 0; #wanted = null; #score = "similarity";
   at = null; // what the slider says; null where there is nothing to cut
 
   constructor({ ask, onChange, onOnly, onOpen }) {
@@ -18,9 +19,18 @@ export class Threshold {
   }
 
   set(at) { this.#wanted = Number.isFinite(at) ? at : null; }
+  // What the slider is about, and what the command then does.
+  name(score, searching) {
+    this.#score = score;
+    $("score-name").textContent = score === "match" ? "Match" : "Similarity";
+    $("scores").hidden = !searching;
+    $("command-name").textContent = searching ? "Find these rows" : "Keep these rows";
+    $("without").textContent = score === "match" ? "No row that is shown can be compared with the query." : "No row that is shown has a similarity: it takes an image and a caption.";
+  }
   set only(value) { $("only").checked = value; }
 
-  // The histogram of these rows. Where nothing was chosen yet, the threshold is at the median.
+  // The histogram of these rows. Where nothing was chosen yet, the threshold is at the median; of matches, which are few
+  // among many rows, near the top.
   async load(condition) {
     this.#condition = condition;
     const mine = ++this.#asked;
@@ -36,7 +46,7 @@ export class Threshold {
     $("with").hidden = there === 0;
     $("without").hidden = there > 0;
     this.#bins = there ? found : null;
-    this.at = there ? this.#wanted ?? this.at ?? median(found, there) : null;
+    this.at = there ? this.#wanted ?? quantile(found, there, this.#score === "match" ? MATCHES : 0.5) : null;
     $("at").textContent = this.at === null ? "" : this.at.toFixed(3);
     if (this.at === null) return;
     const { lowest, highest } = found;
@@ -115,8 +125,8 @@ export class Threshold {
   }
 }
 
-function median({ counts, lowest, highest }, there) {
+function quantile({ counts, lowest, highest }, there, share) {
   let seen = 0;
-  const bin = counts.findIndex((count) => (seen += count) >= there / 2);
+  const bin = counts.findIndex((count) => (seen += count) >= there * share);
   return lowest + ((bin + 0.5) * (highest - lowest)) / counts.length;
 }

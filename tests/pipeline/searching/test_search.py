@@ -52,6 +52,14 @@ def test_a_text_finds_what_a_full_sort_finds(job: SearchJob, ran: Ran, sharp: Lo
     assert "image_embedding" not in found.hits[0].row and found.hits[0].row["caption"]
 
 
+def test_a_threshold_leaves_weaker_matches_out(job: SearchJob) -> None:
+    every = search(replace(job, k=100)).hits
+    at = every[4].score
+    assert [hit.place for hit in search(replace(job, k=100, threshold=at)).hits] == [hit.place for hit in every[:5]]
+    with pytest.raises(UserError, match="--threshold 2: must be a cosine"):
+        search(replace(job, threshold=2.0))
+
+
 def test_an_image_file_finds_itself(job: SearchJob, drawn: Drawn, tmp_path: Path) -> None:
     sample = next(s for s in read_samples(drawn.shards[1]) if s.row == 8)
     (tmp_path / "query").write_bytes(sample.image or b"")

@@ -1,0 +1,121 @@
+"""Queries as vectors, and how well each row matches them. The last ones are kept: pages, sliders and maps ask again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from ...clipmodel.weights import Loaded
+from ...pipeline.errors import UserError
+from ...pipeline.records import Vector
+from ...pipeline.searching.catalogue import Catalogue
+from ...pipeline.searching.plane import drawn
+from ...pipeline.searching.query import of_text
+from ...pipeline.searching.scan import Scores
+from .copies import Copies
+from .view import Query
+
+_VECTORS = 64
+_SCORES = 4  # 40 MB each over ten million rows
+_SAMPLE = 4096  # rows that tell what a query scores with rows that have nothing to do with it
+_FEWEST = 20  # rows from which that can be told
+_SPREADS = 2.0  # standard deviations above their mean, where a match begins to stand out
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass
+class Recent(Generic[K, V]):
+    """The values of the last keys that were asked for. Thread-safe; two threads may make one value twice."""
+
+    size: int
+    _values: OrderedDict[K, V] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        self.keep(key, value)
+        return value
+
+    def keep(self, key: K, value: V) -> None:
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self.size:
+                self._values.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Matches:
+    loaded: Loaded
+    rows: Catalogue
+    spaces: Copies
+    _vectors: Recent[Query, Vector] = field(default_factory=lambda: Recent(_VECTORS))
+    _scores: Recent[tuple[Query, str], Scores] = field(default_factory=lambda: Recent(_SCORES))
+    _weak: Recent[tuple[Query, str], float | None] = field(default_factory=lambda: Recent(_VECTORS))
+
+    def keep(self, query: Query, vector: Vector) -> None:
+        self._vectors.keep(query, vector)
+
+    def vector(self, query: Query) -> Vector:
+        return self._vectors.get(query, lambda: self._vector_of(query))
+
+    def scores(self, query: Query, side: str) -> Scores:
+        """Of every row, float32 [rows]; NaN for rows that cannot be found."""
+        return self._scores.get((query, side), lambda: self.spaces[side].scores(self.vector(query)))
+
+    def weak_below(self, query: Query, side: str) -> float | None:
+        """The score below which a match means little; None where nothing tells.
+
+        A text and an image that belong together are as near as captions are to their own images: below the middle
+        between that and what rows score that have nothing to do with the query. Two images, or two texts, are always
+        near: there, a match has to stand out from the other rows.
+        """
+        return self._weak.get((query, side), lambda: self._weak_below(query, side))
+
+    def _weak_below(self, query: Query, side: str) -> float | None:
+        copy = self.spaces[side].dense
+        sample = drawn(np.flatnonzero(copy.present), _SAMPLE)
+        with np.errstate(invalid="ignore"):  # stored numbers may be infinite
+            scores = copy.vectors[sample].astype(np.float32) @ self.vector(query)
+        scores = scores[np.isfinite(scores)]
+        if len(scores) < _FEWEST:
+            return None
+        if (query.text is not None) == (side == "text"):
+            return float(scores.mean() + _SPREADS * scores.std())
+        own = self.rows.similarities[sample]
+        own = own[np.isfinite(own)]
+        return float(scores.mean() + np.median(own)) / 2 if len(own) else None
+
+    def _vector_of(self, query: Query) -> Vector:
+        if query.upload is not None:
+            raise UserError("the server has forgotten that image: choose it again")
+        if query.text is not None:
+            return of_text(self.loaded, query.text)
+        position = query.place
+        if query.key is not None:
+            position = next(iter(self.rows.of_key(query.key)), None)
+        if position is None:
+            raise UserError(f"no pair has the key {query.key}")
+        return self._vector_at(position)
+
+    def _vector_at(self, position: int) -> Vector:
+        """A row's own image, or where it has none its caption: from the copies, which are quicker to read."""
+        if not 0 <= position < self.rows.rows:
+            raise UserError(f"there is no row {position}")
+        for side in ("image", "text"):
+            if side in self.spaces and (copy := self.spaces[side].dense).present[position]:
+                return np.asarray(copy.vectors[position], dtype=np.float32)
+        (row,) = self.rows.read([position])
+        raise UserError(
+            f"the pair of key {row['key']} has no embedding ({row['error'] or 'it is empty'}): choose another"
+        )
