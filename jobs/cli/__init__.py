@@ -14,7 +14,7 @@ import typer
 from ...clipmodel.errors import ClipmillError
 from ...pipeline.redaction import redacted_text
 from ...pipeline.steps import STEPS
-from ..showing.log import LOG
+from ..showing.log import LOG, begin_json, end_json
 from .commands import command_of
 from .demo import demo
 from .from_job import takes_job
@@ -83,6 +83,8 @@ def _options(
     ] = "bar",
 ) -> None:
     os.environ[LOG] = log  # also for what is started from here
+    if log == "json":
+        begin_json()
 
 
 def main() -> None:
@@ -108,6 +110,8 @@ def main() -> None:
             traceback.print_exc()
         _say(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
         code = 1
+    finally:
+        end_json()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -12,9 +13,12 @@ DEADLINE = 25  # seconds after SIGTERM; clusters kill after 30
 
 
 @contextmanager
-def stop_requested(deadline: int = DEADLINE) -> Generator[Callable[[], bool], None, None]:
+def stop_requested(
+    is_working: Callable[[], bool] = lambda: True, deadline: int = DEADLINE
+) -> Generator[Callable[[], bool], None, None]:
     """A question to ask often, and handlers that make its answer yes. The second signal, or the deadline after
-    SIGTERM, raises KeyboardInterrupt. Only the main thread may handle signals: elsewhere the answer stays no."""
+    SIGTERM, raises KeyboardInterrupt, and so does the first while `is_working` says that nothing is begun that could be
+    finished. Only the main thread may handle signals: elsewhere the answer stays no."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set
@@ -22,6 +26,9 @@ def stop_requested(deadline: int = DEADLINE) -> Generator[Callable[[], bool], No
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if stop.is_set() or number == signal.SIGALRM:
+            raise KeyboardInterrupt
+        if not is_working():
+            os.write(2, b"\nstopping\n")  # at once: it takes seconds to end what is being started
             raise KeyboardInterrupt
         stop.set()
         if number == signal.SIGTERM:

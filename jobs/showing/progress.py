@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -27,6 +26,7 @@ from ...pipeline.running.events import (
     ShardFailed,
     ShardLate,
     ShardRetried,
+    Starting,
     Stopping,
     Waiting,
     WorkerLost,
@@ -36,6 +36,7 @@ from ...pipeline.running.events import (
 )
 from .amounts import counted
 from .console import err
+from .fitting import Fields, elapsed, fitting_bar, time_left
 from .totals import named
 
 if TYPE_CHECKING:
@@ -59,17 +60,7 @@ class EmbedProgress(Bar):
     """Turns the events of `embed` into a bar: shards, samples, samples/s, failures, time left."""
 
     def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("shards · {task.fields[samples]:,} samples · {task.fields[speed]:,.0f}/s"),
-            TextColumn("· {task.fields[failed]:,} failed ·"),
-            TimeElapsedColumn(),
-            TextColumn("· left"),
-            TimeRemainingColumn(),
-            console=err,
-        )
+        self._bar = fitting_bar(err, _fields)
         self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
         self._samples = self._failed = 0
         self._ready = 0.0
@@ -78,6 +69,8 @@ class EmbedProgress(Bar):
         task = self._bar.tasks[self._task]
         if isinstance(event, Planned):
             self._planned(event)
+        elif isinstance(event, Starting):
+            self._starting(event)
         elif isinstance(event, WorkersStarted):
             self._ready = task.elapsed or 0.0
             self._bar.update(self._task, description="embedding")
@@ -93,6 +86,12 @@ class EmbedProgress(Bar):
         if notice := _notice(event):
             err.print(notice)
 
+    def _starting(self, event: Starting) -> None:
+        if self._bar.live.is_started:
+            self._bar.update(self._task, description=event.what)
+        elif err.is_terminal:  # who does not look on need not know
+            err.print(f"{event.what} …")
+
     def _planned(self, plan: Planned) -> None:
         done = f", {plan.done:,} done before" if plan.done else ""
         err.print(f"{counted(plan.shards, 'shard')}{done}; model {plan.model}, {plan.precision}")
@@ -103,6 +102,15 @@ class EmbedProgress(Bar):
         self._bar.update(self._task, total=plan.todo, visible=plan.todo > 0, description="starting workers")
         if plan.todo and err.is_terminal:  # elsewhere it would leave an empty line
             self._bar.start()
+
+
+def _fields(task: Task) -> Fields:
+    told = task.fields
+    rows = [f"{told['speed']:,.0f}/s", f"{told['samples']:,} samples"] if told["samples"] else []
+    failed = [f"{told['failed']:,} failed"] if told["failed"] else []
+    return Fields(
+        f"{int(task.completed):,}/{int(task.total or 0):,} shards", failed + rows + [elapsed(task)], time_left(task)
+    )
 
 
 def _notice(event: Event) -> str | None:

@@ -32,7 +32,7 @@ from .backlog import Limits
 from .closing import RunPlan, close_run
 from .cluster import connected, gpu_kinds, place, requested, room
 from .driver import RunOptions, run_shards
-from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed
+from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed, Starting
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
@@ -65,6 +65,7 @@ def embed(
     """
     watch = Stopwatch()
     _check(job)
+    on_event(Starting("looking at the inputs"))
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
     if not (there := output.parts()):
         output.refuse_earlier()
@@ -73,6 +74,7 @@ def embed(
     with ExitStack() as stack:
         missing = job.replaces_parts or any(shard.part_name not in there for shard in shards)
         cluster = partial(connected, job.address) if missing else nullcontext
+        on_event(Starting("starting Ray, reading the model" if missing else "reading the model"))
         models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
         layout = _layout(job, models.cards)
         claims = stack.enter_context(_at_work(job, output, on_event, stop))
@@ -82,21 +84,18 @@ def embed(
             check_machines(job.precision, _placement(job, len(shards)), gpu_kinds())  # before the plan is frozen
         precision = decide(job, before, models.cards.values())
         fingerprint = Fingerprint.of(models.cards, precision, layout, job)
-        committed = output.parts()
-        plan = freeze(output, fingerprint, shards, committed)
-        done = sum(shard.part_name in committed for shard in plan.shards)
-        todo = _todo(job, plan, output, committed)
-        run = RunPlan(watch, output, fingerprint, plan, todo, done)
+        run = _plan(job, shards, output, fingerprint, watch)
         tally, keeper = Tally(job), ManifestKeeper(output)
-        planned = Planned(len(plan.shards), done, models.names, precision, len(todo), len(plan.changed))
+        counts = (len(run.todo), len(run.plan.changed))
+        planned = Planned(len(run.plan.shards), run.done_before, models.names, precision, *counts)
         watch.lap("planned")
         on_event(planned)
-        if todo:
+        if run.todo:
             stack.enter_context(_cluster(job))
             metrics = Metrics(redacted_text(output.url))
             metrics.see(planned)
             settings = models.settings(precision, layout, fingerprint)
-            claims.plan(todo)
+            claims.plan(run.todo)
             observers = (on_event, metrics.see, keeper.see, tally.see, _seen_by(claims))
             _embed_shards(job, run, claims, settings, stop, tally, observers)
     return close_run(run, tally, keeper.manifest)
@@ -178,6 +177,7 @@ def _embed_shards(
     run.output.delete(SUCCESS)
     if placement.workers < min(job.workers or 0, len(run.todo)):
         observers[0](FewerWorkers(job.workers or 0, placement.workers))
+    observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
     factory = WorkerSettings(job, settings, run.output, placement)
     try:
         for event in run_shards(claims, factory, placement, _options(job, stop, len(run.todo), placement)):
@@ -214,6 +214,15 @@ class _Models:
         provenance = footer.provenance(fingerprint.digest, self.cards, precision)
         models = tuple((files, self.cards[alias]) for alias, files in self.files.items())
         return DatasetSettings(models, precision, layout, provenance)
+
+
+def _plan(
+    job: EmbedJob, shards: Sequence[Shard], output: Output, fingerprint: Fingerprint, watch: Stopwatch
+) -> RunPlan:
+    committed = output.parts()
+    plan = freeze(output, fingerprint, shards, committed)
+    done = sum(shard.part_name in committed for shard in plan.shards)
+    return RunPlan(watch, output, fingerprint, plan, _todo(job, plan, output, committed), done)
 
 
 def _todo(job: EmbedJob, plan: Plan, output: Output, committed: Collection[str]) -> list[Shard]:

@@ -10,6 +10,14 @@ from ..records import Shard, ShardStats
 
 
 @dataclass(frozen=True)
+class Starting:
+    """Something that takes seconds before the first shard begins."""
+
+    name: ClassVar[str] = "starting"
+    what: str
+
+
+@dataclass(frozen=True)
 class Planned:
     """Once, before the workers start."""
 
@@ -139,8 +147,20 @@ class Stopping:
     in_hand: int = 0
 
 
+@dataclass(frozen=True)
+class SoFar:
+    """For logs, where nothing else happens for a while: what was done since the beginning."""
+
+    name: ClassVar[str] = "so far"
+    shards: int
+    embedded: int
+    failed: int
+    in_flight: int  # shards that workers are working on
+
+
 Event = (
-    Planned
+    Starting
+    | Planned
     | Notice
     | WorkersStarted
     | WorkersAdded
@@ -155,4 +175,5 @@ Event = (
     | ShardRetried
     | ShardLate
     | Stopping
+    | SoFar
 )

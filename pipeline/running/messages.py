@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..redaction import redacted_text
-from .events import Event, Rows, ShardDone, ShardFailed, ShardLate, ShardRetried, WorkersStarted
+from .events import Event, ShardDone, ShardFailed, ShardLate, ShardRetried, WorkersStarted
 
 
 def fields_of(event: Event) -> dict[str, Any]:
@@ -42,11 +42,6 @@ def as_text(event: Event, time: str) -> str:
     """`TIME shard done shard=… attempt=1 rows=…`."""
     fields = " ".join(f"{key}={_quoted(value)}" for key, value in fields_of(event).items())
     return f"{time} {event.name} {fields}".rstrip()
-
-
-def is_progress(event: Event) -> bool:
-    """Whether the event comes twice a second: too often for a log."""
-    return isinstance(event, Rows)
 
 
 def _quoted(value: Any) -> str:

@@ -24,7 +24,7 @@ from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, WorkersStarted
+from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, Starting, WorkersStarted
 from fakes import Drawn, Ran, clip_tools, files, parts, write_pairs
 
 # --- a run on a cluster ----------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_a_run_leaves_its_account(ran: Ran, drawn: Drawn) -> None:
 
 
 def test_events_tell_of_the_plan_the_workers_and_each_shard(ran: Ran, drawn: Drawn) -> None:
-    events = ran.events
+    events = [event for event in ran.events if not isinstance(event, Starting)]
     assert events[0] == Planned(3, 0, "tiny (sharp.safetensors)", "fp32", 3)
     assert events[1] == WorkersStarted(2)
     assert {event.shard.url for event in events if isinstance(event, ShardDone)} == {s.url for s in drawn.shards}
@@ -198,4 +198,4 @@ def test_the_precision_is_what_the_dataset_was_begun_with(here: list[str], some:
     embed(replace(some, precision="bf16"))
     events: list[Any] = []
     assert embed(some, events.append).complete
-    assert events[0].precision == "bf16"
+    assert [event.precision for event in events if isinstance(event, Planned)] == ["bf16"]

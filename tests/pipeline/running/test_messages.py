@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import pytest
 from clipmill.pipeline.records import Shard, ShardStats
-from clipmill.pipeline.running.events import Event, Planned, Rows, ShardDone, ShardFailed, ShardRetried
-from clipmill.pipeline.running.messages import as_json, as_text, is_progress
+from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.messages import as_json, as_text
 
 SHARD = Shard("https://h/a.tar?X-Amz-Signature=hush")
 DONE = ShardDone(SHARD, ShardStats(SHARD.url, 4, 3, Counter({"decode: x": 1}), {"total": 1.5}, 99), 2)
@@ -36,8 +36,3 @@ def test_a_done_shard_tells_its_counts() -> None:
 def test_every_kind_of_event_has_a_name() -> None:
     for kind in get_args(Event):
         assert kind.name
-
-
-def test_only_progress_is_left_out_of_logs() -> None:
-    assert is_progress(Rows(1, 0))
-    assert not is_progress(Planned(1, 0, "m", "fp32", 1))

@@ -1,0 +1,41 @@
+"""A bar's line fits its terminal: the totals and the time left are always there, other fields as far as there is room."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from clipmill.jobs.showing import progress as showing
+from clipmill.jobs.showing.fitting import Fields, fitted
+from clipmill.pipeline.running.events import DoneElsewhere, Planned, Rows, WorkersStarted
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+FIELDS = Fields("12/48 shards", ["3 failed", "1,234/s", "5,678 samples", "0:01:02"], "left 0:03:04")
+
+
+@given(st.integers(0, 200))
+def test_what_does_not_fit_is_left_out_from_the_end(width: int) -> None:
+    line = fitted(FIELDS, width)
+    assert line.startswith(FIELDS.totals) and line.endswith(FIELDS.left)
+    assert len(line) <= max(width, len("12/48 shards · left 0:03:04"))
+    kept = line.split(" · ")[1:-1]
+    assert kept == list(FIELDS.more[: len(kept)])
+    assert len(kept) == len(FIELDS.more) or len(f"{line} · {FIELDS.more[len(kept)]}") > width
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_bar_of_a_run_is_one_line(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr(showing, "err", Console(file=file, force_terminal=True, width=columns, color_system=None))
+    with showing.EmbedProgress() as progress:
+        progress(Planned(12_345, 0, "tiny", "fp32", 12_345, 0))
+        progress(WorkersStarted(8))
+        progress(Rows(1_234_567, 8_910))
+        progress(DoneElsewhere(45))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
+    last = [line.rstrip() for line in text.splitlines() if "shards ·" in line][-1]
+    assert "45/12,345 shards" in last and "left " in last and len(last) <= columns
+    assert ("1,243,477 samples" in last) == (columns == 120)
