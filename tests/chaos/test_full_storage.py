@@ -27,25 +27,36 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_a_full_disk(many: Path, tmp_path: Path) -> None:
-    """A small one in memory, in a mount namespace of its own."""
-    full = tmp_path / "full"
-    full.mkdir()
-    command = f"{sys.executable} -m clipmill.jobs.cli embed {many} -o {full}/out -m tiny --address local --workers 1"
-    count = f"; code=$?; ls {full}/out/data | wc -l; exit $code"
-    inside = f"mount -t tmpfs -o size=160k none {full} && {command}{count}"
+def mounted(folder: Path, options: str, command: str) -> subprocess.CompletedProcess[str]:
+    """A shell command beside a small disk in memory, in a mount namespace of its own."""
+    folder.mkdir()
+    inside = ["sh", "-c", f"mount -t tmpfs -o {options} none {folder} && {command}"]
     ran = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside],
-        capture_output=True,
-        text=True,
-        timeout=180,
+        ["unshare", "--user", "--map-root-user", "--mount", *inside], capture_output=True, text=True, timeout=180
     )
     if ran.stderr.startswith("unshare:") and may_skip():
         pytest.skip("needs user namespaces")
+    return ran
+
+
+def test_a_full_disk(many: Path, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    command = f"{sys.executable} -m clipmill.jobs.cli embed {many} -o {full}/out -m tiny --address local --workers 1"
+    ran = mounted(full, "size=160k", f"{command}; code=$?; ls {full}/out/data | wc -l; exit $code")
     assert ran.returncode == 1, ran.stderr
     notices = [line for line in ran.stderr.splitlines() if "model tiny" not in line]
     assert notices == [f"clipmill: {full}/out: no space left on device; make room, then run the same command to go on"]
     assert 0 < int(ran.stdout.split()[-1]) < 12
+
+
+@pytest.mark.parametrize("command", ["embed {many}", "ingest urls.txt"])
+def test_a_read_only_disk(command: str, many: Path, tmp_path: Path) -> None:
+    (tmp_path / "urls.txt").write_text("http://127.0.0.1:9/a.jpg\n")
+    there = tmp_path / "there"
+    words = f"cd {tmp_path} && {sys.executable} -m clipmill.jobs.cli {command.format(many=many)} -o {there}/out"
+    ran = mounted(there, "ro", words + (" -m tiny" if "embed" in command else ""))
+    assert ran.returncode == 2
+    assert ran.stderr == f"clipmill: {there}/out: cannot be written to: Read-only file system\n"
 
 
 @pytest.fixture
