@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sizing
-from sizing import GPUS, MODELS, Costs
+from sizing import GPUS, IMAGES, Costs
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 CORE = "one core, beside the encoder: read to write"
@@ -58,30 +58,34 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
 
 def _costs(found: dict[str, Any]) -> Costs:
     row = next(row for row in found["stages"]["rows"] if row["what"] == CORE)
-    return Costs(1 / row["ours"]["median"], float(row["note"].split()[0]) * 1000)
+    reading = found["reading"]["rows"][0]["ours"]["median"] if "reading" in found else None
+    return Costs(1 / row["ours"]["median"], float(row["note"].split()[0]) * 1000, reading and 1 / reading)
 
 
 def _gpus(costs: Costs) -> str:
     rows = []
-    for model in MODELS:
+    for model in IMAGES:
         for gpu in GPUS:
             one = sizing.needs(model, gpu, costs)
-            figures = (one.pairs_a_second, one.cores, one.gbit_a_second, one.shards_an_hour)
+            cores = (one.cores_beside_engines, one.cores)
+            figures = (one.pairs_a_second, *cores, one.gbit_a_second, one.shards_an_hour)
             rows.append((model, gpu, *map(_number, figures)))
-    heading = ("model", "GPU", "pairs/s", "CPU cores", "Gbit/s read", "shards/h")
+    heading = ("model", "GPU", "pairs/s", "cores, engines decode", "cores, CPUs decode", "Gbit/s read", "shards/h")
     return "\n".join(_table(heading, rows))
 
 
 def _data_sets(costs: Costs) -> str:
     rows = []
     for pairs, name in ((1e8, "100 M"), (1e9, "1 B"), (1e10, "10 B")):
-        for model in MODELS:
+        for model in IMAGES:
             hours = [sizing.whole(pairs, model, gpu, costs).gpu_hours for gpu in GPUS]
             one = sizing.whole(pairs, model, "A100", costs)
-            figures = (*hours, one.core_hours, one.shards, one.read_tb, one.written_tb)
+            cores = (one.core_hours_beside_engines, one.core_hours)
+            figures = (*hours, *cores, one.shards, one.read_tb, one.written_tb)
             rows.append((name, model, *map(_number, figures)))
     gpus = [f"{gpu} hours" for gpu in GPUS]
-    return "\n".join(_table(("pairs", "model", *gpus, "core hours", "shards", "TB read", "TB written"), rows))
+    cores = ("core hours, engines decode", "core hours, CPUs decode")
+    return "\n".join(_table(("pairs", "model", *gpus, *cores, "shards", "TB read", "TB written"), rows))
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -93,7 +97,9 @@ def _times(spread: dict[str, float]) -> str:
     return f"{spread['median']:.2f} ({spread['low']:.2f}–{spread['high']:.2f})"
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:
+        return "not measured"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -12,7 +12,7 @@ from clipmill.clipmodel.errors import ModelError
 from clipmill.clipmodel.float8 import Float8Linear, check_float8, has_float8, quantised
 from clipmill.clipmodel.flops import peak
 from clipmill.clipmodel.fused import HalfLinear
-from clipmill.clipmodel.inference import check_precision, for_inference
+from clipmill.clipmodel.inference import check_precision, compile_blocks, for_inference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_models import captions, images, random_clip
@@ -95,6 +95,17 @@ def test_embeddings_keep_their_direction(precision: Precision, least: float, var
     exact, ours = model.encode_image(pixels), for_inference(model, precision).encode_image(pixels)
     assert ours.dtype == torch.float32
     assert least < cosine_similarity(ours, exact).min() < 0.9999999
+
+
+@pytest.mark.parametrize("precision", ["pure_bf16", "fp8"])
+def test_compiled_blocks_say_the_same(precision: Precision) -> None:
+    model, pixels, tokens = random_clip(VIT), images(VIT, 3), captions(VIT)
+    plain, compiled = for_inference(model, precision), for_inference(model, precision)
+    compile_blocks(compiled, "aot_eager")
+    torch.testing.assert_close(compiled.encode_image(pixels), plain.encode_image(pixels), rtol=0.05, atol=0.05)
+    for length in (9, VIT.text.context_length):
+        text = plain.encode_text(tokens[:, :length])
+        torch.testing.assert_close(compiled.encode_text(tokens[:, :length]), text, rtol=0.05, atol=0.05)
 
 
 def test_captions_are_encoded_as_in_bfloat16() -> None:
