@@ -31,4 +31,4 @@ def _show(summary: FilterSummary) -> None:
     show_funnel(summary.funnel)
     if summary.uids:
         out.print(f"uids in {summary.uids}")
-    out.print(f"in {summary.out}")
+    out.print(f"in {summary.out}" if summary.out else "counted only; nothing is written")

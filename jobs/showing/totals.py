@@ -27,6 +27,8 @@ def show_summary(summary: Summary) -> None:
             f"{summary.seconds:,.1f} s{speed} ({busy_stages(run)})"
         )
         show_cost(summary.cost_per_million, summary.cost)
+    if summary.mended is not None and run.shards:
+        out.print(f"mended {counted(summary.mended, 'row')} that failed before; {run.failed:,} failed again")
     if summary.elsewhere:
         out.print(f"other runs did {counted(summary.elsewhere, 'shard')} of these meanwhile")
     show_dataset(dataset, summary.planned, summary.failed_shards)

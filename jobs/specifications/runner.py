@@ -28,6 +28,6 @@ def run_specification(specification: Specification, run_step: RunStep) -> None:
 
 
 def _locked(step: SpecifiedStep) -> AbstractContextManager[None]:
-    if writes_a_file(type(step.job)):
+    if writes_a_file(type(step.job)) or not step.job.out:
         return nullcontext()
     return held(Output.at(step.job.out, step.job.storage_options).prepare())

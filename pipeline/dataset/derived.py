@@ -5,22 +5,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import OutputError, PlanMismatchError
-from .layout import OWN
+from .layout import OWN, part_path
+from .lock import LOCK
 from .output import Output
 from .plan import PLAN, begun_otherwise
 
 STEP = f"{OWN}/step.json"
+OVERWRITABLE = ("filter", "dedup", "label")  # whose commands have --overwrite
+_AT_ONCE = 16  # files deleted
 
 
-def begin(output: Output, step: str, settings: Mapping[str, Any]) -> None:
+def begin(output: Output, step: str, settings: Mapping[str, Any], overwrite: bool = False) -> None:
     """Begin or continue the output of a step.
 
-    settings: all that its files depend on, as JSON values, the dataset's fingerprint among them. PlanMismatchError,
-    with the difference, where the folder was begun with other settings. OutputError where it is no folder for a step.
+    settings: all that its files depend on, as JSON values, the dataset's fingerprint among them. overwrite: begin anew
+    where this step was begun with other settings. PlanMismatchError, with the difference, where it was and shall not.
+    OutputError where it is no folder for a step.
     """
+    if overwrite and (earlier := begun(output)) and earlier[0] == step and _differences(earlier[1], settings):
+        _clear(output)
     if _agrees(output, step, settings):
         return
     if output.read(PLAN) is not None:
@@ -54,12 +61,26 @@ def _agrees(output: Output, step: str, settings: Mapping[str, Any]) -> bool:
     other, before = earlier
     if other != step:
         raise PlanMismatchError(f"{output.url} is the output of `clipmill {other}`: choose another output folder")
+    if differences := _differences(before, settings):
+        remedy = ", or add --overwrite" if step in OVERWRITABLE else ""
+        raise PlanMismatchError(begun_otherwise(output.url, differences) + remedy)
+    return True
+
+
+def _differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     now = json.loads(json.dumps(settings))
-    differences = [
+    return [
         f"{name} is {now.get(name)!r}, not {before.get(name)!r}"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
-    if differences:
-        raise PlanMismatchError(begun_otherwise(output.url, differences))
-    return True
+
+
+def _clear(output: Output) -> None:
+    """Delete what a step wrote. Its settings go last: a run that is killed in between leaves an unfinished output of
+    theirs."""
+    own = {f"{OWN}/{name}" for name in output.names(OWN)} - {STEP, LOCK}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="clearing") as pool:
+        list(pool.map(output.delete, own))
+        list(pool.map(output.delete, map(part_path, output.parts())))
+    output.delete(STEP)

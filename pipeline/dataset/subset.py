@@ -125,9 +125,11 @@ def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -
     return digest.hexdigest()
 
 
-def begin_subset(output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any]) -> bool:
+def begin_subset(
+    output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any], overwrite: bool = False
+) -> bool:
     """Begin or continue a subset. False where it is finished and the dataset has not changed since."""
-    begin(output, step, {"dataset": dataset.url, "fingerprint": dataset.settings.digest, **settings})
+    begin(output, step, {"dataset": dataset.url, "fingerprint": dataset.settings.digest, **settings}, overwrite)
     content = output.read(FUNNEL)
     if content is None:
         return True

@@ -34,6 +34,7 @@ class Summary:
     workers: int = 0
     price_per_hour: float | None = None  # of a worker
     elsewhere: int = 0  # shards that other runs did while this one was at work
+    mended: int | None = None  # rows that failed before and are embedded now; None unless failed ones were retried
     left: int = 0  # shards that this run did not get to; run again to embed them
     start_up: Mapping[str, float] = field(default_factory=dict)  # seconds by stage; the first ones overlap
 
@@ -61,6 +62,7 @@ class Summary:
             "planned_shards": self.planned,
             "shards_done_before": self.done_before,
             "shards_done_by_other_runs": self.elsewhere,
+            "mended_rows": self.mended,
             "seconds": round(self.seconds, 3),
             "start_up": {stage: round(seconds, 3) for stage, seconds in self.start_up.items()},
             "samples_per_second": round(self.samples_per_second, 2),

@@ -68,7 +68,7 @@ def dedup(job: DedupJob, on_stage: OnStage = lambda _: None) -> DedupSummary:
     """
     began = time.monotonic()
     request = _Request.of(job)
-    todo = begin_subset(request.output, "dedup", request.dataset, request.settings)
+    todo = begin_subset(request.output, "dedup", request.dataset, request.settings, job.overwrite)
     subset = _deduplicate(request, on_stage) if todo else Subset.open(request.output.url, job.storage_options)
     _clear(request.output)
     return DedupSummary(

@@ -29,7 +29,7 @@ R = TypeVar("R")
 class FilterSummary:
     """What `filter` returns."""
 
-    out: str
+    out: str  # empty where nothing was to be written
     dataset: str
     funnel: Funnel
     done_before: bool
@@ -55,7 +55,10 @@ def filter(job: FilterJob, on_stage: OnStage = lambda _: None) -> FilterSummary:
     """
     began = time.monotonic()
     request = FilterRequest.of(job)
-    todo = begin_subset(request.output, "filter", request.dataset, request.settings)
+    if job.count:
+        funnel = _funnel(request, on_stage)
+        return FilterSummary("", request.dataset.url, funnel, False, None, time.monotonic() - began)
+    todo = begin_subset(request.output, "filter", request.dataset, request.settings, job.overwrite)
     subset = _filter(request, on_stage) if todo else Subset.open(request.output.url, job.storage_options)
     if job.uids is not None:
         write_uids(request.dataset, subset, job.uids, job.storage_options)
@@ -64,7 +67,12 @@ def filter(job: FilterJob, on_stage: OnStage = lambda _: None) -> FilterSummary:
 
 
 def _filter(request: FilterRequest, on_stage: OnStage) -> Subset:
-    job, dataset, output = request.job, request.dataset, request.output
+    return finish_subset(request.output, request.dataset, _funnel(request, on_stage))
+
+
+def _funnel(request: FilterRequest, on_stage: OnStage) -> Funnel:
+    """Counts what stays and what goes, and writes it unless it is only to be counted."""
+    job, dataset = request.job, request.dataset
     functions = []
     if request.reference is not None:
         on_stage(Stage("finding the reference's cells", "parts", 0, len(request.reference.parts)))
@@ -72,13 +80,13 @@ def _filter(request: FilterRequest, on_stage: OnStage) -> Subset:
     rows = request.rows(*functions)
     steps = [*request.steps, *_score_steps(request, rows, on_stage)]
     steps = list(dict.fromkeys(steps))  # a recipe may have the job's own conditions, too
-    keep = KeepRows(rows, tuple(steps), tuple(dict.fromkeys(job.columns)), output)
+    keep = KeepRows(rows, tuple(steps), tuple(dict.fromkeys(job.columns)), None if job.count else request.output)
     total, dropped, kept = 0, Counter[int](), 0
     for counts in _over_parts(keep, request, "filtering", on_stage):
         total, kept = total + counts.rows, kept + counts.kept
         dropped.update(counts.dropped)
     reasons = {step.reason: dropped[index] for index, step in enumerate(steps)}
-    return finish_subset(output, dataset, Funnel(total, reasons, kept))
+    return Funnel(total, reasons, kept)
 
 
 def _score_steps(request: FilterRequest, rows: Rows, on_stage: OnStage) -> list[Step]:

@@ -63,12 +63,12 @@ class KeptCounts:
 
 @dataclass(frozen=True)
 class KeepRows:
-    """Writes the subset's part for each of a few parts."""
+    """Counts the rows of a few parts, and writes the subset's part for each of them."""
 
     rows: Rows
     steps: tuple[Step, ...]
     columns: tuple[str, ...]
-    output: Output
+    output: Output | None  # None to count alone
 
     def __call__(self, parts: Group) -> KeptCounts:
         if self.rows.labels is not None:
@@ -80,7 +80,8 @@ class KeepRows:
                 judged = self._judged(connection, part)
                 dropped = Counter(judged["step"].to_numpy().tolist())
                 kept = dropped.pop(len(self.steps), 0)
-                write_subset_part(self.output, part, self._table(part, judged, kept))
+                if self.output is not None:
+                    write_subset_part(self.output, part, self._table(part, judged, kept))
                 counts = KeptCounts(counts.rows + len(judged), counts.dropped + dropped, counts.kept + kept)
         return counts
 

@@ -62,7 +62,7 @@ class FilterRequest:
         request = cls(
             job=job,
             dataset=dataset,
-            output=Output.at(job.out, options),
+            output=Output.at(job.out, options),  # of a job that only counts, nothing is written to it
             by=job.by or f"{dataset.model(job.alias).prefix}similarity",
             within=within,
             labels=labels,
@@ -72,7 +72,7 @@ class FilterRequest:
         )
         request._check_columns()
         request._check_where()
-        return replace(request, output=request.output.prepare())
+        return request if job.count else replace(request, output=request.output.prepare())
 
     @property
     def settings(self) -> dict[str, Any]:

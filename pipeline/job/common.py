@@ -28,6 +28,7 @@ WeightsOf = Annotated[
     Doc("The dataset's model again, where its weights came from a file: NAME=PATH or PATH."),
     Flag(("--model", "-m"), metavar="NAME", default="as recorded"),
 ]
+Overwrite = Annotated[bool, Doc("Replace what this command wrote there before with other settings.")]
 Within = Annotated[
     str | None,
     Doc("Only the rows of this subset, which `clipmill filter` or `clipmill dedup` wrote."),

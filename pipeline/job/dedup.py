@@ -9,7 +9,7 @@ from typing_extensions import Doc
 
 from ..choices import Side
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
 from .flags import Flag
 
 
@@ -38,6 +38,7 @@ class DedupJob:
     probes: Annotated[int, Doc("Nearest cells that each embedding is compared in: more miss fewer pairs.")] = 2
     within: Within = None
     alias: Alias = None
+    overwrite: Overwrite = False
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
 from .flags import Flag
 
 Recipe = Literal[
@@ -29,7 +29,10 @@ class FilterJob:
     """Which rows of a dataset stay: those for which every condition holds."""
 
     dataset: DatasetUrl
-    out: Annotated[str, Doc("Folder or prefix for the subset."), Flag(("--out", "-o"))]
+    out: Annotated[
+        str, Doc("Folder or prefix for the subset."), Flag(("--out", "-o"), default="needed without --count")
+    ] = ""
+    count: Annotated[bool, Doc("Only count what would be kept and dropped; write nothing.")] = False
     where: Annotated[
         Sequence[str],
         Doc(
@@ -85,11 +88,16 @@ class FilterJob:
     failed: Annotated[bool, Doc("Keep rows that failed to embed, if the conditions hold for them.")] = False
     within: Within = None
     alias: Alias = None
+    overwrite: Overwrite = False
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:
         """UserError for values that no run could use."""
+        if not self.out and not self.count:
+            raise UserError("--out is missing: name a folder for the subset, or add --count to write nothing")
+        if self.count and (self.uids or self.overwrite):
+            raise UserError("--count writes nothing: drop --uids and --overwrite, or --count")
         if self.top_fraction is not None and not 0 < self.top_fraction <= 1:
             raise UserError(f"--top-fraction {self.top_fraction:g}: must be a share, above 0 and up to 1")
         if self.threshold is not None and not math.isfinite(self.threshold):

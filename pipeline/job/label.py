@@ -9,7 +9,7 @@ from typing import Annotated
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, StorageOptions, WeightsOf, Within
+from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, WeightsOf, Within
 from .flags import Flag
 
 
@@ -52,6 +52,7 @@ class LabelJob:
     within: Within = None
     alias: Alias = None
     model: WeightsOf = None
+    overwrite: Overwrite = False
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 

@@ -66,7 +66,7 @@ def label(
     began = time.monotonic()
     request = _Request.of(job)
     dataset, output = request.dataset, request.output
-    begin(output, "label", request.settings)
+    begin(output, "label", request.settings, job.overwrite)
     work = LabelPart(
         dataset=dataset,
         output=output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..dataset.layout import SUCCESS
@@ -27,6 +27,13 @@ class RunPlan:
     plan: Plan
     todo: list[Shard]
     done_before: int  # shards of the plan that were committed when the run began
+    failed_before: Mapping[str, int] | None = None  # of a run that retries: shard -> rows that failed
+
+    def mended(self, written: Collection[str], failed: int) -> int | None:
+        """Rows that failed before and are embedded now. written: shards; failed: rows of them that failed again."""
+        if self.failed_before is None:
+            return None
+        return max(0, sum(self.failed_before.get(url, 0) for url in written) - failed)
 
 
 def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
@@ -58,6 +65,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         price_per_hour=tally.price_per_hour,
         left=len(run.todo) - len(written) - len(tally.failed) - tally.elsewhere,
         elsewhere=tally.elsewhere,
+        mended=run.mended(written, tally.totals.failed),
         start_up={**run.watch.stages, **tally.start_up},
     )
     if written or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):

@@ -222,18 +222,22 @@ def _plan(
     committed = output.parts()
     plan = freeze(output, fingerprint, shards, committed)
     done = sum(shard.part_name in committed for shard in plan.shards)
-    return RunPlan(watch, output, fingerprint, plan, _todo(job, plan, output, committed), done)
+    failed = _failed(output, plan) if job.retry_failed else None
+    return RunPlan(watch, output, fingerprint, plan, _todo(job, plan, committed, failed), done, failed)
 
 
-def _todo(job: EmbedJob, plan: Plan, output: Output, committed: Collection[str]) -> list[Shard]:
+def _todo(job: EmbedJob, plan: Plan, committed: Collection[str], failed: Mapping[str, int] | None) -> list[Shard]:
     """The shards that this run embeds, of those that the job names."""
     changed = {shard.url for shard in plan.changed} if job.refresh else set()
-    if job.retry_failed:
-        manifest = ledger(output, plan.shards, Manifest.of())
-        failed = {stats.url for stats in manifest if stats.failed} | set(quarantined(output))
-        again = failed | changed
-        return [shard for shard in plan.listed if shard.url in again]
+    if failed is not None:
+        return [shard for shard in plan.listed if shard.url in failed or shard.url in changed]
     return [shard for shard in plan.listed if shard.part_name not in committed or shard.url in changed]
+
+
+def _failed(output: Output, plan: Plan) -> dict[str, int]:
+    """Shards with failures -> rows that failed; of a shard that could not be read, none are known."""
+    manifest = ledger(output, plan.shards, Manifest.of())
+    return dict.fromkeys(quarantined(output), 0) | {stats.url: stats.failed for stats in manifest if stats.failed}
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def test_a_mended_shard_is_whole_after_a_retry(here: list[str], some: EmbedJob) 
     write_pairs(Path(some.inputs[0]) / "00000.tar", 40)
     _, summary = told(replace(some, retry_failed=True))
     assert 0 < summary.dataset.failed < failed and len(parts(some.out)) == 80
+    assert summary.mended == failed - summary.dataset.failed and embed(some).mended is None
 
 
 def test_a_changed_shard_is_reported_and_embedded_again_only_when_asked(here: list[str], some: EmbedJob) -> None:
