@@ -91,7 +91,7 @@ STEPS = (  # in the order in which people use them
         "report",
         "pipeline.reporting.report",
         ("Report",),
-        ("clipmill report out/ -o report.html --labels labels/",),
+        ("clipmill report out/ -o report.html --labels labels/", "clipmill report out/ -o b.html --against other/"),
     ),
     Step(
         "search",

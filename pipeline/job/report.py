@@ -20,6 +20,11 @@ class ReportJob:
     labels: Annotated[
         str | None, Doc("Its labels, which `clipmill label` wrote."), Flag(metavar="LABELS", default="none")
     ] = None
+    against: Annotated[
+        str | None,
+        Doc("Another dataset to compare with: other pairs, or the same ones by another model."),
+        Flag(metavar="DATASET", default="none"),
+    ] = None
     within: Within = None
     alias: Alias = None
     storage_options: StorageOptions = field(default_factory=dict)

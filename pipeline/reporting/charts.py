@@ -72,8 +72,9 @@ def bar_chart(title: str, histogram: Histogram, say: Say, *, even: bool = False)
 
 def share_chart(title: str, points: Points, marked: Points, domain: Sequence[float]) -> Chart:
     """points: (x, share of one), over the domain's first to last number."""
-    line = tuple((at(x, domain), 100 * share) for x, share in points if x <= domain[-1])
-    marks = tuple(Mark(at(x, domain), 100 * share, f"{share:.0%}") for x, share in marked)
+    line = tuple((at(x, domain), 100 * share) for x, share in points if domain[0] <= x <= domain[-1])
+    inside = [(x, share) for x, share in marked if domain[0] <= x <= domain[-1]]
+    marks = tuple(Mark(at(x, domain), 100 * share, f"{share:.0%}") for x, share in inside)
     up = tuple(Tick(percent, f"{percent}%") for percent in (0, 25, 50, 75, 100))
     return Chart(title, ticks(domain), up, line=line, marks=marks)
 

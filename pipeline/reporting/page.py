@@ -14,11 +14,15 @@ import jinja2
 from ..dataset.plan import Fingerprint
 from ..dataset.summary import Status
 from ..dataset.totals import Totals
+from .against import Against
 from .charts import bar_chart, share_chart
+from .comparing import against_rows, grouped_rows
+from .groups import Grouped
 from .labels import LabelNumbers
 from .numbers import Captions, Counts, Numbers, Sizes
-from .samples import Group
+from .samples import Group, Row
 from .similarity import Similarity
+from .words import bytes_text, decimal_text, percent_text, ratio_text, share_row, whole_text
 
 _MARKED = (0.1, 0.3, 0.5)  # fractions, on the curve
 _MOST_SHARDS = 20  # listed of those that could not be read
@@ -41,6 +45,9 @@ class Contents:
     status: Status  # of the whole dataset
     numbers: Numbers
     labels: LabelNumbers | None
+    grouped: Sequence[Grouped]
+    against: Against | None
+    ladders: Mapping[str, Sequence[Row]]  # by model's alias: rows along its similarities
     groups: Sequence[Group]
     pictures: Mapping[tuple[str, int], bytes]  # by shard and row: JPEG
 
@@ -57,7 +64,13 @@ def page_of(contents: Contents) -> str:
         tiles=_tiles(numbers.counts, contents.status),
         ledger=_ledger(numbers.counts),
         notes=_notes(contents),
-        similarities=[_similarity(similarity, contents.url) for similarity in numbers.similarities],
+        similarities=[
+            _similarity(similarity, contents.url)
+            | {"along": _rows(contents.ladders[similarity.alias], contents.pictures)}
+            for similarity in numbers.similarities
+        ],
+        grouped=[grouped_rows(found, numbers) for found in contents.grouped],
+        against=against_rows(contents) if contents.against else None,
         labels=_labels(contents.labels) if contents.labels and contents.labels.images else None,
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],
         groups=[_group(group, contents.pictures) for group in contents.groups if group.rows],
@@ -80,10 +93,10 @@ def _tiles(counts: Counts, status: Status) -> list[dict[str, str]]:
     dataset = status.dataset
     return [
         tile("Rows", f"{counts.rows:,}"),
-        tile("Embedded", f"{counts.embedded:,}", _percent(counts.embedded, counts.rows)),
-        tile("Failed", f"{counts.failed:,}", _percent(counts.failed, counts.rows)),
+        tile("Embedded", f"{counts.embedded:,}", percent_text(counts.embedded, counts.rows)),
+        tile("Failed", f"{counts.failed:,}", percent_text(counts.failed, counts.rows)),
         tile("Pairs", f"{counts.pairs:,}", "image and caption"),
-        tile("Shards", f"{dataset.shards:,}", f"of {status.planned:,} planned, {_bytes(dataset.part_bytes)}"),
+        tile("Shards", f"{dataset.shards:,}", f"of {status.planned:,} planned, {bytes_text(dataset.part_bytes)}"),
     ]
 
 
@@ -102,7 +115,8 @@ def _notes(contents: Contents) -> list[str]:
         notes.append("There are no rows.")
     elif not contents.numbers.counts.embedded:
         notes.append("No row was embedded.")
-    shown = {(row.shard, row.row) for group in contents.groups for row in group.rows}
+    every = [group.rows for group in contents.groups] + list(contents.ladders.values())
+    shown = {(row.shard, row.row) for rows in every for row in rows}
     if missing := len(shown - contents.pictures.keys()):
         notes.append(
             f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are not tars, and single "
@@ -123,7 +137,7 @@ def _similarity(similarity: Similarity, url: str) -> dict[str, Any]:
         "alias": similarity.alias,
         "lead": f"{similarity.scored:,} pairs, from {similarity.least:.3f} to {similarity.greatest:.3f}; "
         f"mean {similarity.mean:.3f}, standard deviation {similarity.deviation:.3f}.",
-        "histogram": bar_chart("Pairs by similarity", similarity.histogram, _decimal),
+        "histogram": bar_chart("Pairs by similarity", similarity.histogram, decimal_text),
         "curve": share_chart("Share of pairs at or above a similarity", shares, marked, edges),
         "cuts": [
             {"fraction": f"{cut.fraction:.0%}", "threshold": f"{cut.threshold:.4f}", "rows": f"{cut.rows:,}"}
@@ -140,8 +154,8 @@ def _similarity(similarity: Similarity, url: str) -> dict[str, Any]:
 def _size_charts(sizes: Sizes | None) -> list[dict[str, Any]]:
     if sizes is None:
         return []
-    sides = bar_chart("Shorter side, pixels", sizes.sides, _whole, even=True)
-    aspects = bar_chart("Width : height", sizes.aspects, _ratio, even=True)
+    sides = bar_chart("Shorter side, pixels", sizes.sides, whole_text, even=True)
+    aspects = bar_chart("Width : height", sizes.aspects, ratio_text, even=True)
     return [
         {"title": sides.title, "chart": sides, "note": f"Median {sizes.median:,.0f} pixels."},
         {"title": aspects.title, "chart": aspects, "note": "Squares are in the bar around 1.0."},
@@ -151,14 +165,14 @@ def _size_charts(sizes: Sizes | None) -> list[dict[str, Any]]:
 def _caption_charts(captions: Captions | None, counts: Counts) -> list[dict[str, Any]]:
     if captions is None:
         return []
-    chart = bar_chart("Caption length, tokens", captions.tokens, _whole, even=True)
+    chart = bar_chart("Caption length, tokens", captions.tokens, whole_text, even=True)
     cut = f"{counts.truncated:,} are longer than the model reads." if counts.truncated else "None is cut off."
     return [{"title": chart.title, "chart": chart, "note": f"Median {captions.median:,.0f}. {cut}"}]
 
 
 def _labels(labels: LabelNumbers) -> dict[str, Any]:
     largest = max((count.images for count in labels.most), default=1)
-    most = [_share(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
+    most = [share_row(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
     shown = len(labels.most)
     title = f"The {shown} most frequent of {labels.classes:,} classes" if labels.classes > shown else "Images by class"
     unsure = f", {labels.none:,} of them too unsure to be labelled" if labels.none else ""
@@ -166,7 +180,7 @@ def _labels(labels: LabelNumbers) -> dict[str, Any]:
         "lead": f"{labels.images:,} images looked at{unsure}; {labels.classes:,} classes were found.",
         "title": title,
         "classes": most,
-        "probabilities": bar_chart("Images by the probability of their best label", labels.probabilities, _decimal),
+        "probabilities": bar_chart("Images by the probability of their best label", labels.probabilities, decimal_text),
     }
 
 
@@ -177,10 +191,10 @@ def _failures(numbers: Numbers) -> dict[str, Any] | None:
     counts = numbers.counts
     if not counts.failed:
         return None
-    reasons = [_share(reason, times, counts.failed, f"{times:,}") for reason, times in numbers.failures.items()]
+    reasons = [share_row(reason, times, counts.failed, f"{times:,}") for reason, times in numbers.failures.items()]
     return {
-        "lead": f"{counts.failed:,} of {counts.rows:,} rows, {_percent(counts.failed, counts.rows)}; each is in the "
-        "dataset with its reason in the column error.",
+        "lead": f"{counts.failed:,} of {counts.rows:,} rows, {percent_text(counts.failed, counts.rows)}; each is in "
+        "the dataset with its reason in the column error.",
         "reasons": reasons,
     }
 
@@ -193,11 +207,11 @@ def _half_pairs(totals: Totals, within: str | None) -> dict[str, Any] | None:
     causes = []
     for side_and_cause, times in totals.half_pairs.most_common():
         side, _, cause = side_and_cause.partition(": ")
-        causes.append(_share(f"no {side}: {cause}", times, rows, f"{times:,}"))
+        causes.append(share_row(f"no {side}: {cause}", times, rows, f"{times:,}"))
     scope = " Of the whole dataset, not of the subset alone." if within else ""
     return {
-        "lead": f"{rows:,} of {totals.embedded:,} embedded rows, {_percent(rows, totals.embedded)}, have only an image "
-        f"or only a caption, and no similarity.{scope}",
+        "lead": f"{rows:,} of {totals.embedded:,} embedded rows, {percent_text(rows, totals.embedded)}, have only an "
+        f"image or only a caption, and no similarity.{scope}",
         "causes": causes,
     }
 
@@ -211,7 +225,7 @@ def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
     if not totals.bottleneck:
         return None
     rows = [
-        _share(stage, share, 1, f"{share:.0%}", f"{totals.seconds[stage]:,.1f} s")
+        share_row(stage, share, 1, f"{share:.0%}", f"{totals.seconds[stage]:,.1f} s")
         | {"strong": stage == totals.bottleneck}
         for stage, share in totals.utilisation.items()
         if totals.seconds[stage]
@@ -227,48 +241,19 @@ def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
 
 
 def _group(group: Group, pictures: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:
-    rows = [
+    return {"title": group.title, "rows": _rows(group.rows, pictures)}
+
+
+def _rows(rows: Sequence[Row], pictures: Mapping[tuple[str, int], bytes]) -> list[dict[str, Any]]:
+    return [
         asdict(row)
         | {
             "figure": None if row.figure is None else f"{row.figure:.3f}",
             "picture": _data_url(pictures.get((row.shard, row.row))),
         }
-        for row in group.rows
+        for row in rows
     ]
-    return {"title": group.title, "rows": rows}
-
-
-def _share(name: str, value: float, total: float, *texts: str) -> dict[str, Any]:
-    return {"name": name, "share": min(100.0, 100 * value / total), "texts": texts, "strong": True}
 
 
 def _data_url(jpeg: bytes | None) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
-
-
-# --- numbers in words ------------------------------------------------------------------------------------------------
-
-
-def _percent(value: float, total: float) -> str:
-    return f"{value / total:.1%}" if total else ""
-
-
-def _decimal(value: float) -> str:
-    text = f"{value:.3f}".rstrip("0")
-    return f"{text}0" if text.endswith(".") else text
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:,.1f} {unit}" if unit != "B" else f"{size:,.0f} B"
-        size /= 1000
-    return f"{size:,.1f} TB"

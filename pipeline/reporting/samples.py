@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from ..dataset.dataset import Dataset
 from ..dataset.sql import identifier
 from ..dataset.thumbnails import fetch_image, thumbnail
-from .similarity import Similarity
+from .similarity import FINE, Similarity
 
 _A_GROUP = 12  # rows
+_ALONG = 64  # rows along the similarities
+_CHOSEN = ("shard", "row", "figure")
 _AT_ONCE = 16  # images fetched: against latency
 _SIDE = 240  # pixels of a picture's longer side
 
@@ -52,6 +56,33 @@ def by_similarity(connection: duckdb.DuckDBPyConnection, column: str, of: Simila
     return [_group(connection, title, scored, order) for title, order in orders.items()]
 
 
+def along(connection: duckdb.DuckDBPyConnection, column: str, of: Similarity) -> tuple[Row, ...]:
+    """Rows from the lowest similarity to the highest, close to each other where there are many: whatever a threshold
+    is, some lie on either side. One scan, and at most `_ALONG` rows."""
+    value = f"{identifier(column)}::DOUBLE"
+    found = connection.execute(
+        "SELECT bin, count(*), arg_min(shard, h), arg_min(row, h), arg_min(value, h) FROM (SELECT shard, row, "
+        f"{value} AS value, floor({value} * {FINE})::INTEGER AS bin, hash(row, shard) AS h FROM pairs "
+        f"WHERE isfinite({value})) GROUP BY bin ORDER BY bin"
+    ).fetchall()
+    bins = spread([count for _, count, *_ in found], _ALONG)
+    if not bins:
+        return ()
+    connection.register("along", pa.Table.from_pylist([dict(zip(_CHOSEN, found[i][2:], strict=True)) for i in bins]))
+    chosen = "SELECT shard, row, figure, NULL AS label FROM along"
+    return _group(connection, "", chosen, "figure", len(bins)).rows
+
+
+def spread(counts: Sequence[int], most: int) -> list[int]:
+    """The numbers of at most `most` bins, ascending: half of them evenly by rows, half evenly by bins."""
+    ends = np.cumsum(counts)
+    if len(counts) <= most:
+        return list(range(len(counts)))
+    by_rows = np.searchsorted(ends, np.linspace(1, ends[-1], most // 2))
+    by_bins = np.linspace(0, len(counts) - 1, most - most // 2).round().astype(int)
+    return sorted({*by_rows.tolist(), *by_bins.tolist()})
+
+
 def by_label(connection: duckdb.DuckDBPyConnection) -> list[Group]:
     """Those of the view `labels` (see labels.py) whose label is most and least sure."""
     orders = {"Most confident labels": "-figure", "Least confident labels": "figure"}
@@ -65,11 +96,11 @@ def at_random(connection: duckdb.DuckDBPyConnection) -> list[Group]:
     return [_group(connection, "Some rows", embedded, "hash(row, shard)")]
 
 
-def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: str) -> Group:
+def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: str, most: int = _A_GROUP) -> Group:
     """rows: a query for shard, row, figure and label. The other columns are read for the chosen few alone."""
     samples = connection.execute(
         "SELECT p.key, p.caption, p.shard, p.row, p.image_offset, p.image_size, chosen.figure, chosen.label "
-        f"FROM (SELECT *, {order} AS position FROM ({rows}) ORDER BY position, shard, row LIMIT {_A_GROUP}) chosen "
+        f"FROM (SELECT *, {order} AS position FROM ({rows}) ORDER BY position, shard, row LIMIT {most}) chosen "
         "JOIN pairs p USING (shard, row) ORDER BY chosen.position, p.shard, p.row"
     )
     return Group(title, tuple(Row(*row) for row in samples.fetchall()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -11,9 +11,11 @@ import duckdb
 from ..dataset.sql import identifier
 from .histogram import Histogram
 
+TOP = 0.3  # of all pairs: DataComp's share, by which groups and datasets are compared
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
-_FINE = 1000  # bins a unit of similarity, counted in one scan: bars and curve are made of them
+FINE = 1000  # bins a unit of similarity, counted in one scan: bars and curve are made of them
+_TAIL = 0.002  # of the pairs, at either end, get no room of their own
 _BARS = (1, 2, 5, 10, 20, 50, 100)  # of these bins a bar may have
 _MOST_BARS = 80
 _MOST_POINTS = 400  # of the curve
@@ -42,11 +44,15 @@ class Similarity:
     curve: tuple[tuple[float, int], ...]  # thresholds, ascending, with the rows at or above each
     cuts: tuple[Cut, ...]  # for FRACTIONS
 
+    def threshold_of(self, fraction: float) -> float:
+        """Of one of FRACTIONS."""
+        return next(cut.threshold for cut in self.cuts if cut.fraction == fraction)
+
 
 def similarity_of(connection: duckdb.DuckDBPyConnection, alias: str, column: str) -> Similarity | None:
     """Of a column of the view `pairs`, exact, in three scans; None where no row has one."""
     value = f"{identifier(column)}::DOUBLE"
-    scored = f"(SELECT {value} AS value, floor({value} * {_FINE})::INTEGER AS bin FROM pairs WHERE isfinite({value}))"
+    scored = f"(SELECT {value} AS value, floor({value} * {FINE})::INTEGER AS bin FROM pairs WHERE isfinite({value}))"
     ((count, least, greatest, mean, deviation),) = connection.execute(
         f"SELECT count(*), min(value), max(value), avg(value), coalesce(stddev_samp(value), 0) FROM {scored}"
     ).fetchall()
@@ -68,14 +74,26 @@ def similarity_of(connection: duckdb.DuckDBPyConnection, alias: str, column: str
 
 
 def _bars(bins: Mapping[float, int]) -> Histogram:
-    first, last = int(min(bins)), int(max(bins))
+    """From where few are lower to where few are higher: those few count in the outermost bars."""
+    few = int(_TAIL * sum(bins.values()))
+    first, last = _beyond(sorted(bins.items()), few), _beyond(sorted(bins.items(), reverse=True), few)
     width = next((width for width in _BARS if (last - first) / width < _MOST_BARS), _BARS[-1])
     edges = range(width * (first // width), last + width + 1, width)
     return _scaled(Histogram.of(bins, edges).trimmed())
 
 
+def _beyond(bins: Sequence[tuple[float, int]], few: int) -> int:
+    """The first bin that not only `few` values come before."""
+    seen = 0
+    for bin, count in bins:
+        seen += count
+        if seen > few:
+            return int(bin)
+    raise AssertionError("few is less than all")
+
+
 def _scaled(histogram: Histogram) -> Histogram:
-    return Histogram(tuple(edge / _FINE for edge in histogram.edges), histogram.counts)
+    return Histogram(tuple(edge / FINE for edge in histogram.edges), histogram.counts)
 
 
 def _curve(bins: Mapping[float, int]) -> tuple[tuple[float, int], ...]:
@@ -84,7 +102,7 @@ def _curve(bins: Mapping[float, int]) -> tuple[tuple[float, int], ...]:
     points, left = [], sum(bins.values())
     for edge in range(first, end + stride):
         if (edge - first) % stride == 0:
-            points.append((edge / _FINE, left))
+            points.append((edge / FINE, left))
         left -= bins.get(edge, 0)
     return tuple(points)
 

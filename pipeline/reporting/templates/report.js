@@ -4,6 +4,15 @@ for (const slider of document.querySelectorAll(".slider")) {
   const { of, command, low, high, scored } = slider.dataset;
   const input = slider.querySelector("input");
   const lines = document.querySelectorAll(`.threshold[data-of="${CSS.escape(of)}"]`);
+  const around = document.querySelector(`.around[data-of="${CSS.escape(of)}"]`);
+  const along = [...around.querySelectorAll(".along figure")]; // ascending
+  const show = (threshold) => {
+    const first = along.findIndex((figure) => Number(figure.dataset.figure) >= threshold);
+    const split = first < 0 ? along.length : first;
+    around.querySelector(".below").replaceChildren(...along.slice(Math.max(0, split - 6), split));
+    around.querySelector(".above").replaceChildren(...along.slice(split, split + 6));
+    around.hidden = along.length === 0;
+  };
   const move = () => {
     const [threshold, rows] = points[input.value];
     const at = (100 * (threshold - low)) / (high - low);
@@ -15,6 +24,7 @@ for (const slider of document.querySelectorAll(".slider")) {
     const text = threshold.toFixed(3);
     slider.querySelector("output").textContent = `≥ ${text} keeps ${rows.toLocaleString("en")} rows, ${share}%`;
     slider.querySelector("code").textContent = command.replace("{}", text);
+    show(threshold);
   };
   input.max = points.length - 1;
   input.value = 0;
