@@ -25,8 +25,9 @@ BROUGHT = {
     "grpc": "ray",
     "yaml": "pyyaml",
     "PIL": "pillow",
+    "nvidia": "nvidia-nvimgcodec-cu13",
 }
-OPTIONAL = {"simplejpeg", "lingua", "fasttext"}
+OPTIONAL = {"lingua", "fasttext", "triton"}  # Triton comes with torch for GPUs
 
 
 def normalised(distribution: str) -> str:

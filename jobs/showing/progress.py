@@ -19,6 +19,7 @@ from ...pipeline.running.events import (
     DoneElsewhere,
     Event,
     FewerWorkers,
+    MachineLeftOut,
     Notice,
     Planned,
     Rows,
@@ -31,6 +32,7 @@ from ...pipeline.running.events import (
     Waiting,
     WorkerLost,
     WorkerMoved,
+    WorkerReplaced,
     WorkersAdded,
     WorkersStarted,
 )
@@ -127,6 +129,10 @@ def _notice(event: Event) -> str | None:
         return f"this shard is slower than the others, so a second worker tries it too: {event.shard.url}"
     if isinstance(event, WorkerLost):
         return f"a worker was lost and is replaced: {event.reason[:200]}"
+    if isinstance(event, WorkerReplaced):
+        return f"a worker is replaced: {event.reason[:200]}"
+    if isinstance(event, MachineLeftOut):
+        return f"machine {event.machine[:12]} is left out: {event.reason[:200]}"
     if isinstance(event, WorkerMoved):
         again = f"; {counted(event.unfinished, 'shard')} of its work will be done again" if event.unfinished else ""
         return f"a machine is about to leave the cluster; its worker is replaced{again}"

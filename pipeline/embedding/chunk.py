@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -98,9 +97,9 @@ class Chunk:
     def __reduce__(self) -> Any:
         """Images are buffers of their own, which Ray leaves where they lie until they are encoded. The rest waits for
         the end of a window and would keep the images in the object store as long, so it goes as bytes."""
-        images = {name: getattr(self, name) for name in ("pixels", "encoded")}
-        rest = {name: getattr(self, name) for name in ("pixels_of", "tokens", "tokens_of", "encoded_of")}
-        return _unpacked, (_packed(self.samples), pickle.dumps(rest), images)
+        positions = [_packed(array) for array in (self.pixels_of, self.tokens_of, self.encoded_of)]
+        tokens = [(_packed(way.values), _packed(way.ends)) for way in self.tokens]
+        return _unpacked, (_packed_samples(self.samples), positions, tokens, self.pixels, self.encoded)
 
     def decoded(self, pixels: tuple[Any, ...], failed: Mapping[int, Failure]) -> Chunk:
         """Once nothing is encoded any more. pixels: of all samples that have any now, in order. failed: what could not
@@ -125,16 +124,28 @@ class Chunk:
         )
 
 
-def _packed(samples: pa.RecordBatch) -> bytes:
+def _packed_samples(samples: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, samples.schema) as stream:
         stream.write_batch(samples)
     return sink.getvalue().to_pybytes()
 
 
-def _unpacked(samples: bytes, rest: bytes, images: dict[str, Any]) -> Chunk:
+def _packed(array: Array) -> tuple[str, bytes]:
+    """Of one dimension."""
+    return array.dtype.str, array.tobytes()
+
+
+def _array(packed: tuple[str, bytes]) -> Array:
+    kind, content = packed
+    return np.frombuffer(bytearray(content), np.dtype(kind))
+
+
+def _unpacked(samples: bytes, positions: Any, tokens: Any, pixels: Any, encoded: Any) -> Chunk:
+    pixels_of, tokens_of, encoded_of = map(_array, positions)
+    ways = tuple(Ragged(_array(values), _array(ends)) for values, ends in tokens)
     with pa.ipc.open_stream(samples) as stream:
-        return Chunk(stream.read_next_batch(), **pickle.loads(rest), **images)
+        return Chunk(stream.read_next_batch(), pixels, pixels_of, ways, tokens_of, encoded, encoded_of)
 
 
 class Waiting:

@@ -1,4 +1,8 @@
-"""Which shard is next: attempts, pauses between them, and who is late. Pure; time is the caller's."""
+"""Which shard is next: attempts, pauses between them, and who is late. Pure; time is the caller's.
+
+A shard is given up when it has failed on several machines, as far as there are several: one broken machine uses up
+nobody's attempts.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,11 @@ from ..records import Shard
 class Limits:
     """How patient the driver is."""
 
-    attempts: int = 3  # a shard
+    attempts: int = 3  # a shard, on as many machines, as far as there are so many
+    most_attempts: int = 9  # wherever
     pause: float = 1.0  # seconds before the second attempt, doubled for each further one
     deadline: float | None = None  # seconds; a shard in hand for longer is taken away
+    silent: float = 10.0  # times the median; a worker that tells of no row for so long is replaced
     late: float = 3.0  # times the median, from which a shard is late
     least_late: float = 30.0  # seconds; nothing is late before
 
@@ -36,9 +42,11 @@ class Backlog:
     def __init__(self, shards: Iterable[Shard], limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._waiting = deque(shards)
+        self._again: deque[Shard] = deque()  # what failed before and may be tried again
         self._paused: list[tuple[float, Shard]] = []  # until when
         self._in_work: dict[str, _InWork] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, list[str]] = {}  # the machines, by the shard's URL
+        self.machines = 1  # that have workers now
         self._closed = False
         self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
 
@@ -50,30 +58,41 @@ class Backlog:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits and nothing is out."""
-        return not (self._waiting or self._paused or self._in_work)
+        return not (self._waiting or self._again or self._paused or self._in_work)
 
     @property
     def waiting(self) -> int:
         """Shards that may be taken now."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._again)
 
     def failed_before(self, shard: Shard) -> bool:
         return shard.url in self._failures
 
     def attempt(self, shard: Shard) -> int:
         """Which one it is in, or next, from 1."""
-        return self._failures.get(shard.url, 0) + 1
+        return len(self._failures.get(shard.url, ())) + 1
 
-    def peek(self, now: float) -> Shard | None:
-        """What `take` would give."""
-        due = [entry for entry in self._paused if entry[0] <= now]
-        for entry in due:
+    def peek(self, now: float, machine: str = "") -> Shard | None:
+        """What `take` would give a worker of that machine."""
+        for entry in [entry for entry in self._paused if entry[0] <= now]:
             self._paused.remove(entry)
-            self._waiting.append(entry[1])
-        return self._waiting[0] if self._waiting else None
+            self._again.append(entry[1])
+        again = next((shard for shard in self._again if self._may_try(shard, machine)), None)
+        return again or (self._waiting[0] if self._waiting else None)
 
-    def take(self, now: float) -> Shard:
-        shard = self._waiting.popleft()
+    def _may_try(self, shard: Shard, machine: str) -> bool:
+        """Whether it has not failed there, or everywhere else, too."""
+        failed_on = set(self._failures.get(shard.url, ()))
+        return machine not in failed_on or len(failed_on) >= self.machines
+
+    def take(self, now: float, machine: str = "") -> Shard:
+        shard = self.peek(now, machine)
+        if shard is None:
+            raise IndexError("nothing waits")
+        if shard in self._again:
+            self._again.remove(shard)
+        else:
+            self._waiting.popleft()
         self._in_work[shard.url] = _InWork(shard, now)
         return shard
 
@@ -85,26 +104,38 @@ class Backlog:
         self._seconds.append(now - out.since)
         return True
 
-    def failed(self, shard: Shard, now: float, final: bool = False) -> bool:
-        """Count a failed attempt; whether it was the last one. A failed copy of a shard that somebody else has, or
-        had, does not count."""
+    def failed(self, shard: Shard, now: float, final: bool = False, machine: str = "") -> bool:
+        """Count a failed attempt on a machine; whether it was the last one. A failed copy of a shard that somebody else
+        has, or had, does not count."""
         out = self._in_work.get(shard.url)
         if out is None:
             return False
         out.copies -= 1
-        return (out.copies <= 0 or final) and self._count(shard, now, final)
+        return (out.copies <= 0 or final) and self._count(shard, now, final, machine)
 
-    def expire(self, shard: Shard, now: float) -> bool:
+    def expire(self, shard: Shard, now: float, machine: str = "") -> bool:
         """Take it from all who have it, as a failed attempt; whether it was the last one."""
-        return self._count(shard, now, final=False)
+        return self._count(shard, now, final=False, machine=machine)
 
-    def _count(self, shard: Shard, now: float, final: bool) -> bool:
+    def forgive(self, machine: str) -> None:
+        """What failed there was the machine's fault, and is nothing that a shard is to be blamed for."""
+        for url, machines in list(self._failures.items()):
+            kept = [other for other in machines if other != machine]
+            if kept:
+                self._failures[url] = kept
+            else:
+                del self._failures[url]
+
+    def _count(self, shard: Shard, now: float, final: bool, machine: str) -> bool:
         del self._in_work[shard.url]
-        failures = self._failures[shard.url] = self._failures.get(shard.url, 0) + 1
-        if final or failures >= self._limits.attempts:
+        failures = self._failures.setdefault(shard.url, [])
+        failures.append(machine)
+        enough = len(failures) >= self._limits.attempts
+        everywhere = len(set(failures)) >= min(self._limits.attempts, self.machines)
+        if final or (enough and everywhere) or len(failures) >= self._limits.most_attempts:
             return True
         if not self._closed:
-            self._paused.append((now + self._limits.pause * 2 ** (failures - 1), shard))
+            self._paused.append((now + self._limits.pause * 2 ** min(len(failures) - 1, 4), shard))
         return False
 
     def give_back(self, shard: Shard) -> None:
@@ -120,7 +151,7 @@ class Backlog:
 
     def late(self, now: float) -> Shard | None:
         """When nothing else is left to do: a shard, out far longer than others took, for a second worker to try."""
-        if self._waiting or self._paused or not self._seconds:
+        if self.waiting or self._paused or not self._seconds:
             return None
         usual = max(self._limits.late * median(self._seconds), self._limits.least_late)
         late = [out for out in self._in_work.values() if out.copies == 1 and now - out.since > usual]
@@ -129,6 +160,10 @@ class Backlog:
         oldest = min(late, key=lambda out: out.since)
         oldest.copies += 1
         return oldest.shard
+
+    def usual(self) -> float | None:
+        """Seconds that recent shards took; None before the first one is done."""
+        return median(self._seconds) if self._seconds else None
 
     def overdue(self, now: float) -> list[Shard]:
         """Shards out for longer than the deadline allows."""
@@ -139,7 +174,8 @@ class Backlog:
     def close(self) -> int:
         """Give out no more; how many that leaves undone, besides those that are out."""
         self._closed = True
-        count = len(self._waiting) + len(self._paused)
+        count = self.waiting + len(self._paused)
         self._waiting.clear()
+        self._again.clear()
         self._paused.clear()
         return count

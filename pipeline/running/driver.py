@@ -11,6 +11,7 @@ from ..errors import InfrastructureError, ShardError, StorageFullError, UserErro
 from ..records import Shard
 from .backlog import Backlog, Limits
 from .cluster import leaving
+from .crew import Crew
 from .events import (
     DoneElsewhere,
     Event,
@@ -23,6 +24,7 @@ from .events import (
     Waiting,
     WorkerLost,
     WorkerMoved,
+    WorkerReplaced,
     WorkersAdded,
     WorkersStarted,
 )
@@ -73,12 +75,15 @@ class _Driver:
     def __init__(self, source: ShardSource, factory: WorkerFactory, placement: Placement, options: RunOptions) -> None:
         self._source, self._placement, self._options = source, placement, options
         self._backlog = Backlog((), options.limits)
-        self._factory = send(factory)
+        self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
         self._stopping = self._waiting = False
-        self._handles = [] if not source.left else [self._new_handle() for _ in range(placement.workers)]
+
+    @property
+    def _handles(self) -> list[WorkerHandle]:
+        return self._crew.handles
 
     def run(self) -> Iterator[Event]:
         started = False
@@ -101,13 +106,12 @@ class _Driver:
         for handle in self._handles:
             handle.kill()
 
-    def _new_handle(self) -> WorkerHandle:
-        return WorkerHandle(self._factory, self._placement)
-
     def _see_starts(self) -> Iterator[Event]:
-        for handle in list(self._handles):
-            if died := handle.see_start():
-                yield from self._lose(handle, died)
+        for handle, outcome in self._crew.see_starts():
+            if isinstance(outcome, WorkerDied):
+                yield from self._lose(handle, outcome)
+            else:
+                yield from self._crew.refuse(handle, outcome)
 
     def _draw(self) -> Iterator[Event]:
         """More shards than workers may hold; while other runs have what is left, none."""
@@ -126,15 +130,19 @@ class _Driver:
             return
         now = time.monotonic()
         while len(handle.shards) < self._placement.in_flight:
-            shard = self._backlog.peek(now)
+            shard = self._backlog.peek(now, handle.node)
             if shard is None or self._is_others(handle):
                 break
             if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            handle.give(self._backlog.take(now))
+            self._give(handle, self._backlog.take(now, handle.node), now)
         if not handle.shards and (late := self._backlog.late(now)):
             yield ShardLate(late)
-            handle.give(late)
+            self._give(handle, late, now)
+
+    def _give(self, handle: WorkerHandle, shard: Shard, now: float) -> None:
+        handle.give(shard)
+        self._crew.hear(handle, now)
 
     def _is_others(self, handle: WorkerHandle) -> bool:
         """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
@@ -146,24 +154,32 @@ class _Driver:
 
     def _collect(self) -> Iterator[Event]:
         for handle, shard, outcome in settled(self._handles, _WAIT):
+            self._crew.hear(handle, time.monotonic())
             if isinstance(outcome, WorkerDied):
                 yield from self._lose(handle, outcome)
             elif isinstance(outcome, Exception):
-                yield from self._failed(shard, outcome)
+                yield from self._failed(handle, shard, outcome)
             else:
                 attempt = self._backlog.attempt(shard)
                 self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
+                self._crew.judge.succeeded(handle, handle.node)
                 if self._backlog.done(shard, time.monotonic()):
                     yield ShardDone(shard, outcome, attempt)
 
-    def _failed(self, shard: Shard, error: Exception) -> Iterator[Event]:
+    def _failed(self, handle: WorkerHandle, shard: Shard, error: Exception) -> Iterator[Event]:
         if isinstance(error, (UserError, StorageFullError)):  # the same for every shard
             raise error
+        final = isinstance(error, ShardError)
         reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
-        if self._backlog.failed(shard, time.monotonic(), final=isinstance(error, ShardError)):
+        if self._backlog.failed(shard, time.monotonic(), final=final, machine=handle.node):
             yield ShardFailed(shard, reason, attempt)
-        elif not isinstance(error, ShardError):
+        elif not final:
             yield ShardRetried(shard, reason, attempt)
+        if not final and self._crew.judge.failed(handle, handle.node, shard.url, reason):
+            yield WorkerReplaced(reason)
+            for other in handle.shards.values():
+                self._backlog.give_back(other)
+            yield from self._crew.dismiss(handle, [], reason)
 
     def _lose(self, handle: WorkerHandle, error: WorkerDied) -> Iterator[Event]:
         if error.preempted or handle.node in self._leaving:  # as announced
@@ -173,27 +189,36 @@ class _Driver:
         if self._lost > 3 * self._placement.workers + 3:
             raise InfrastructureError(f"workers keep dying: {error}") from error
         yield WorkerLost(str(error))
-        for shard in self._replace(handle):
-            if self._backlog.failed(shard, time.monotonic()):
-                attempts = self._options.limits.attempts
+        shards = list(handle.shards.values())
+        for shard in shards:
+            if self._backlog.failed(shard, time.monotonic(), machine=handle.node):
+                attempts = self._backlog.attempt(shard) - 1
                 yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
-
-    def _replace(self, handle: WorkerHandle) -> list[Shard]:
-        """A new worker for an old one; the shards that this one had."""
-        self._handles[self._handles.index(handle)] = self._new_handle()
-        return handle.kill()
+        yield from self._crew.dismiss(handle, shards, str(error))
 
     def _take_away(self) -> Iterator[Event]:
-        """Shards beyond the deadline: their worker hangs, and is replaced."""
-        overdue = self._backlog.overdue(time.monotonic())
+        """Shards beyond the deadline, or of workers that have gone silent: their worker hangs, and is replaced."""
+        now = time.monotonic()
+        overdue = self._backlog.overdue(now)
+        holders = {shard: handle for handle in self._handles for shard in handle.shards.values()}
         for shard in overdue:  # all of them first: a worker may hang with several
             reason = f"not done within the deadline of {self._options.limits.deadline:g} s"
-            attempt = self._backlog.attempt(shard)
-            given_up = self._backlog.expire(shard, time.monotonic())
-            yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
-        for handle in [handle for handle in self._handles if any(shard in overdue for shard in handle.shards.values())]:
-            for other in self._replace(handle):
+            yield from self._take(shard, holders.get(shard), reason)
+        limit = self._options.limits.silent
+        silent = self._crew.silent(now, self._backlog.usual(), limit)
+        for handle in silent:
+            for shard in handle.shards.values():
+                yield from self._take(shard, handle, "its worker has gone silent")
+        for handle in [one for one in self._handles if one in silent or any(s in overdue for s in one.shards.values())]:
+            shards = list(handle.shards.values())
+            yield from self._crew.dismiss(handle, shards, "hangs")
+            for other in shards:
                 self._backlog.give_back(other)
+
+    def _take(self, shard: Shard, handle: WorkerHandle | None, reason: str) -> Iterator[Event]:
+        attempt = self._backlog.attempt(shard)
+        given_up = self._backlog.expire(shard, time.monotonic(), handle.node if handle else "")
+        yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
 
     def _leave(self) -> Iterator[Event]:
         """Workers on machines that are about to leave get no more shards, end what they have in hand or give it back
@@ -207,7 +232,7 @@ class _Driver:
                 yield from self._move(handle)
 
     def _move(self, handle: WorkerHandle) -> Iterator[Event]:
-        unfinished = self._replace(handle)
+        unfinished = self._crew.replace(handle)
         for shard in unfinished:
             self._backlog.give_back(shard)
         yield WorkerMoved(len(unfinished))
@@ -227,7 +252,7 @@ class _Driver:
             )
         more = workers - len(self._handles)
         if more > 0:
-            self._handles += [self._new_handle() for _ in range(more)]
+            self._crew.grow(more)
             yield WorkersAdded(more)
 
     def _heed_stop(self) -> Iterator[Event]:
@@ -239,10 +264,15 @@ class _Driver:
 
     def _progress(self) -> Iterator[Event]:
         """Rows since the last look, of all workers; waits for none."""
-        if time.monotonic() - self._told < _TELL and not self._backlog.is_empty:
+        now = time.monotonic()
+        if now - self._told < _TELL and not self._backlog.is_empty:
             return
-        self._told = time.monotonic()
-        rows = [handle.new_rows() for handle in self._handles]
-        embedded, failed = sum(new[0] for new in rows), sum(new[1] for new in rows)
+        self._told = now
+        embedded = failed = 0
+        for handle in self._handles:
+            new = handle.new_rows()
+            embedded, failed = embedded + new[0], failed + new[1]
+            if any(new):
+                self._crew.hear(handle, now)
         if embedded or failed:
             yield Rows(embedded, failed, sum(len(handle.shards) for handle in self._handles))

@@ -79,6 +79,23 @@ class WorkerMoved:
 
 
 @dataclass(frozen=True)
+class WorkerReplaced:
+    """It failed, or went silent, where others do not."""
+
+    name: ClassVar[str] = "worker replaced"
+    reason: str
+
+
+@dataclass(frozen=True)
+class MachineLeftOut:
+    """Its workers fail one after the other, and those of other machines do not: it gets no more of them."""
+
+    name: ClassVar[str] = "machine left out"
+    machine: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Rows:
     """Progress since the last event of this kind; rows of a shard that is tried again are counted again."""
 
@@ -167,6 +184,8 @@ Event = (
     | FewerWorkers
     | WorkerLost
     | WorkerMoved
+    | WorkerReplaced
+    | MachineLeftOut
     | Rows
     | ShardDone
     | ShardFailed

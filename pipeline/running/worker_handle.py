@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
 
 # what a program does wrong, and hardly ever what storage or a machine does to it
 _KINDS = (TypeError, AttributeError, NameError, AssertionError)
+_ANSWER = 5.0  # seconds until a process that works says where it is
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -34,13 +35,17 @@ class _Actor:
     def progress(self) -> tuple[int, int]:
         return self._rows[0], self._rows[1]
 
+    @ray.method(concurrency_group="control")
+    def machine(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
     @ray.method(concurrency_group="start")
-    def start(self) -> tuple[str, float]:
-        """The machine it is on, and the seconds that making the worker took. Apart from `__init__`, so that its errors
-        reach the driver as they are."""
+    def start(self) -> float:
+        """Seconds that making the worker took. Apart from `__init__`, so that its errors reach the driver as they
+        are."""
         began = time.monotonic()
         self._worker = self._factory()
-        return str(ray.get_runtime_context().get_node_id()), time.monotonic() - began
+        return time.monotonic() - began
 
     @ray.method(concurrency_group="work")
     def embed(self, shard: Shard) -> ShardStats:
@@ -64,11 +69,19 @@ class WorkerDied(InfrastructureError):
         self.preempted = error.preempted
 
 
+class StartFailed(Exception):
+    """A worker could not start on its machine; `error` says what for."""
+
+    def __init__(self, error: ClipmillError) -> None:
+        super().__init__(one_line(error))
+        self.error = error
+
+
 class WorkerHandle:
     """A worker as the driver sees it."""
 
-    def __init__(self, factory: Any, placement: Placement) -> None:
-        """factory: a reference to the WorkerFactory."""
+    def __init__(self, factory: Any, placement: Placement, avoided: Collection[str] = ()) -> None:
+        """factory: a reference to the WorkerFactory. avoided: machines that it must not be on."""
         # Ray takes the groups here only, and not among the options
         make: Any = ray.remote  # its types do not know of groups
         remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1})
@@ -79,9 +92,11 @@ class WorkerHandle:
                 num_gpus=placement.gpus,
                 max_restarts=0,  # retries are ours: Ray would restart for ever what cannot start
                 max_task_retries=0,
+                label_selector={"ray.io/node-id": f"!in({','.join(avoided)})"} if avoided else None,
             )
             .remote(factory)
         )
+        self._machine = self._actor.machine.remote()
         self.starting: Any = self._actor.start.remote()  # None once it has started
         self.node = ""  # that it is on, known then
         self.start_up: dict[str, float] = {}  # seconds, known then
@@ -94,20 +109,21 @@ class WorkerHandle:
     def is_ready(self) -> bool:
         return self.starting is None
 
-    def see_start(self) -> WorkerDied | None:
-        """Note whether it has started by now. Raises what the worker could not start for, and InfrastructureError
-        where none can be made."""
+    def see_start(self) -> WorkerDied | StartFailed | None:
+        """Note whether it has started by now, or why it did not."""
         if self.is_ready or not ray.wait([self.starting], timeout=0)[0]:
             return None
+        with suppress(RayError):  # its process may be gone
+            self.node = ray.get(self._machine, timeout=_ANSWER)
         try:
-            self.node, making = ray.get(self.starting)
+            making = ray.get(self.starting)
             self.starting = None
             self.start_up = {"worker_process": time.monotonic() - self._began - making, "worker_models": making}
         except RayTaskError as error:
-            raise own_error(error) from error
+            return StartFailed(own_error(error))
         except RayActorError as error:
-            if error.actor_init_failed:  # it has no clipmill, say: no other would fare better
-                raise InfrastructureError(f"a worker cannot be made: {one_line(error)}") from error
+            if error.actor_init_failed:  # it has no clipmill, say
+                return StartFailed(InfrastructureError(f"a worker cannot be made: {one_line(error)}"))
             return WorkerDied(error)
         return None
 
@@ -172,7 +188,7 @@ def settled(
             yield handle, handle.shards.pop(ref), stats
 
 
-def own_error(error: RayTaskError) -> Exception:
+def own_error(error: RayTaskError) -> ClipmillError:
     """What the worker raised. Ours are for people to read; others are failures of the infrastructure."""
     cause = error.cause if isinstance(error.cause, Exception) else None
     if isinstance(cause, ClipmillError):

@@ -19,7 +19,7 @@ from clipmill.pipeline.job.embed import EmbedJob
 from clipmill.pipeline.records import Shard
 from fsspec.implementations.memory import MemoryFileSystem
 
-JOB = EmbedJob([], "out", "tiny")
+JOB = EmbedJob([], "out", "tiny", decode="exact")
 CARD = ModelCard("tiny", "clipmill", "ab" * 32, VARIANTS["tiny"])
 LAYOUT = PartLayout((Column("uid"), Column("score", "float64")), 256, 77)
 PRINT = Fingerprint.of({"": CARD}, "fp32", LAYOUT, JOB)
@@ -54,7 +54,8 @@ def test_a_fingerprint_is_told_in_words() -> None:
 
 
 def test_what_was_decoded_fast_is_not_comparable() -> None:
-    fast = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, fast_decode=True))
+    fast = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, decode="fast"))
+    assert fast == Fingerprint.of({"": CARD}, "fp32", LAYOUT, EmbedJob([], "out", "tiny", fast_decode=True))
     assert fast.digest != PRINT.digest
     assert fast.preprocessing == f"{PRINT.preprocessing}; large JPEGs decoded smaller"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from clipmill.pipeline.running import crew
 from clipmill.pipeline.running import driver as module
 from fake_handles import FakeCluster
 
@@ -11,11 +12,11 @@ from fake_handles import FakeCluster
 def machines(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
     for name, value in {
-        "WorkerHandle": fake.handle,
         "settled": fake.settled,
         "send": lambda factory: factory,
         "_LOOK": 0,
     }.items():
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(crew, "WorkerHandle", fake.handle)
     monkeypatch.setattr(module, "leaving", lambda: fake.leaving)
     return fake

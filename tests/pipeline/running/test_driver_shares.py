@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clipmill.pipeline.records import Shard, ShardStats
+from clipmill.pipeline.running import crew
 from clipmill.pipeline.running import driver as module
 from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone
@@ -54,7 +55,7 @@ def test_one_that_still_starts_finds_a_shard_of_its_own(
             yield each, shard, ShardStats(shard.url)
         handles[-1].is_ready = True
 
-    monkeypatch.setattr(module, "WorkerHandle", handle)
+    monkeypatch.setattr(crew, "WorkerHandle", handle)
     monkeypatch.setattr(module, "settled", settled)
     monkeypatch.setattr(module, "send", lambda factory: factory)
     monkeypatch.setattr(module, "leaving", dict)
