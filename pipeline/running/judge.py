@@ -56,7 +56,9 @@ class Judge:
         reasons = record.reasons or Counter([reason])
         its_machine = self._machines.setdefault(machine, _Record())
         its_machine.failed({*shards, *record.shards}, reasons.most_common(1)[0][0])
-        if its_machine.failures < STRIKES or not machine or not self._others_fare_better(machine):
+        if machine in self.left_out or not machine:
+            return None
+        if its_machine.failures < STRIKES or not self._others_fare_better(machine):
             return None
         why = f"{its_machine.failures} workers in a row: {its_machine.reasons.most_common(1)[0][0]}"
         self.left_out[machine] = why

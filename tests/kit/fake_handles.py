@@ -10,6 +10,8 @@ from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.worker_handle import WorkerDied
 from ray.exceptions import ActorDiedError
 
+_NAMES = [*"abcdefghijklmnopqrstuvwxyz", *(f"z{i}" for i in range(999))]
+
 
 @dataclass(eq=False)
 class FakeHandle:
@@ -42,12 +44,15 @@ class FakeCluster:
     leaving: dict[str, float] = field(default_factory=dict)  # machine -> seconds
     stuck: set[str] = field(default_factory=set)  # machines whose shards do not end
     dying: set[str] = field(default_factory=set)  # those whose workers die as soon as they have something to do
+    failing: set[str] = field(default_factory=set)  # those whose workers fail every shard
+    same: dict[str, str] = field(default_factory=dict)  # handles that are made on the machine of another one
     handles: dict[str, FakeHandle] = field(default_factory=dict)
     has_room: bool = True  # for new workers
 
     def handle(self, *_: object) -> FakeHandle:
-        made = FakeHandle("abcdefghijklmnopqrstuvwxyz"[len(self.handles)], is_ready=self.has_room)
-        self.handles[made.node] = made
+        name = _NAMES[len(self.handles)]
+        made = FakeHandle(self.same.get(name, name), is_ready=self.has_room)
+        self.handles[name] = made
         return made
 
     def settled(self, handles: Sequence[FakeHandle], _: float) -> Iterator[tuple[FakeHandle, Shard, Any]]:
@@ -56,6 +61,8 @@ class FakeCluster:
             ref = next(iter(handle.shards))
             if handle.node in self.dying:
                 yield handle, handle.shards[ref], WorkerDied(ActorDiedError())
+            elif handle.node in self.failing:
+                yield handle, handle.shards.pop(ref), OSError("CUDA error")
             else:
                 shard = handle.shards.pop(ref)
                 yield handle, shard, ShardStats(shard.url)
