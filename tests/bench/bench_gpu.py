@@ -28,7 +28,7 @@ from clipmill.clipmodel import weights
 from clipmill.clipmodel.config import VARIANTS, CLIPConfig, Precision
 from clipmill.clipmodel.flops import Flops
 from gpu_data import Kind, Shards
-from gpu_towers import Tower, from_memory, peak, shallow
+from gpu_towers import Tower, attention, from_memory, peak, shallow
 
 MODELS = ("ViT-B/32", "ViT-L/14", "ViT-B/16", "ViT-H-14")
 PAIRS_A_SECOND = {"ViT-B/32": 15_000, "ViT-B/16": 9_000, "ViT-L/14": 2_800, "ViT-H-14": 1_350, "tiny": 300}  # about
@@ -93,6 +93,7 @@ def measure(quick: bool, minutes: float) -> list[Row]:
         for variant in () if quick else MODELS[2:]:
             _encoder(session, variant)
         _other_precisions(session)
+        _attention(session)
         if session.skipped:
             print(f"left out, or failed: {'; '.join(session.skipped)}")
     return session.rows
@@ -247,6 +248,18 @@ def _other_precisions(session: Session) -> None:
                 config: CLIPConfig = shallow(VARIANTS[variant]) if session.quick else VARIANTS[variant]
                 tower = Tower(config, session.device, 2 if session.quick else A_PASS)
                 _on_device(session, variant, tower, precision)
+
+
+def _attention(session: Session) -> None:
+    """Which of PyTorch's ways is the fastest with this length and width of heads."""
+    for variant in ("ViT-L/14", "ViT-B/32"):
+        config = shallow(VARIANTS[variant]) if session.quick else VARIANTS[variant]
+        for backend in ("MATH",) if session.quick else ("CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION"):
+            what = f"{variant}, attention of a layer, {backend.lower()}"
+            with session.part(what, 3) as fits:
+                if fits:
+                    batch, seconds = (2, 0.05) if session.quick else (A_PASS, 0.5)
+                    session.tell(what, "passes/s", attention(config, session.device, batch, backend, seconds))
 
 
 def _minutes() -> float:

@@ -11,16 +11,16 @@ import numpy as np
 import reference
 import torch
 import torch.nn.functional as F
+import transformers
 from clipmill.clipmodel.config import CLIPConfig, Precision
-from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.float8 import quantised
 from clipmill.clipmodel.inference import compile_blocks, for_inference
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
 from clipmill.pipeline.embedding.compiled import keep_compiled
 from clipmill.pipeline.embedding.encoder import ClipEncoder, backend_for
-from random_models import random_clip
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Call = Callable[[Tensor], Tensor]  # normalised pixels -> features
 
@@ -62,11 +62,13 @@ def _wait(device: str) -> None:
 
 
 class Tower:
-    """One model's image tower on a device, in our ways and in others'. All have the same weights."""
+    """One model's image tower on a device, in our ways and in others', with random weights: they cost what trained ones
+    do, and `bench_towers.py` compares the answers."""
 
     def __init__(self, config: CLIPConfig, device: str, batch: int) -> None:
         self.config, self.device, self.batch = config, device, batch
-        self.model = random_clip(config).to(device)
+        with torch.device(device):  # made there: the largest would take the host half a minute
+            self.model = CLIP(config).eval().requires_grad_(False)
         size = config.vision.image_size
         drawn = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         self.pixels = torch.from_numpy(drawn).to(device)
@@ -84,11 +86,8 @@ class Tower:
         return reference.model(self.config, self.model.state_dict()).to(self.device, torch.bfloat16).encode_image
 
     def transformers(self) -> Call:
-        theirs = hugging_face.model(self.config)
-        with torch.device("meta"):
-            same = CLIP(self.config).eval().requires_grad_(False)
-        same.load_state_dict(canonical(theirs.state_dict()), assign=True)
-        theirs.to(self.device, torch.bfloat16)
+        with torch.device(self.device):
+            theirs = transformers.CLIPModel(hugging_face.settings(self.config)).eval().to(torch.bfloat16)
         return lambda pixels: theirs.visual_projection(theirs.vision_model(pixel_values=pixels).pooler_output)
 
     @torch.inference_mode()
@@ -114,6 +113,16 @@ class Tower:
     @staticmethod
     def encoder_of(model: CLIP, device: str, batch: int | None) -> ClipEncoder:
         return ClipEncoder(model, device, "bf16", batch, compile_with=backend_for(model.config, device))
+
+
+def attention(config: CLIPConfig, device: str, batch: int, backend: str, seconds: float) -> float:
+    """Passes of one layer's attention a second, as the image tower lays its queries, keys and values out."""
+    vision = config.vision
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+    shape = (batch, tokens, 3, vision.heads, vision.head_width)
+    query, key, value = torch.randn(shape, device=device, dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
+    with torch.inference_mode(), sdpa_kernel(getattr(SDPBackend, backend)):
+        return repeated(lambda: F.scaled_dot_product_attention(query, key, value), device, seconds)
 
 
 def from_memory(encoder: ClipEncoder, config: CLIPConfig, images: int) -> float:

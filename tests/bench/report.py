@@ -1,6 +1,8 @@
 """bench.json into docs/performance.md, between its marks; the rest of the page is written by hand.
 
 python tests/bench/report.py [BENCH.JSON [PAGE.MD]]
+
+bench-gpu.json takes the place of the table of a GPU's figures instead.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ CORE = "one core, beside the encoder: read to write"
 def main(source: Path, page: Path) -> None:
     found = json.loads(source.read_text(encoding="utf-8"))
     text = page.read_text(encoding="utf-8")
-    costs = _costs(found)
-    blocks = {"figures": _figures(found), "gpus": _gpus(costs), "data sets": _data_sets(costs)}
+    if "rows" in found:  # of one benchmark
+        blocks = {"gpu figures": _figures({"gpu": found})}
+    else:
+        costs = _costs(found)
+        blocks = {"figures": _figures(found), "gpus": _gpus(costs), "data sets": _data_sets(costs)}
     for name, block in blocks.items():
         begin, end = f"<!-- {name}: written by tests/bench/report.py -->", f"<!-- end of {name} -->"
         pattern = re.escape(begin) + ".*?" + re.escape(end)

@@ -60,6 +60,20 @@ def test_one_run_is_one_table_one_file_and_the_page(tmp_path: Path) -> None:
     assert "quick mode" in page.read_text(encoding="utf-8")
 
 
+def test_figures_of_a_gpu_take_their_place_on_the_page(tmp_path: Path) -> None:
+    ran("bench_tokenizer.py", "--json", "bench-gpu.json", cwd=tmp_path)  # any benchmark by itself
+    page = tmp_path / "page.md"
+    before = (HERE.parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    ran("report.py", "bench-gpu.json", "page.md", cwd=tmp_path)
+    (row, *_) = figures(tmp_path / "bench-gpu.json")["rows"]
+    after = page.read_text(encoding="utf-8")
+    begin, end = "<!-- gpu figures: written by tests/bench/report.py -->", "<!-- end of gpu figures -->"
+    assert f"| {row['what']} |" in after.partition(begin)[2].partition(end)[0]
+    assert after.partition(begin)[0] == before.partition(begin)[0]
+    assert after.partition(end)[2] == before.partition(end)[2]
+
+
 def test_make_bench_runs_all_but_the_one_for_gpus() -> None:
     command = [sys.executable, "-c", "import run; print(*run.ORDER)"]
     order = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.split()
