@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,10 +118,7 @@ def _encoder(session: Session, variant: str) -> None:
         tower = Tower(config, session.device, 2 if session.quick else A_PASS)
         if not config.vision.is_resnet:
             _on_device(session, variant, tower, "bf16")
-        for name, make, dtype in (("reference", tower.reference, torch.bfloat16),
-                                  ("transformers", tower.transformers, torch.bfloat16)):  # fmt: skip
-            if name == "reference" or not config.vision.is_resnet:
-                _peer(session, variant, tower, name, make, dtype)
+        _peers(session, variant, tower)
         session.models[variant] = session.folder / f"{variant.replace('/', '-')}.safetensors"
         weights.save(tower.model, session.models[variant], variant=variant)
         encoder = tower.encoder()
@@ -140,18 +137,15 @@ def _on_device(session: Session, variant: str, tower: Tower, precision: Precisio
     session.tell(f"{variant} in {precision}, on the device", "images/s", rate, at_most, "matrix peak", note)
 
 
-def _peer(
-    session: Session,
-    variant: str,
-    tower: Tower,
-    name: str,
-    make: Callable[[], Callable[[torch.Tensor], torch.Tensor]],
-    dtype: torch.dtype,
-) -> None:
-    with session.part(f"{variant}, {name}", 8) as fits:
-        if fits:
-            rate = tower.rate(make(), 0.05 if session.quick else 1.0, dtype)
-            session.tell(f"{variant} in bf16, on the device, {name}", "images/s", rate)
+def _peers(session: Session, variant: str, tower: Tower) -> None:
+    peers = {"reference": tower.reference, "transformers": tower.transformers}
+    for name, make in peers.items():
+        if name == "transformers" and tower.config.vision.is_resnet:  # it has none
+            continue
+        with session.part(f"{variant}, {name}", 8) as fits:
+            if fits:
+                rate = tower.rate(make(), 0.05 if session.quick else 1.0, torch.bfloat16)
+                session.tell(f"{variant} in bf16, on the device, {name}", "images/s", rate)
 
 
 def _data(session: Session) -> None:
@@ -248,6 +242,8 @@ def _other_precisions(session: Session) -> None:
                 config: CLIPConfig = shallow(VARIANTS[variant]) if session.quick else VARIANTS[variant]
                 tower = Tower(config, session.device, 2 if session.quick else A_PASS)
                 _on_device(session, variant, tower, precision)
+                if session.quick:
+                    _peers(session, variant, tower)
 
 
 def _attention(session: Session) -> None:

@@ -19,7 +19,7 @@ from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
 from clipmill.pipeline.embedding.compiled import keep_compiled
 from clipmill.pipeline.embedding.encoder import ClipEncoder, backend_for
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Call = Callable[[Tensor], Tensor]  # normalised pixels -> features
@@ -82,8 +82,13 @@ class Tower:
         return copy.encode_image
 
     def reference(self) -> Call:
-        """With its weights in bfloat16, as it is used for speed."""
-        return reference.model(self.config, self.model.state_dict()).to(self.device, torch.bfloat16).encode_image
+        """With its weights in bfloat16 but for its norms', as it converts itself for speed."""
+        theirs = reference.model(self.config, self.model.state_dict()).to(self.device, torch.bfloat16)
+        for module in theirs.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.float()
+        encode: Call = theirs.encode_image
+        return encode
 
     def transformers(self) -> Call:
         with torch.device(self.device):

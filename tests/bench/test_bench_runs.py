@@ -39,7 +39,7 @@ def figures(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in NAMES])
 def test_a_benchmark_measures_everything_once(name: str, tmp_path: Path) -> None:
     said = ran(f"bench_{name}.py", "--json", "figures.json", cwd=tmp_path)
-    assert "QUICK" in said
+    assert "QUICK" in said and "FAILED" not in said
     found = figures(tmp_path / "figures.json")
     assert found["about"]["quick"]
     assert found["rows"]
