@@ -24,7 +24,7 @@ class Crew:
         """factory: a reference to the WorkerFactory. workers: at first."""
         self._factory, self._placement, self._backlog = factory, placement, backlog
         self.judge = Judge()
-        self._failed_starts: list[StartFailed] = []  # before the first worker started
+        self._failed_starts: list[StartFailed] = []  # since the last worker started
         self._started = False
         self._heard: dict[WorkerHandle, float] = {}  # when a worker last got a shard, ended one, or told of rows
         self.handles = [self.new() for _ in range(workers)]
@@ -61,21 +61,24 @@ class Crew:
             was_ready, outcome = handle.is_ready, handle.see_start()
             if outcome is not None:
                 yield handle, outcome
-            elif handle.is_ready and not was_ready:
+            elif handle.is_ready:
                 self._started = True
-                self.count_machines()
+                if not was_ready:
+                    self._failed_starts.clear()
+                    self.count_machines()
 
     def refuse(self, handle: WorkerHandle, failure: StartFailed) -> Iterator[Event]:
-        """A worker that cannot start is replaced. Raises its error where most of the first ones fail alike."""
-        if not self._started:
-            self._failed_starts.append(failure)
-            reason, count = Counter(map(str, self._failed_starts)).most_common(1)[0]
-            if 2 * count > self._placement.workers:
-                raise next(other.error for other in self._failed_starts if str(other) == reason)
+        """A worker that cannot start is replaced. Raises its error where most of the first ones fail alike, and
+        InfrastructureError where no later one starts."""
+        self._failed_starts.append(failure)
+        reason, count = Counter(map(str, self._failed_starts)).most_common(1)[0]
+        alike = next(other.error for other in self._failed_starts if str(other) == reason)
+        if not self._started and 2 * count > self._placement.workers:
+            raise alike
+        if len(self._failed_starts) > 3 * self._placement.workers + 3:
+            raise InfrastructureError(f"workers cannot start any more: {reason}") from alike
         yield WorkerReplaced(f"it cannot start: {failure}")
         yield from self.dismiss(handle, [], f"a worker cannot start: {failure}")
-        if not self._started and len(self._failed_starts) > 3 * self._placement.workers:
-            raise InfrastructureError(f"workers cannot start: {failure}") from failure.error
 
     def dismiss(self, handle: WorkerHandle, shards: list[Shard], reason: str) -> Iterator[Event]:
         """Judge the machine of a worker that is gone, and put another in its place, perhaps elsewhere."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard, ShardStats
-from clipmill.pipeline.running.worker_handle import WorkerDied
+from clipmill.pipeline.running.worker_handle import StartFailed, WorkerDied
 from ray.exceptions import ActorDiedError
 
-_NAMES = [*"abcdefghijklmnopqrstuvwxyz", *(f"z{i}" for i in range(999))]
+NAMES = [*"abcdefghijklmnopqrstuvwxyz", *(f"z{i}" for i in range(999))]
 
 
 @dataclass(eq=False)
@@ -23,8 +24,10 @@ class FakeHandle:
     is_ready: bool = True
     start_up: dict[str, float] = field(default_factory=dict)
 
-    def see_start(self) -> None:
-        return None
+    refusal: StartFailed | None = None  # instead of a start
+
+    def see_start(self) -> StartFailed | None:
+        return self.refusal
 
     def give(self, shard: Shard) -> None:
         self.shards[object()] = shard
@@ -45,13 +48,16 @@ class FakeCluster:
     stuck: set[str] = field(default_factory=set)  # machines whose shards do not end
     dying: set[str] = field(default_factory=set)  # those whose workers die as soon as they have something to do
     failing: set[str] = field(default_factory=set)  # those whose workers fail every shard
+    refusing: set[str] = field(default_factory=set)  # handles whose workers cannot start
     same: dict[str, str] = field(default_factory=dict)  # handles that are made on the machine of another one
     handles: dict[str, FakeHandle] = field(default_factory=dict)
     has_room: bool = True  # for new workers
 
     def handle(self, *_: object) -> FakeHandle:
-        name = _NAMES[len(self.handles)]
+        name = NAMES[len(self.handles)]
         made = FakeHandle(self.same.get(name, name), is_ready=self.has_room)
+        if name in self.refusing:
+            made.is_ready, made.refusal = False, StartFailed(InfrastructureError("no GPU driver"))
         self.handles[name] = made
         return made
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.driver import RunOptions, run_shards
 from clipmill.pipeline.running.events import MachineLeftOut, ShardDone, ShardFailed, ShardRetried, WorkerReplaced
 from clipmill.pipeline.running.placement import Placement
-from fake_handles import FakeCluster
+from fake_handles import NAMES, FakeCluster
 
 SCRIPT = Path(__file__).parents[2] / "kit" / "bad_nodes.py"
 SHARDS = [Shard(f"/{i:03d}.tar") for i in range(60)]
@@ -55,3 +56,25 @@ def test_where_all_machines_fail_alike_shards_are_given_up_and_no_machine_is(mac
     events = run(Placement(2, 1, 0.0), attempts=2)[:80]
     assert not any(isinstance(event, MachineLeftOut) for event in events)
     assert any(isinstance(event, ShardFailed) for event in events)
+
+
+def test_a_worker_that_cannot_start_is_not_the_end_while_others_can(machines: FakeCluster) -> None:
+    machines.refusing |= {"b", "e"}
+    machines.same = {"e": "b"}
+    events = run(Placement(4, 1, 0.0))
+    assert sum(isinstance(event, ShardDone) for event in events) == len(SHARDS)
+    assert [event.machine for event in events if isinstance(event, MachineLeftOut)] in (["b"], [])
+
+
+def test_where_most_of_the_first_cannot_start_alike_that_is_the_reason(machines: FakeCluster) -> None:
+    machines.refusing |= {"a", "b", "c"}
+    with pytest.raises(InfrastructureError, match=r"^no GPU driver$"):
+        run(Placement(4, 1, 0.0))
+
+
+def test_a_run_whose_workers_cannot_be_replaced_ends(machines: FakeCluster) -> None:
+    """A GPU that has fallen off the bus: the only worker dies, and no other starts on the only machine."""
+    machines.dying.add("a")
+    machines.refusing |= set(NAMES) - {"a"}
+    with pytest.raises(InfrastructureError, match="workers cannot start any more: no GPU driver"):
+        run(Placement(1, 1, 0.0))
