@@ -21,7 +21,7 @@ APT_INSTALL = apt_install() { \
 		-o DPkg::Lock::Timeout=120 --no-install-recommends "$$@"; } 2>&1 </dev/null) || { echo "$$log" >&2; return 1; }; }
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev programs demo test test-fast check bench bench-gpu bench-peers tiny examples clean
+.PHONY: help venv dev programs demo test test-fast check bench bench-gpu bench-peers tiny release examples clean
 
 # Tests, benchmarks and the demo reach nothing but loopback; Ray would otherwise report its usage.
 export RAY_USAGE_STATS_ENABLED = 0
@@ -64,6 +64,9 @@ bench-peers: build/peers/clip-retrieval/.built ## what `make bench` compares wit
 
 tiny: $(RUNTIME) ## train again the tiny model that is shipped in clipmodel/assets
 	$(BIN)/python -m clipmill.jobs.tiny
+
+release: $(DEV) ## build the wheel and the sdist into dist/, and check them
+	$(BIN)/python tests/kit/release.py dist
 
 examples: $(RUNTIME) ## render again what infra/kuberay and jobs/examples keep of the example specifications
 	$(BIN)/python -m clipmill.jobs.examples

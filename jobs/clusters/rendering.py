@@ -10,15 +10,15 @@ import yaml
 
 from ...pipeline.errors import UserError
 from ...pipeline.redaction import is_secret, shows_secret
-from ..specifications.cluster_spec import read_cluster
+from ..specifications.cluster_spec import read_cluster, with_a_tag
 from ..specifications.specification import check_specification
 from ..specifications.templates import Values
 from .kuberay import cluster_manifest, manifests
 
 
-def render(path: Path, values: Values, cluster_only: bool = False) -> str:
-    """YAML for `kubectl apply -f -`. The job is run with `values.vars`, as it is checked here. UserError for one with a
-    secret in it, or among those: manifests are kept and shown."""
+def render(path: Path, values: Values, cluster_only: bool = False, image: str | None = None) -> str:
+    """YAML for `kubectl apply -f -`. image: in place of the specification's. The job is run with `values.vars`, as it
+    is checked here. UserError for one with a secret in it, or among those: manifests are kept and shown."""
     variables = _shown(values.vars)
     specification = check_specification(path, values)
     text = path.read_text(encoding="utf-8")
@@ -28,11 +28,20 @@ def render(path: Path, values: Values, cluster_only: bool = False) -> str:
             "cluster.secrets, and write {{ env.NAME }} here"
         )
     cluster = read_cluster(specification.cluster, f"{path}: cluster")
+    if image:
+        cluster = cluster.model_copy(update={"image": _checked(image)})
     if cluster_only:
         documents = [cluster_manifest(cluster)]
     else:
         documents = manifests(cluster, text, specification.schedule, variables)
     return yaml.dump_all(documents, Dumper=_Readable, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _checked(image: str) -> str:
+    try:
+        return with_a_tag(image)
+    except ValueError as error:
+        raise UserError(f"--image {image}: {error}") from error
 
 
 def _shown(variables: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from ...pipeline.dataset.layout import OWN
 from ...pipeline.dataset.output import Output
 from ...pipeline.errors import InfrastructureError, UserError
 from ...pipeline.job.ingest import IngestJob
+from .opt_out import DIRECTIVES, opts_out
 
 STATE = f"{OWN}/ingest"
 DIGITS = 5  # of a shard's name, as img2dataset and DataComp have them
@@ -91,13 +92,14 @@ class IngestShard:
     def _download(self, shard: UrlShard, folder: Path) -> None:
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import looks for updates on the network
         try:
-            from img2dataset.downloader import Downloader
+            from img2dataset import downloader as downloading
             from img2dataset.resizer import Resizer
             from img2dataset.writer import WebDatasetSampleWriter
         except ImportError as error:
             raise UserError(
                 f"clipmill ingest needs img2dataset on this machine: pip install 'clipmill[ingest]' ({error})"
             ) from error
+        downloading.is_disallowed = opts_out  # in the place of its own, which knows one way of saying it
         job = self.job
         source = folder / "urls.arrow"
         with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, shard.rows.schema) as writer:
@@ -112,7 +114,7 @@ class IngestShard:
             min_image_size=job.min_image_size,
             max_aspect_ratio=job.max_aspect_ratio or float("inf"),
         )
-        downloader = Downloader(
+        downloader = downloading.Downloader(
             sample_writer_class=WebDatasetSampleWriter,
             resizer=resizer,
             thread_count=job.threads,
@@ -128,12 +130,9 @@ class IngestShard:
             encode_format="jpg",
             retries=job.retries,
             user_agent_token=job.user_agent,
-            disallowed_header_directives=_OPT_OUT if job.opt_out else None,
+            disallowed_header_directives=list(DIRECTIVES) if job.opt_out else None,
         )
         downloader.download_shard((shard.number, str(source)))
-
-
-_OPT_OUT = ["noai", "noimageai", "noindex", "noimageindex"]
 
 
 def _counts(shard: UrlShard, sidecar: Path) -> Ingested:

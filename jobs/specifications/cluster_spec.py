@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ...pipeline.errors import UserError
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti)?$")]  # as Kubernetes writes amounts
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")]
+
+
+def with_a_tag(image: str) -> str:
+    """The same. ValueError for an image of no certain content."""
+    name, _, tag = image.rpartition("/")[2].partition(":")
+    if not name or ("@" not in image and tag in ("", "latest")):
+        raise ValueError("name a tag, such as clipmill:1.0.0-cuda, or a digest: what `latest` means may change")
+    return image
+
+
+Image = Annotated[str, AfterValidator(with_a_tag)]
 
 
 class _Strict(BaseModel):
@@ -33,7 +45,10 @@ class ClusterSpec(_Strict):
 
     name: Name = "clipmill"
     namespace: Name = "default"
-    image: str = Field(default="clipmill:latest", description="Built from infra/docker/Dockerfile.")
+    image: Image = Field(
+        default_factory=lambda: f"clipmill:{metadata.version('clipmill')}-cuda",
+        description="Built from infra/docker/Dockerfile; with a tag or a digest.",
+    )
     ray_version: str = "2.60.0"
     head_cpus: int = Field(default=2, ge=1)
     head_memory: Quantity = "8Gi"

@@ -47,7 +47,10 @@ class IngestJob:
     timeout: Annotated[int, Doc("Seconds that a download may take."), Flag(metavar="SECONDS")] = 10
     retries: Annotated[int, Doc("More attempts at a download that failed.")] = 1
     user_agent: Annotated[str, Doc("The name that servers see in the requests.")] = "clipmill"
-    opt_out: Annotated[bool, Doc("Respect servers that answer noai, noindex and the like (X-Robots-Tag).")] = True
+    opt_out: Annotated[
+        bool,
+        Doc("Leave images whose servers forbid their use (X-Robots-Tag, TDM-Reservation, Content-Usage)."),
+    ] = True
     retry_failed: Annotated[bool, Doc("Download the URLs that failed before again, into further shards.")] = False
     max_failed_samples: Annotated[float, Doc("Share of URLs that may fail; many links on the web are dead.")] = 1.0
     address: Address = "auto"

@@ -44,6 +44,8 @@ class Web:
                 self.send_response(200)
                 if kind == "optout":
                     self.send_header("X-Robots-Tag", "noai")
+                if kind == "reserved":
+                    self.send_header("TDM-Reservation", "1")
                 self.end_headers()
                 self.wfile.write(b"no image" if kind == "broken" else image(kind))
 

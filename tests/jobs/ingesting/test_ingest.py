@@ -56,6 +56,12 @@ def samples(out: str) -> dict[str, dict[str, object]]:
     return found
 
 
+def test_reserved_images_are_left_unless_that_is_switched_off(web: Web, job: IngestJob, tmp_path: Path) -> None:
+    write_list(tmp_path / "list.parquet", web, ["good-0", "reserved-1", "optout-2", "good-3"])
+    assert ingest(job).downloaded == 2
+    assert ingest(replace(job, out=f"{job.out}-all", opt_out=False)).downloaded == 4
+
+
 def test_every_url_is_downloaded_or_failed_with_its_reason(web: Web, job: IngestJob, tmp_path: Path) -> None:
     names = ["good-0", "missing-1", "good-2", "broken-3", "optout-4", "slow-5", "large-6", "good-7", "good-8"]
     write_list(tmp_path / "list.parquet", web, names)

@@ -25,19 +25,24 @@ from clipmill.pipeline.searching.ann import read_card
 from fakes import files
 from s3 import Bucket
 
-NOVEMBER = Path(__file__).resolve().parents[2] / "data" / "outputs_november.tar.gz"
-WHERE = "/tmp/nov"  # where its outputs were made
+DATA = Path(__file__).resolve().parents[2] / "data"
+NOVEMBER, RELEASE = DATA / "outputs_november.tar.gz", DATA / "outputs_0.1.tar.gz"
+WHERE, WHERE_LATER = "/tmp/nov", "/tmp/outputs"  # where they were made
 FOLDERS = ("embeddings", "labels", "best", "unique", "index", "best-shards")
 
 
 @pytest.fixture
 def november(tmp_path: Path) -> Path:
     """A folder of outputs as they were in November 2026: parts beside each other, and their names shorter."""
-    with tarfile.open(NOVEMBER) as tar:
-        tar.extractall(tmp_path, filter="data")
-    for settings in tmp_path.glob("*/_clipmill/*.json"):
-        settings.write_text(settings.read_text().replace(f"{WHERE}/", f"{tmp_path}/"))
-    return tmp_path
+    return unpacked(NOVEMBER, tmp_path, WHERE)
+
+
+def unpacked(outputs: Path, folder: Path, made_in: str) -> Path:
+    with tarfile.open(outputs) as tar:
+        tar.extractall(folder, filter="data")
+    for settings in [*folder.glob("*/_clipmill/*.json"), *folder.glob("*/.clipmill/*.json")]:
+        settings.write_text(settings.read_text().replace(f"{made_in}/", f"{folder}/"))
+    return folder
 
 
 def told(call: Callable[[], Any]) -> str:
@@ -111,7 +116,25 @@ def test_nothing_of_a_moved_dataset_is_embedded_again(moved: Path) -> None:
     assert names == [shard.part_name for shard in before]
 
 
-def test_moved_subsets_labels_and_indexes_still_fit(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moved_subsets_labels_and_indexes_still_fit(moved: Path) -> None:
+    check_all_fit(moved)
+
+
+def test_the_outputs_of_0_1_are_as_they_were(tmp_path: Path) -> None:
+    place = unpacked(RELEASE, tmp_path, WHERE_LATER)
+    dataset = Dataset.open(str(place / "embeddings"))
+    now = status(dataset.output)
+    assert now is not None and now.complete and (now.planned, now.dataset.rows, now.dataset.embedded) == (3, 18, 16)
+    assert all(len(part) == len("00000-0123456789abcdef.parquet") for part in dataset.parts)
+    check_all_fit(place)
+    settings = read_plan(dataset.output)
+    assert settings is not None
+    plan = freeze(dataset.output, settings, planned_shards(dataset.output), dataset.output.parts())
+    assert [shard.part_name for shard in plan.listed] == list(dataset.parts) and not plan.changed
+
+
+def check_all_fit(moved: Path) -> None:
+    """Subsets, labels and the index are of the dataset, and nothing is made again."""
     dataset = Dataset.open(str(moved / "embeddings"))
     for name, kept in (("best", 9), ("unique", 16)):
         subset = Subset.open(str(moved / name))
