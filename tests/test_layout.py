@@ -24,7 +24,7 @@ MAX_FILES_AT_THE_TOP = 6
 # The rooms from the ground up. A file imports from its own room and from rooms on floors below; rooms on one floor do
 # not know each other, but for what STEPS_THAT_SHARE names. A tree's own name stands for the files at its top.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("clipmodel",),
+    ("clipmodel", "pipeline/package"),
     ("pipeline",),
     ("pipeline/storage", "pipeline/job"),
     ("pipeline/inputs", "pipeline/dataset"),
@@ -289,5 +289,5 @@ def test_every_folder_of_the_product_is_a_package() -> None:
     assert [name(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
     tomllib = pytest.importorskip("tomllib")  # from Python 3.11
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert setuptools["package-dir"] == {f"clipmill.{tree}": tree for tree in TREES}
+    assert setuptools["package-dir"] == {f"clipmill.{t}": t for t in TREES} | {"clipmill": "pipeline/package"}
     assert sorted(setuptools["packages"]) == sorted(setuptools["package-dir"])

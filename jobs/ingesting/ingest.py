@@ -15,7 +15,9 @@ from ...pipeline.dataset.derived import begin
 from ...pipeline.dataset.output import Output
 from ...pipeline.errors import InputError, TooManyFailuresError
 from ...pipeline.job.ingest import IngestJob
+from ...pipeline.job.readable import Result
 from ...pipeline.redaction import redacted_text
+from ...pipeline.running import notebook
 from ...pipeline.running.scatter import scatter
 from ...pipeline.running.stages import OnStage, Stage
 from .ingest_shard import STATE, Ingested, IngestShard, UrlShard, failed_rows
@@ -26,7 +28,7 @@ _Spans = Mapping[str, list[tuple[int, int]]]  # source of rows -> the ranges (fi
 
 
 @dataclass(frozen=True)
-class IngestSummary:
+class IngestSummary(Result):
     """What `ingest` returns; rows = downloaded + failed, over all runs."""
 
     out: str
@@ -45,7 +47,7 @@ class IngestSummary:
         return {**self.__dict__, "failed": self.failed, "seconds": round(self.seconds, 3)}
 
 
-def ingest(job: IngestJob, on_stage: OnStage = lambda _: None) -> IngestSummary:
+def ingest(job: IngestJob, on_stage: OnStage = notebook.stages) -> IngestSummary:
     """Download the URLs that no shard holds yet. A shard's tar appears last, in one piece; failures keep their reason.
 
     Raises UserError for a wrong request, PlanMismatchError where OUT was begun with other columns or another resize

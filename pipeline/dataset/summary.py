@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OutputError
+from ..job.readable import Result
 from .layout import OWN, SUCCESS
 from .manifest import Manifest, ledger
 from .output import Output
@@ -18,8 +19,8 @@ SUMMARY = f"{OWN}/summary.json"
 QUARANTINE = f"{OWN}/failed_shards.json"
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Result):
     """The result of `embed`."""
 
     out: str
@@ -37,6 +38,14 @@ class Summary:
     mended: int | None = None  # rows that failed before and are embedded now; None unless failed ones were retried
     left: int = 0  # shards that this run did not get to; run again to embed them
     start_up: Mapping[str, float] = field(default_factory=dict)  # seconds by stage; the first ones overlap
+
+    def __repr__(self) -> str:
+        dataset = self.dataset
+        failed = f", {len(self.failed_shards):,} failed shards" if self.failed_shards else ""
+        return (
+            f"Summary(out={self.out!r}: {dataset.rows:,} rows = {dataset.embedded:,} embedded + {dataset.failed:,} "
+            f"failed, {dataset.shards:,} of {self.planned:,} shards{failed}, {self.seconds:,.1f} s)"
+        )
 
     @property
     def complete(self) -> bool:
@@ -78,7 +87,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Result):
     """The result of `status`, read from the storage alone."""
 
     out: str

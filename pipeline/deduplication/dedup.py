@@ -25,7 +25,9 @@ from ..dataset.sql import register_storage
 from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset, version_of
 from ..errors import InputError, UserError
 from ..job.dedup import DedupJob
+from ..job.readable import Result
 from ..records import Vectors
+from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from . import kmeans
@@ -44,7 +46,7 @@ _A_CELL, _MOST = 64, 1 << 20  # vectors that k-means sees, per cell and at most:
 
 
 @dataclass(frozen=True)
-class DedupSummary:
+class DedupSummary(Result):
     """What `dedup` returns."""
 
     out: str
@@ -58,7 +60,7 @@ class DedupSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
-def dedup(job: DedupJob, on_stage: OnStage = lambda _: None) -> DedupSummary:
+def dedup(job: DedupJob, on_stage: OnStage = notebook.stages) -> DedupSummary:
     """Keep the best of each group of duplicates; run again to resume, or when the dataset has grown.
 
     Groups are connected: rows that are near to one row are of one group, however far they are from each other. All

@@ -13,6 +13,8 @@ from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..errors import OutputError
 from ..job.export import ExportJob
+from ..job.readable import Result
+from ..running import notebook
 from ..running.stages import OnStage
 from ..storage.urls import canonical_url
 from .clip_retrieval import FOLDERS, write_clip_retrieval
@@ -29,7 +31,7 @@ _WRITERS: dict[str, Callable[[Exportable, Output, ExportJob, OnStage], Written]]
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Result):
     """What `export` returns. rows = exported + failed + incomplete."""
 
     out: str
@@ -47,7 +49,7 @@ class Export:
         return asdict(self)
 
 
-def export(job: ExportJob, on_stage: OnStage = lambda _: None) -> Export:
+def export(job: ExportJob, on_stage: OnStage = notebook.stages) -> Export:
     """Writes a dataset, or the rows of a subset, for other tools; run again to resume, or when the dataset has grown.
 
     UserError where the request is wrong or nothing can be exported, PlanMismatchError where OUT was begun otherwise.

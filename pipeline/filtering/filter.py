@@ -12,6 +12,8 @@ import numpy as np
 
 from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset
 from ..job.filter import FilterJob
+from ..job.readable import Result
+from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
 from .kth import Counts, Keys, kth_largest
@@ -26,7 +28,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class FilterSummary:
+class FilterSummary(Result):
     """What `filter` returns."""
 
     out: str  # empty where nothing was to be written
@@ -40,7 +42,7 @@ class FilterSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
-def filter(job: FilterJob, on_stage: OnStage = lambda _: None) -> FilterSummary:
+def filter(job: FilterJob, on_stage: OnStage = notebook.stages) -> FilterSummary:
     """The rows for which every condition holds, as a subset; run again when the dataset has grown.
 
     A row counts as dropped by the first condition that does not hold, in this order: it failed to embed, `where` in

@@ -11,10 +11,11 @@ from ..choices import Side
 from ..errors import UserError
 from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class DedupJob:
+@dataclass(frozen=True, repr=False)
+class DedupJob(Readable):
     """What counts as a duplicate, and which one stays."""
 
     dataset: DatasetUrl

@@ -14,10 +14,11 @@ from ..errors import UserError
 from .common import Address, StorageOptions
 from .flags import Flag
 from .named_models import NamedModel, named_models
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class EmbedJob:
+@dataclass(frozen=True, repr=False)
+class EmbedJob(Readable):
     """What to embed, with what, into what."""
 
     inputs: Annotated[

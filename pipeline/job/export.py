@@ -10,12 +10,13 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Address, Alias, DatasetUrl, StorageOptions, Within
 from .flags import Flag
+from .readable import Readable
 
 Layout = Literal["datacomp", "clip-retrieval", "iceberg", "lance"]
 
 
-@dataclass(frozen=True)
-class ExportJob:
+@dataclass(frozen=True, repr=False)
+class ExportJob(Readable):
     """A dataset in a layout that other tools read."""
 
     dataset: DatasetUrl

@@ -12,6 +12,7 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
 from .flags import Flag
+from .readable import Readable
 
 Recipe = Literal[
     "no_filter",
@@ -24,8 +25,8 @@ Recipe = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class FilterJob:
+@dataclass(frozen=True, repr=False)
+class FilterJob(Readable):
     """Which rows of a dataset stay: those for which every condition holds."""
 
     dataset: DatasetUrl

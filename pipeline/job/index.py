@@ -11,10 +11,11 @@ from ..choices import IndexKind, Side
 from ..errors import UserError
 from .common import Alias, DatasetUrl, StorageOptions
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class IndexJob:
+@dataclass(frozen=True, repr=False)
+class IndexJob(Readable):
     """Which embeddings to index, where to, and with which kind of index."""
 
     dataset: DatasetUrl

@@ -11,10 +11,11 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Address, StorageOptions
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class IngestJob:
+@dataclass(frozen=True, repr=False)
+class IngestJob(Readable):
     """Which images to download, and into which shards."""
 
     urls: Annotated[

@@ -11,10 +11,11 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, WeightsOf, Within
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class LabelJob:
+@dataclass(frozen=True, repr=False)
+class LabelJob(Readable):
     """The classes that a dataset's images are labelled with, and where the labels go."""
 
     dataset: DatasetUrl

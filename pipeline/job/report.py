@@ -9,10 +9,11 @@ from typing_extensions import Doc
 
 from .common import Alias, DatasetUrl, StorageOptions, Within
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class ReportJob:
+@dataclass(frozen=True, repr=False)
+class ReportJob(Readable):
     """A dataset on one page."""
 
     dataset: DatasetUrl

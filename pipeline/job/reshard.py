@@ -10,10 +10,11 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Address, StorageOptions
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class ReshardJob:
+@dataclass(frozen=True, repr=False)
+class ReshardJob(Readable):
     """Which samples go into new shards, and in which order."""
 
     source: Annotated[

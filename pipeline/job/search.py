@@ -11,10 +11,11 @@ from ..choices import Side
 from ..errors import UserError
 from .common import Alias, DatasetUrl, StorageOptions, WeightsOf, Within
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class SearchJob:
+@dataclass(frozen=True, repr=False)
+class SearchJob(Readable):
     """What to search for, in which dataset, and how many rows to return."""
 
     dataset: DatasetUrl

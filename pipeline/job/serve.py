@@ -10,10 +10,11 @@ from typing_extensions import Doc
 from ..errors import UserError
 from .common import Alias, DatasetUrl, StorageOptions, WeightsOf
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class ServeJob:
+@dataclass(frozen=True, repr=False)
+class ServeJob(Readable):
     """The dataset that the page shows, and the address it is served at."""
 
     dataset: DatasetUrl

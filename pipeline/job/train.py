@@ -12,10 +12,11 @@ from ..choices import TrainingPrecision
 from ..errors import UserError
 from .common import StorageOptions
 from .flags import Flag
+from .readable import Readable
 
 
-@dataclass(frozen=True)
-class TrainJob:
+@dataclass(frozen=True, repr=False)
+class TrainJob(Readable):
     """What to train on what, and how."""
 
     inputs: Annotated[

@@ -21,6 +21,8 @@ from ..dataset.subset import Subset
 from ..embedding.dataset_model import load_model
 from ..errors import InputError
 from ..job.label import LabelJob
+from ..job.readable import Result
+from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
 from .classes import Classes, read_classes, read_templates
@@ -36,7 +38,7 @@ _TOP = 5  # of accuracy
 
 
 @dataclass(frozen=True)
-class LabelSummary:
+class LabelSummary(Result):
     """What `label` returns."""
 
     out: str
@@ -55,7 +57,7 @@ class LabelSummary:
 
 
 def label(
-    job: LabelJob, on_stage: OnStage = lambda _: None, on_download: Progress | None = None, device: str | None = None
+    job: LabelJob, on_stage: OnStage = notebook.stages, on_download: Progress | None = None, device: str | None = None
 ) -> LabelSummary:
     """Writes a file of labels for each part of a dataset; run again to resume, or when the dataset has grown.
 

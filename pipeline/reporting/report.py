@@ -15,6 +15,7 @@ from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..dataset.summary import Status, status
 from ..errors import InputError
+from ..job.readable import Result
 from ..job.report import ReportJob
 from .against import Against, agreement_of
 from .groups import Grouped, grouped
@@ -26,7 +27,7 @@ from .similarity import Similarity
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """What `report` returns."""
 
     out: str

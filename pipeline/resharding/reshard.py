@@ -23,7 +23,9 @@ from ..dataset.plan import is_another
 from ..dataset.subset import ROWS, Subset
 from ..errors import InputError, OutputError
 from ..inputs.listing import look_again
+from ..job.readable import Result
 from ..job.reshard import ReshardJob
+from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from .new_shard import WriteShard
@@ -33,7 +35,7 @@ _AT_ONCE = 16  # footers read
 
 
 @dataclass(frozen=True)
-class ReshardSummary:
+class ReshardSummary(Result):
     """The result of `reshard`."""
 
     out: str
@@ -52,7 +54,7 @@ class ReshardSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
-def reshard(job: ReshardJob, on_stage: OnStage = lambda _: None) -> ReshardSummary:
+def reshard(job: ReshardJob, on_stage: OnStage = notebook.stages) -> ReshardSummary:
     """Write the samples into tars of `samples_per_shard`, all of their files unchanged; run again to resume.
 
     Source shards are read by range requests, or completely where that is no slower. Raises UserError for a wrong

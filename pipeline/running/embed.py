@@ -28,6 +28,7 @@ from ..inputs.listing import list_shards, look_into
 from ..job.embed import EmbedJob
 from ..records import Shard
 from ..redaction import redacted_text
+from . import notebook
 from .backlog import Limits
 from .closing import RunPlan, close_run
 from .cluster import connected, gpu_kinds, place, requested, room
@@ -52,7 +53,7 @@ OnEvent = Callable[[Event], None]
 
 def embed(
     job: EmbedJob,
-    on_event: OnEvent = lambda _: None,
+    on_event: OnEvent = notebook.events,
     on_download: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Summary:

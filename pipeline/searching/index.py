@@ -27,7 +27,9 @@ from ..dataset.derived import begin
 from ..dataset.output import Output
 from ..errors import InputError
 from ..job.index import IndexJob
+from ..job.readable import Result
 from ..records import Vectors
+from ..running import notebook
 from ..running.stages import OnStage, Stage, counted
 from .ann import CARD, INDEX, LISTS, STEP, Card, faiss, opened, read_card
 from .ann_build import cells_for, fill, kind_for, least_sample, piece_rows, put_together, sample_size, trained
@@ -38,7 +40,7 @@ from .scan import Numbers, finite
 
 
 @dataclass(frozen=True)
-class IndexSummary:
+class IndexSummary(Result):
     """What `index` returns."""
 
     out: str
@@ -51,7 +53,7 @@ class IndexSummary:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
-def index(job: IndexJob, on_stage: OnStage = lambda _: None, on_bytes: OnBytes = lambda *_: None) -> IndexSummary:
+def index(job: IndexJob, on_stage: OnStage = notebook.stages, on_bytes: OnBytes = lambda *_: None) -> IndexSummary:
     """Make the index, or make it again where the dataset has changed. Embeddings are copied to a local disk first, as
     for a search. UserError for what is wrong with the request, or where OUT was begun otherwise."""
     began = time.monotonic()

@@ -16,6 +16,7 @@ from ..dataset.dataset import Dataset
 from ..dataset.subset import Subset
 from ..embedding.dataset_model import load_model
 from ..errors import InputError
+from ..job.readable import Result
 from ..job.search import SearchJob
 from ..records import Vector
 from .ann import Index
@@ -38,7 +39,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Result):
     """What `search` returns."""
 
     query: str
