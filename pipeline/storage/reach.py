@@ -7,13 +7,15 @@ from typing import Any
 
 from ...clipmodel.network import why_unreachable
 from ..errors import InfrastructureError
-from .urls import is_web, open_storage, scheme_of
+from .urls import canonical_url, is_web, open_storage, scheme_of
 
 _SERVERS = {"gs": "https://storage.googleapis.com"}
 
 
 def check_reachable(url: str, storage_options: Mapping[str, Any] | None = None) -> None:
-    """InfrastructureError where nobody answers. Other errors are left to whoever uses the URL."""
+    """InfrastructureError where nobody answers. InputError for a URL that is refused for itself: it may hold a secret,
+    which no server is sent. Other errors are left to whoever uses the URL."""
+    canonical_url(url)
     server = _server_of(url, storage_options)
     if server and (reason := why_unreachable(server)):
         remedy = "" if is_web(url) else ", or name the store by --storage-option endpoint_url=URL"

@@ -16,7 +16,7 @@ import pytest
 import s3
 from clipmill.pipeline.dataset.layout import OWN
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.errors import OutputError
+from clipmill.pipeline.errors import OutputError, StorageFullError
 from fsspec.implementations.memory import MemoryFileSystem
 
 # Begins to write a file, says so, and waits to be killed or, on a line of input, commits.
@@ -272,7 +272,8 @@ def test_a_disk_that_fills_up_is_told_of_a_folder_too(tmp_path: Path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "No space left on device" in refusal(Output.at(str(tmp_path)))
+    with pytest.raises(StorageFullError, match="no space left on device; make room"):
+        Output.at(str(tmp_path)).prepare()
 
 
 def test_a_scheme_that_nobody_knows_is_refused() -> None:

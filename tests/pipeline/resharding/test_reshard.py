@@ -15,7 +15,7 @@ import pytest
 import ray
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.deduplication.dedup import dedup
-from clipmill.pipeline.errors import InputError
+from clipmill.pipeline.errors import InputError, StorageFullError
 from clipmill.pipeline.job import DedupJob, ReshardJob
 from clipmill.pipeline.resharding.new_shard import WriteShard
 from clipmill.pipeline.resharding.reshard import reshard
@@ -127,7 +127,7 @@ def test_a_shard_that_fails_on_the_way_leaves_no_tar(job: ReshardJob, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("clipmill.pipeline.resharding.new_shard._stats", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageFullError, match="no space left on device"):
         reshard(job)
     assert tars(job.out) == [] and not list((Path(job.out) / ".clipmill/staging").iterdir())
 
