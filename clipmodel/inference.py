@@ -103,7 +103,8 @@ def compile_blocks(copy: CLIP, backend: str = "inductor") -> None:
 
 def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
     config: Any = torch._dynamo.config  # all blocks of all models share one piece of code and its list of variants
-    config.recompile_limit = max(config.recompile_limit, _VARIANTS)
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # in torch 2.5
+    setattr(config, limit, max(getattr(config, limit), _VARIANTS))
     for module in transformer.modules():
         if isinstance(module, _Block):
             module.compile(backend=backend, dynamic=dynamic)
