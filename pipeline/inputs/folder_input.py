@@ -19,6 +19,7 @@ from ..storage.retry import is_final, retry
 from ..storage.urls import open_storage, opening, scheme_of
 from .folder_files import TABLES, FolderFile, FolderSample, list_files, samples_of
 from .folder_table import MAX_TABLE, rows_of, too_large
+from .from_table import files_of_table
 from .grouping import File, Grouper, SampleFiles
 from .names import utf8
 from .tario import MAX_MEMBER
@@ -95,6 +96,8 @@ class _Reader:
         key = utf8(sample.stem)
         row = rows.get(sample.missing or (sample.image.name if sample.image else ""))
         read = self._grouper.sample(key, [self._file(file) for file in sample.all], row)
+        if row is not None:
+            read.files = [*read.files, *files_of_table(read)]
         if sample.missing:
             read.error = f"read: the folder's table names a file that is not in it ({utf8(sample.missing)})"
         elif fault := next((file.fault for file in read.files if file.fault), None):

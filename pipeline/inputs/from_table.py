@@ -31,6 +31,18 @@ def as_files(sample: Sample) -> SampleFiles:
     )  # fmt: skip
 
 
+def files_of_table(sample: SampleFiles) -> list[File]:
+    """What only the table of a folder says of a sample: its caption as txt, its columns as json, where there are no
+    such files."""
+    kinds = {file.kind for file in sample.files}
+    files = []
+    if isinstance(sample.caption, str) and "txt" not in kinds:
+        files.append(File("txt", sample.caption.encode()))
+    if sample.metadata and "json" not in kinds:
+        files.append(File("json", json.dumps({k: _finite(v) for k, v in sample.metadata.items()}).encode()))
+    return files
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

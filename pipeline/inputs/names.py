@@ -71,3 +71,13 @@ def looks_like_caption(name: str) -> bool:
 
 def _words(name: str) -> set[str]:
     return {word.lower() for word in _WORD.findall(name)}
+
+
+def image_urls(folder: str, key: str, rare: bool = True) -> list[str]:
+    """Where the image of a key may be in a folder (its URL ends in `/`): the extension is written nowhere. Usual ones
+    first. rare: all others, too."""
+    if "/" in key or key.startswith("."):
+        return []
+    others = sorted(IMAGE_EXTENSIONS - USUAL_IMAGES) if rare else []
+    names = ["jpg", "png", "webp", *sorted(USUAL_IMAGES - {"jpg", "png", "webp"}), *others]
+    return [f"{folder}{key}.{spelt}" for name in names for spelt in (name, name.upper())]

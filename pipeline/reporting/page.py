@@ -119,8 +119,8 @@ def _notes(contents: Contents) -> list[str]:
     shown = {(row.shard, row.row) for rows in every for row in rows}
     if missing := len(shown - contents.pictures.keys()):
         notes.append(
-            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are not tars, and single "
-            "images can be fetched from tars only."
+            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are no tars or folders: "
+            "single images are fetched from these alone."
         )
     return notes
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ..dataset.dataset import Dataset
 from ..dataset.sql import identifier
 from ..dataset.thumbnails import fetch_image, thumbnail
+from ..inputs.names import image_urls
 from .similarity import FINE, Similarity
 
 _A_GROUP = 12  # rows
@@ -115,5 +116,10 @@ def pictures(dataset: Dataset, groups: Sequence[Group]) -> dict[tuple[str, int],
 
 
 def _picture(dataset: Dataset, row: Row) -> bytes | None:
-    image = fetch_image(row.shard, row.image_offset, row.image_size, dataset.output.storage_options)
+    options = dataset.output.storage_options
+    if row.shard.endswith("/"):  # a folder: its files have no place within a shard
+        found = (fetch_image(url, 0, row.image_size, options) for url in image_urls(row.shard, row.key, rare=False))
+        image = next((data for data in found if data is not None), None)
+    else:
+        image = fetch_image(row.shard, row.image_offset, row.image_size, options)
     return thumbnail(image, _SIDE) if image is not None else None

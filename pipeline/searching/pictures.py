@@ -11,11 +11,10 @@ from typing import Any
 
 from ..dataset.thumbnails import fetch_image, thumbnail
 from ..errors import SampleError
-from ..inputs.grouping import IMAGE_EXTENSIONS
+from ..inputs.names import image_urls
 
 _KEPT = 64 << 20  # bytes of small images in memory
 _LARGEST = 64 << 20  # bytes of an image that is fetched
-_EXTENSIONS = [spelt for name in sorted(IMAGE_EXTENSIONS) for spelt in (name, name.upper())]
 _AT_ONCE = 4  # images that are decoded at the same time: one may take half a gigabyte
 
 
@@ -64,10 +63,8 @@ class Pictures:
 
     def _of_folder(self, shard: str, row: Mapping[str, Any]) -> bytes | None:
         """A file of a folder is called as its pair's key, with an extension that nobody wrote down."""
-        if "/" in row["key"] or row["key"].startswith("."):
-            return None
-        for extension in _EXTENSIONS:
-            data = fetch_image(f"{shard}{row['key']}.{extension}", 0, row["image_size"], self.storage_options)
+        for url in image_urls(shard, row["key"]):
+            data = fetch_image(url, 0, row["image_size"], self.storage_options)
             if data is not None and hashlib.sha256(data).hexdigest() == row["sha256"]:
                 return data
         return None

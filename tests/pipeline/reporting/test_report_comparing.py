@@ -14,7 +14,8 @@ from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.reporting.samples import along, spread
 from clipmill.pipeline.reporting.similarity import TOP, similarity_of
-from fakes import Ran, parts
+from embedded import embed_here
+from fakes import Ran, jpeg, parts
 from hypothesis import given
 from hypothesis import strategies as st
 from made import make_dataset
@@ -153,3 +154,14 @@ def test_the_slider_picks_the_pictures_around_it(labelled: Report, ran: Ran, wid
         pictures = driver.find_elements(By.CSS_SELECTOR, ".around .above img")
         assert pictures and pictures[0].is_displayed()
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_pictures_of_a_folder_are_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.{'PNG' if number else 'jpg'}").write_bytes(jpeg(number))
+        (folder / f"{number}.txt").write_text(f"number {number}")
+    made = embed_here([folder], tmp_path / "out")
+    found = report(ReportJob(made.url, str(tmp_path / "r.html")))
+    assert (found.pictures, found.pictures_missing) == (3, 0)
