@@ -26,7 +26,7 @@ def main(inputs: str, out: str, model: str, log: str, options: str = "{}") -> No
         time.sleep(PAUSE)
 
     alone.patch(setattr, begin)
-    claims.shared.__wrapped__.__defaults__ = (Patience(renew=0.3, expires=3.0, look=0.1),)
+    claims.shared.__wrapped__.__defaults__ = (Patience(renew=0.3, expires=60.0, look=0.1),)
     print("ready", flush=True)
     sys.stdin.readline()  # all begin together
     embed(EmbedJob([inputs], out, model, workers=1, storage_options=json.loads(options)))
