@@ -127,11 +127,10 @@ def test_what_the_table_of_a_folder_says_comes_along(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         (folder / name).write_bytes(jpeg(ord(name[0])))
-    (folder / "c.txt").write_text("its own")
     (folder / "metadata.csv").write_text("file_name,prompt,score\na.jpg,a red star,1\nb.jpg,a blue fish,2\n")
     made = embed_here([folder], tmp_path / "out", caption_key="prompt")
     reshard(ReshardJob(made.url, str(tmp_path / "new")))
     one, two, three = samples(tars(str(tmp_path / "new"))).values()
     assert (one["jpg"], one["txt"], two["txt"]) == (jpeg(ord("a")), b"a red star", b"a blue fish")
     assert str(json.loads(one["json"])["score"]) == "1" and json.loads(one["json"])["prompt"] == "a red star"
-    assert three == {"jpg": jpeg(ord("c")), "txt": b"its own"}
+    assert three == {"jpg": jpeg(ord("c"))}  # of which the table says nothing
