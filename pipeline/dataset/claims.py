@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from .runs import Holder, Runs, renewed
 
 CLAIMS = f"{OWN}/claims"
 _DIGITS = 3  # of a shard's hash, hexadecimal
+_SHARE = 10  # times as long as a look took pass before the next
 _OTHERS_DIGITS = 8  # of a run's name, in the name of the claim after its
 
 
@@ -43,10 +44,13 @@ class Claims:
         self._others: dict[str, _Block] = {}
         self._elsewhere: list[Shard] = []  # done by other runs, and not told yet
         self._left = 0  # shards of blocks that are free, or others'
-        self._looked = time.monotonic()
+        self._replaced: frozenset[str] = frozenset()
+        self._next_look = 0.0
 
-    def plan(self, shards: Sequence[Shard]) -> None:
-        """The shards that this run is to embed. Where others are at work it begins anywhere among them, as they do."""
+    def plan(self, shards: Sequence[Shard], committed: Collection[str] = ()) -> None:
+        """The shards that this run is to embed. Where others are at work it begins anywhere among them, as they do.
+        committed: parts that are there; of a shard that is to be embedded again, that says nothing."""
+        self._replaced = frozenset(shard.part_name for shard in shards if shard.part_name in committed)
         blocks: dict[str, list[Shard]] = {}
         for shard in shards:
             blocks.setdefault(shard.digest[:_DIGITS], []).append(shard)
@@ -116,21 +120,24 @@ class Claims:
         return block.owner == self._runs.me  # an answer got lost
 
     def _look_again(self) -> None:
-        """What others have in hand no longer is done, or free again."""
-        if time.monotonic() - self._looked < self._look:
+        """What others have done is told, and what they have in hand no longer is free again. Listing a large output
+        takes a while: then there are fewer looks."""
+        began = time.monotonic()
+        if not self._others or began < self._next_look:
             return
-        self._looked = time.monotonic()
-        settled = [name for name, block in self._others.items() if not self._runs.has_in_hand(block.owner, name)]
-        if not settled:
-            return
-        parts = self._output.parts()
-        for name in settled:
-            block = self._others.pop(name)
+        in_hand = {name for name, block in self._others.items() if self._runs.has_in_hand(block.owner, name)}
+        parts = self._output.parts() - self._replaced  # afterwards: whoever closed a block had committed its parts
+        for name, block in list(self._others.items()):
             left = [shard for shard in block.shards if shard.part_name not in parts]
             self._elsewhere += [shard for shard in block.shards if shard.part_name in parts]
             self._left -= len(block.shards) - len(left)
-            if left:
+            block.shards = left
+            if not left or name not in in_hand:
+                del self._others[name]
+            if left and name not in in_hand:
                 self._free[name] = _Block(left, f"{block.name}.{block.owner[:_OTHERS_DIGITS]}")
+        now = time.monotonic()
+        self._next_look = now + max(self._look, _SHARE * (now - began))
 
 
 @contextmanager

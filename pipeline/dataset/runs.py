@@ -76,6 +76,7 @@ class Runs:
         self._closed: set[str] = set()
         self._seen: dict[str, _Seen] = {}
         self._beat = 0
+        self._looking = threading.Lock()  # the later look sees what the earlier one saw
 
     @property
     def own_file(self) -> str:
@@ -87,6 +88,8 @@ class Runs:
 
     def has_in_hand(self, run: str, block: str) -> bool:
         """Whether another run may be working on a block that it claimed."""
+        if run not in self._seen:  # it may have begun since the last look; its file was there before its claims
+            self.look()
         seen = self._seen.get(run)
         return seen is not None and self._is_alive(seen) and block not in seen.holder.closed
 
@@ -101,6 +104,10 @@ class Runs:
 
     def look(self) -> None:
         """Read the others' files."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         names = {name.removesuffix(".json") for name in self._output.names(RUNS)} - {self.me}
         for run in names:
             content = self._output.read(_file(run))

@@ -27,6 +27,7 @@ class RunPlan:
     plan: Plan
     todo: list[Shard]
     done_before: int  # shards of the plan that were committed when the run began
+    committed: Collection[str] = ()  # parts, at that time
     failed_before: Mapping[str, int] | None = None  # of a run that retries: shard -> rows that failed
 
     def mended(self, written: Collection[str], failed: int) -> int | None:

@@ -96,7 +96,7 @@ def embed(
             metrics = Metrics(redacted_text(output.url))
             metrics.see(planned)
             settings = models.settings(precision, layout, fingerprint)
-            claims.plan(run.todo)
+            claims.plan(run.todo, run.committed)
             observers = (on_event, metrics.see, keeper.see, tally.see, _seen_by(claims))
             _embed_shards(job, run, claims, settings, stop, tally, observers)
     return close_run(run, tally, keeper.manifest)
@@ -224,7 +224,7 @@ def _plan(
     plan = freeze(output, fingerprint, shards, committed)
     done = sum(shard.part_name in committed for shard in plan.shards)
     failed = _failed(output, plan) if job.retry_failed else None
-    return RunPlan(watch, output, fingerprint, plan, _todo(job, plan, committed, failed), done, failed)
+    return RunPlan(watch, output, fingerprint, plan, _todo(job, plan, committed, failed), done, committed, failed)
 
 
 def _todo(job: EmbedJob, plan: Plan, committed: Collection[str], failed: Mapping[str, int] | None) -> list[Shard]:

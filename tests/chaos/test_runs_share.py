@@ -92,7 +92,6 @@ def test_two_share_all_shards(many: Many) -> None:
         assert [process.wait(120) for process in processes] == [0, 0], said(many)
     begun = many.begun()
     assert Counter(name for _, name in begun) == {f"{number:05d}.tar": 1 for number in range(SHARDS)}
-    assert min(Counter(process for process, _ in begun).values()) > SHARDS // 8
     many.check_whole()
 
 

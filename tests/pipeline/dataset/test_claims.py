@@ -102,6 +102,26 @@ def test_the_shards_of_a_run_that_left_are_free_again(output: Output) -> None:
     assert output.names(CLAIMS) == output.names(RUNS) == set()
 
 
+def test_a_run_that_began_since_the_last_look_is_at_work(output: Output) -> None:
+    rarely = Patience(renew=3600, expires=3600, look=0.0)
+    with shared(output, rarely) as one, shared(output, rarely) as two:  # the first has not heard of the second
+        two.plan(SHARDS[:1])
+        one.plan(SHARDS[:1])
+        assert two.take() == SHARDS[:1]
+        assert one.take() == one.take() == [] and one.left == 1
+
+
+def test_what_is_to_be_embedded_again_is_not_done_because_it_has_a_part(output: Output) -> None:
+    with shared(output, QUICK) as one, shared(output, QUICK) as two:
+        one.plan(SHARDS[:1])
+        output.write(part_path(SHARDS[0].part_name), b"old")
+        two.plan(SHARDS[:1], output.parts())
+        (shard,) = one.take()
+        assert two.take() == [] and two.elsewhere() == []
+        one.done(shard)
+        assert list(taken(two)) == SHARDS[:1]
+
+
 def test_a_run_elsewhere_that_is_silent_is_taken_for_dead(output: Output) -> None:
     output.write(f"{RUNS}/gone.json", Holder("elsewhere", 1, "yesterday").written())
     with shared(output, QUICK) as claims:
