@@ -50,8 +50,8 @@ def open_engines(device: torch.device) -> NvImageCodec | None:
 
 
 def _works(engines: NvImageCodec, device: torch.device) -> bool:
-    ramp = np.add.outer(np.arange(48), np.arange(64)).astype(np.uint8)
-    picture = np.ascontiguousarray(np.stack([ramp, 2 * ramp, 255 - ramp], axis=-1))
+    ramp = (np.add.outer(np.arange(384), np.arange(512)) // 4).astype(np.uint8)  # some refuse small pictures
+    picture = np.ascontiguousarray(np.stack([ramp, ramp // 2, 255 - ramp], axis=-1))
     file = simplejpeg.encode_jpeg(picture, 90, colorsubsampling="420")
     (image,) = engines.decode([np.frombuffer(file, np.uint8)], 0)
     if image is None:
