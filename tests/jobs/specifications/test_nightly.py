@@ -91,7 +91,7 @@ def sum_of(image: bytes) -> str:
 def rows(bucket: Bucket, folder: str, columns: list[str]) -> list[dict[str, Any]]:
     """Of all parts, by URL: shards are in the order in which downloads end."""
     found: list[dict[str, Any]] = []
-    for name in bucket.storage.glob(f"{bucket.name}/{folder}/data/*.parquet"):
+    for name in bucket.storage.glob(f"{bucket.name}/{folder}/*.parquet"):
         with bucket.storage.open(name) as file:
             found += pq.read_table(file, columns=columns).to_pylist()
     return sorted(found, key=lambda row: row["url"])
@@ -118,7 +118,7 @@ def test_a_night_here_and_there(
     assert there.code == 0, there.out + there.err
 
     columns = ["url", "caption", "sha256", "similarity", "error"]
-    mine, theirs = (rows(bucket, f"{folder}/embeddings", columns) for folder in ("here", "there"))
+    mine, theirs = (rows(bucket, f"{folder}/embeddings/data", columns) for folder in ("here", "there"))
     assert len(mine) == GOOD
     assert not any(row["error"] for row in mine)
     assert [row | {"similarity": None} for row in mine] == [row | {"similarity": None} for row in theirs]
