@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -53,12 +53,12 @@ class ThreadedReader:
     def decoded(self, shard: Shard, clock: Clock) -> Generator[Iterable[Chunk], None, None]:
         encoded = self.decoders.leave_jpegs
         most, after = ((ENCODED_CHUNK, ENCODED_BYTES), "engines") if encoded else ((CHUNK, CHUNK_BYTES), "encode")
-        samples = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys), *most))
-        with (
-            ahead(samples, AHEAD, clock.between("read", "decode")) as read,
-            ahead(self._decode(read, clock), AHEAD, clock.between("decode", after)) as rows,
-        ):
-            yield rows
+        read = clock.timed("read", chunks(read_samples(shard, self.inputs.storage, self.inputs.keys), *most))
+        with ExitStack() as stages:
+            samples: Iterable[list[Sample]] = stages.enter_context(closing(read))
+            if not encoded:  # else little is left to do, and two threads would only wait for the interpreter in turn
+                samples = stages.enter_context(ahead(samples, AHEAD, clock.between("read", "decode")))
+            yield stages.enter_context(ahead(self._decode(samples, clock), AHEAD, clock.between("decode", after)))
 
     def _decode(self, read: Iterable[list[Sample]], clock: Clock) -> Iterator[Chunk]:
         for samples in read:
