@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ...clipmodel import weights
+from ..choices import Decoding
 from ..errors import SampleError, UserError
 from ..records import Sample, Vectors
 from .decode import Decoder
@@ -23,19 +25,22 @@ class Encoder:
 
     model: as `clipmill embed --model` takes it. images, texts: the batch's columns of encoded images (bytes, or Hugging
     Face's dicts with such `bytes`) and of captions (str, or UTF-8 bytes); None leaves that side out, and so do None and
-    NaN in a row. Adds `image_embedding` and `text_embedding`, float32 [rows, dim], zero
+    NaN in a row. decode: as `--decode`. Adds `image_embedding` and `text_embedding`, float32 [rows, dim], zero
     where there is none, `similarity`, float32, NaN where there is none, and `error`, empty where nothing is wrong. A
     bad image or caption is such an error, and never an exception. There is no resuming here, and no ledger: for whole
     datasets use `embed`.
     """
 
-    def __init__(self, model: str, images: str | None = "image", texts: str | None = "caption") -> None:
+    def __init__(
+        self, model: str, images: str | None = "image", texts: str | None = "caption", decode: Decoding = "close"
+    ) -> None:
         if images is None and texts is None:
             raise UserError("images and texts are both None: nothing to embed")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded = weights.read(find_model(model).resolved, device=device)
         self._images, self._texts = images, texts
-        self._decoder = Decoder(loaded.preprocess if images else None, loaded.tokenizer if texts else None)
+        preprocess = replace(loaded.preprocess, decoding=decode) if images else None
+        self._decoder = Decoder(preprocess, loaded.tokenizer if texts else None)
         self._encoder = ClipEncoder(loaded.model, device, "bf16" if device == "cuda" else "fp32")
         self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
 

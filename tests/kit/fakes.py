@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -117,11 +117,12 @@ def fake_tools(
 
 def clip_tools(loaded: Loaded, batch_size: int = 32, **changes: Any) -> ShardTools:
     """Tools with a real model, as a worker holds it."""
+    preprocess = replace(loaded.preprocess, decoding="close")  # as embed does, if nothing else is said
     own = PartLayout(COLUMNS, loaded.card.config.embed_dim, loaded.tokenizer.context_length)
     layout = changes.get("layout", own)
     settings: dict[str, Any] = {
         "encoder": Together(((ClipEncoder(loaded.model, batch_size=batch_size), 0),)),
-        "reader": threaded(Decoder(loaded.preprocess, loaded.tokenizer), layout, threads=1),
+        "reader": threaded(Decoder(preprocess, loaded.tokenizer), layout, threads=1),
         "layout": layout,
         "provenance": {},
     }
