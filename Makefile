@@ -34,7 +34,7 @@ venv: $(RUNTIME) ## an environment that runs clipmill (3 minutes the first time)
 dev: $(DEV) ## the same, with the Python packages that the tests and checks need
 
 # Where they may not be installed, the tests that need them are skipped: tests/kit/needs.py says which, and names them.
-programs: $(DEV) ## Chromium and Ceph, which some tests need, from Debian's packages (as root)
+programs: $(DEV) ## Chromium, Ceph and git, which some tests need, from Debian's packages (as root)
 	@$(APT_INSTALL); $(BIN)/python tests/kit/needs.py | while read -r packages; do apt_install $$packages || true; done
 
 demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter it, into demo-out/

@@ -10,12 +10,14 @@ import pytest
 from clipmill.jobs.clusters.rendering import render
 from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline.errors import UserError
+from needs import GIT
 from release import ROOT, release
 
 JOB = "apiVersion: clipmill/v1\nkind: embed\nspec: {inputs: [s3://b/*.tar], out: s3://b/e, model: tiny}\n"
 
 
 def test_the_wheel_and_the_sdist_are_whole_and_run(tmp_path: Path) -> None:
+    GIT.require()
     assert [path.suffix for path in release(tmp_path / "dist")] == [".whl", ".gz"]
 
 

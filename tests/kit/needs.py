@@ -51,7 +51,8 @@ CEPH = Need(
     ("ceph-mon", "ceph-osd", "radosgw"),
     without="other tests of object storage ran on moto, a mock",
 )
-NEEDS = (CHROMIUM, CEPH)
+GIT = Need("git", (("git",),), ("git",))
+NEEDS = (CHROMIUM, CEPH, GIT)
 
 
 def hugging_face_datasets() -> Any:

@@ -14,8 +14,11 @@ import tempfile
 import zipfile
 from email.parser import BytesParser
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# extractall takes a filter from Python 3.11.4 on, and wants one from 3.14 on
+UNPACKED: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 PACKAGES = ("clipmodel", "pipeline", "jobs")
 _BUILD = "import setuptools.build_meta as build, sys; print(getattr(build, 'build_' + sys.argv[1])(sys.argv[2]))"
 
@@ -43,7 +46,7 @@ def release(folder: Path) -> list[Path]:
         wheel, sdist = build(source, folder, "wheel"), build(source, folder, "sdist")
         check_wheel(wheel)
         with tarfile.open(sdist) as tar:
-            tar.extractall(place / "again", filter="data")
+            tar.extractall(place / "again", **UNPACKED)
         (unpacked,) = (place / "again").iterdir()
         again = build(unpacked, place / "wheel", "wheel")
         if _contents(again) != _contents(wheel):

@@ -23,6 +23,7 @@ from clipmill.pipeline.errors import OutputError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.searching.ann import read_card
 from fakes import files
+from release import UNPACKED
 from s3 import Bucket
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -39,7 +40,7 @@ def november(tmp_path: Path) -> Path:
 
 def unpacked(outputs: Path, folder: Path, made_in: str) -> Path:
     with tarfile.open(outputs) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, **UNPACKED)
     for settings in [*folder.glob("*/_clipmill/*.json"), *folder.glob("*/.clipmill/*.json")]:
         settings.write_text(settings.read_text().replace(f"{made_in}/", f"{folder}/"))
     return folder
