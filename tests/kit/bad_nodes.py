@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,8 +51,9 @@ class Worker:
             time.sleep(600)
         if not self.kind:
             for kill in sorted(self.kills.iterdir()):
-                kill.unlink(missing_ok=True)
-                os.kill(os.getpid(), signal.SIGKILL)
+                with suppress(FileNotFoundError):  # another one was first
+                    kill.unlink()
+                    os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(PAUSE * (20 if self.kind == "slow" else 1))
         on_rows(1, 0)
         return ShardStats(shard.url, 1, 1)

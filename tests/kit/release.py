@@ -61,6 +61,7 @@ def check_wheel(wheel: Path) -> None:
         (info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
         metadata = BytesParser().parsebytes(archive.read(f"{info}/METADATA"))
     wanted = {f"clipmill/{name}" for name in _tracked() if name.startswith(tuple(f"{p}/" for p in PACKAGES))}
+    wanted.add("clipmill/__init__.py")  # which lies in pipeline/package
     held = {name for name in names if not name.startswith(f"{info}/")}
     if held != wanted:
         raise ReleaseError(
