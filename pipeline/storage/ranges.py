@@ -6,7 +6,6 @@ fsspec's own files read ahead, so that DuckDB, which reads some kilobytes here a
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -15,6 +14,7 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from .retry import retry
+from .seekable import SeekableFile
 
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=timezone.utc)  # DuckDB asks; what it caches does not outlive a connection
 
@@ -53,27 +53,14 @@ class Ranges(AbstractFileSystem):
         return self._sizes[path]
 
 
-class _RangeFile(io.RawIOBase):
+class _RangeFile(SeekableFile):
     def __init__(self, storage: fsspec.AbstractFileSystem, path: str, size: int) -> None:
-        self._storage, self._path, self.size = storage, path, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence] + offset
-        return self._position
+        super().__init__(size)
+        self._storage, self._path = storage, path
 
     def read(self, size: int = -1) -> bytes:
         start = self._position
-        end = self.size if size < 0 else min(start + size, self.size)
+        end = self._size if size < 0 else min(start + size, self._size)
         if end <= start:
             return b""
         data: bytes = retry(lambda: self._storage.cat_file(self._path, start=start, end=end))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -13,13 +11,14 @@ import fsspec
 
 from ..errors import ShardError
 from .retry import retry
+from .seekable import SeekableFile
 
 _BLOCK = 8 << 20  # bytes a request
 _AHEAD = 2  # blocks fetched while one is read
 _KEEP = _AHEAD + 2  # blocks held: 32 MiB a file
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(SeekableFile):
     """Reads an object of known size, and reads ahead while reads are in sequence; wrap it in a BufferedReader.
 
     Raises the storage's own error when it keeps failing (the next read tries again at the same position), OSError when
@@ -29,28 +28,12 @@ class RemoteFile(io.RawIOBase):
     def __init__(
         self, storage: fsspec.AbstractFileSystem, url: str, size: int, block: int = _BLOCK, keep: int = _KEEP
     ) -> None:
-        self._storage, self._url, self._size, self._block = storage, url, size, block
+        super().__init__(size)
+        self._storage, self._url, self._block = storage, url, block
         self._keep = max(keep, _KEEP)
         self._pool = ThreadPoolExecutor(_AHEAD + 1, thread_name_prefix="fetch")
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()  # the last used at the end
-        self._position = 0
         self.failure: Exception | None = None  # of the last read: some readers hide the original error
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
-        self._position = start + offset
-        return self._position
 
     def readinto(self, target: Any) -> int:
         if self.closed:
