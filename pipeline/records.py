@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Generic, Literal
 
 import numpy as np
@@ -33,7 +32,8 @@ class Shard:
         """The Parquet part's name: a pure function of URL and plan, so that two workers write the same one."""
         if self.named is not None:
             return self.named
-        stem = PurePosixPath(self.url.rstrip("/")).name.split(".")[0].lstrip("_") or "shard"  # readers pass over _…
+        name = next((part for part in reversed(self.url.split("/")) if part not in ("", ".")), "")
+        stem = name.split(".")[0].lstrip("_") or "shard"  # readers pass over _…
         return f"{stem}-{self.digest[:16]}.parquet"
 
     @property

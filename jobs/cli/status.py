@@ -19,6 +19,9 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again and again until it is complete, wherever it is being made.")
     ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count the parts, of 20,000 shards and more, too. This may take minutes.")
+    ] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Between two looks.", min=0.1)] = 5.0,
     storage_option: StorageOptions = None,
     json_: Json = False,
@@ -29,7 +32,7 @@ def status(
     from ..showing.watching import follow
 
     output, _ = begun_at(out, storage_options(storage_option))
-    dataset = Watch(output)
+    dataset = Watch(output, exact)
     state = dataset.look()
     assert state is not None  # begun_at would have refused it
     if watch:
@@ -41,7 +44,7 @@ def status(
 
 
 def _show(status: Status) -> None:
-    from ..showing.totals import busy_stages, show_cost, show_dataset
+    from ..showing.totals import busy_stages, show_at_work, show_cost, show_dataset
 
     stdout.print(f"{status.out}: {'complete' if status.complete else 'not complete'}")
     stdout.print(f"model       {status.model}")
@@ -54,5 +57,8 @@ def _show(status: Status) -> None:
         speed = status.dataset.rows / status.dataset.seconds["worker"]
         stdout.print(f"throughput  {speed:,.1f} samples/s a worker ({busy_stages(status.dataset)})")
     show_cost(status.cost_per_million)
-    if status.left:
+    show_at_work(status.at_work)
+    if not status.exact:
+        stdout.print("as the manifest tells, half a minute behind a run; --exact counts the parts")
+    if status.left and not status.at_work:
         stdout.print("run the same `clipmill embed` again to go on")

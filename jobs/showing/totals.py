@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from ...pipeline.dataset.lock import Patience
+from ...pipeline.dataset.runs import AtWork
 from ...pipeline.dataset.summary import Summary
 from ...pipeline.dataset.totals import Totals
-from .amounts import counted, every, size
+from .amounts import counted, duration, every, size
 from .console import out
 from .half_pairs import warnings
 
@@ -62,6 +64,15 @@ def show_cost(per_million: float | None, total: float | None = None) -> None:
     if per_million is not None:
         run = f", {total:,.2f} for this run" if total is not None else ""
         out.print(f"cost        {per_million:,.2f} a million pairs{run}")
+
+
+def show_at_work(runs: Iterable[AtWork]) -> None:
+    for run in runs:
+        silent = ""
+        if run.silent is not None:
+            silent = f", last heard of {duration(run.silent)} ago"
+            silent += ": it has died, or cannot reach the output" if run.silent > Patience.expires else ""
+        out.print(f"at work     process {run.pid} on {run.host}, for {duration(run.seconds)}{silent}")
 
 
 def busy_stages(totals: Totals) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from .runs import Holder, Runs, renewed
 
 CLAIMS = f"{OWN}/claims"
 _DIGITS = 3  # of a shard's hash, hexadecimal
+_AT_ONCE = 16  # blocks claimed
 _SHARE = 10  # times as long as a look took pass before the next
 _OTHERS_DIGITS = 8  # of a run's name, in the name of the claim after its
 
@@ -80,19 +82,37 @@ class Claims:
         """Shards that this run may still have to embed, besides those it has in hand."""
         return self._left
 
-    def take(self) -> list[Shard]:
-        """The next block's shards; none where other runs have what is left."""
+    @property
+    def waits(self) -> bool:
+        """Whether other runs have what is left."""
+        return bool(self._others) and not self._free
+
+    def take(self, wanted: int = 1) -> list[Shard]:
+        """The shards of the next blocks, so many at least; fewer where other runs have what is left."""
         if not self._free:
             self._look_again()
-        while self._free:
-            name, block = next(iter(self._free.items()))
-            del self._free[name]
-            if self._claim(block):
+        taken: list[Shard] = []
+        while self._free and len(taken) < wanted:
+            taken += self._claim_some(wanted - len(taken))
+        return taken
+
+    def _claim_some(self, wanted: int) -> list[Shard]:
+        """Claim about so many shards, several blocks at a time: each takes a request, and may have one shard."""
+        blocks: dict[str, _Block] = {}
+        while self._free and len(blocks) < _AT_ONCE and sum(len(block.shards) for block in blocks.values()) < wanted:
+            name = next(iter(self._free))
+            blocks[name] = self._free.pop(name)
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="claims") as pool:
+            claimed = list(pool.map(self._claim, blocks.values()))
+        taken: list[Shard] = []
+        for (name, block), is_mine in zip(blocks.items(), claimed, strict=True):
+            if is_mine:
                 self._left -= len(block.shards)
                 self._mine[name] = {shard.url for shard in block.shards}
-                return block.shards
-            self._others[name] = block
-        return []
+                taken += block.shards
+            else:
+                self._others[name] = block
+        return taken
 
     def done(self, shard: Shard) -> None:
         """This run has embedded a shard, or given it up."""

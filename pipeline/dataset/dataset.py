@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
-from .layout import part_path
-from .manifest import MANIFEST
+from .layout import SUCCESS, part_path
+from .manifest_files import MANIFEST, MANY, read_manifest
 from .output import Output
-from .plan import Fingerprint, planned_shards, read_plan
+from .plan import Fingerprint, count_planned, planned_shards, read_plan
 
 if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
     from ..records import Vectors
@@ -58,11 +58,10 @@ class Dataset:
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError for a folder that is not a dataset, and for a dataset without parts yet."""
         output, settings = begun_at(url, storage_options)
-        committed = output.part_sizes()
-        parts = tuple(shard.part_name for shard in planned_shards(output) if shard.part_name in committed)
-        sizes = tuple(committed[part] for part in parts)
-        if not parts:
+        committed = _committed(output)
+        if not committed:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
+        parts, sizes = tuple(committed), tuple(committed.values())
         first = output.url_of(parts[0])
         with output.open(part_path(parts[0])) as file:
             models = _models(model_cards(read_footer(file, first), first), first)
@@ -125,6 +124,18 @@ def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     if settings is None:
         raise InputError(f"{url} is not a clipmill dataset: name the folder given to `clipmill embed --out`")
     return output, settings
+
+
+def _committed(output: Output) -> dict[str, int]:
+    """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
+    planned = count_planned(output)
+    if planned >= MANY and output.read(SUCCESS) is not None:
+        table = read_manifest(output).latest().table
+        if len(table) == planned:
+            return dict(zip(table["part"].to_pylist(), table["bytes"].to_pylist(), strict=True))
+    sizes = output.part_sizes()
+    names = (shard.part_name for shard in planned_shards(output))
+    return {name: sizes[name] for name in names if name in sizes}
 
 
 def _models(cards: Mapping[str, Any], url: str) -> tuple[DatasetModel, ...]:

@@ -5,42 +5,42 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..records import Shard, ShardStats
-from .footer import read_footer, stats_of
-from .layout import OWN, part_path
-from .output import Output
 from .part import unpacked
 from .totals import Totals
 
-MANIFEST = f"{OWN}/manifest.parquet"
-
+_COUNTS, _SECONDS = pa.map_(pa.string(), pa.int64()), pa.map_(pa.string(), pa.float64())
 _SCHEMA = pa.schema(
     [
         ("part", pa.string()),
         ("shard", pa.string()),
         ("rows", pa.int64()),
         ("embedded", pa.int64()),
-        ("failures", pa.string()),  # json, by reason
-        ("seconds", pa.string()),  # json, by stage
+        ("failures", _COUNTS),  # by reason
+        ("seconds", _SECONDS),  # by stage
         ("bytes", pa.int64()),
-        ("waits", pa.string()),  # json, by kind and stage
+        ("starved", _SECONDS),  # by stage
+        ("blocked", _SECONDS),
         ("flop", pa.float64()),
         ("peak", pa.float64()),
-        ("half_pairs", pa.string()),  # json, by side and cause
-        ("notes", pa.string()),  # json
+        ("half_pairs", _COUNTS),  # by side and cause
+        ("notes", _COUNTS),
     ]
 )
+_MAPS = [field.name for field in _SCHEMA if pa.types.is_map(field.type)]
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
-_FOOTERS = 16  # read at a time
+_BATCH = 1 << 16  # rows added up at a time
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,16 @@ class Manifest:
 
     @classmethod
     def unpacked(cls, content: bytes) -> Manifest:
-        """As `packed` makes it. KeyError for a table of other columns, an error of Arrow for anything else."""
-        return cls(unpacked(content).select(_SCHEMA.names).cast(_SCHEMA))
+        """As `packed` makes it, or an earlier clipmill did. KeyError for a table of other columns, an error of Arrow
+        for anything else."""
+        table = unpacked(content)
+        if "waits" in table.column_names:
+            return cls(_of_earlier(table))
+        return cls(table.select(_SCHEMA.names).cast(_SCHEMA))
 
     def packed(self) -> bytes:
         file = io.BytesIO()
-        pq.write_table(self.table, file, compression="zstd")
+        pq.write_table(self.table, file, compression="zstd", use_dictionary=False)  # nearly all values differ
         return file.getvalue()
 
     def __len__(self) -> int:
@@ -83,14 +87,23 @@ class Manifest:
 
     @property
     def totals(self) -> Totals:
+        """Of all rows, added up in columns: a million take seconds, and no object each."""
         totals = Totals()
-        for stats in self:
-            totals.add(stats)
+        for rows in self.table.combine_chunks().to_batches(_BATCH):
+            totals += _totals(rows)
         return totals
 
-    def true_to(self, sizes: Mapping[str, int]) -> Manifest:
-        """The rows of parts that have not changed. sizes: in bytes, by shard; a part of another size was made anew."""
-        fits = [sizes.get(url) == size for url, size in zip(self.urls, self.table["bytes"].to_pylist(), strict=True)]
+    def latest(self) -> Manifest:
+        """One row a shard, its last one."""
+        places = pa.table({"shard": self.table["shard"], "place": np.arange(len(self))})
+        last = places.group_by("shard").aggregate([("place", "max")])["place_max"]
+        return self if len(last) == len(self) else Manifest(self.table.take(last.sort()))
+
+    def true_to(self, sizes: Mapping[str, int], by: str = "shard") -> Manifest:
+        """The rows of parts that have not changed. sizes: in bytes, by shard or by part; a part of another size was
+        made anew."""
+        names, written = self.table[by].to_pylist(), self.table["bytes"].to_pylist()
+        fits = [sizes.get(name) == size for name, size in zip(names, written, strict=True)]
         return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
 
     def under(self, parts: Iterable[str]) -> Manifest:
@@ -104,55 +117,21 @@ class Manifest:
         return Manifest(self.table.take(pa.array([indices[url] for url in urls if url in indices], pa.int64())))
 
 
-def read_manifest(output: Output) -> Manifest:
-    """The manifest as it was written: some of its parts may be gone or made anew. Empty where it is missing or cannot
-    be read: the parts' footers hold the same."""
-    content = output.read(MANIFEST)
-    if content is None:
-        return Manifest.of()
-    try:
-        return Manifest.unpacked(content)
-    except (pa.ArrowException, OSError, KeyError):  # Arrow raises OSError for a broken footer
-        return Manifest.of()
-
-
-def write_manifest(output: Output, manifest: Manifest) -> None:
-    output.write(MANIFEST, manifest.packed())
-
-
-def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manifest | None = None) -> Manifest:
-    """Every committed part, in the order of the plan.
-
-    A part's row is that of this run (`fresh`), else the manifest's, else the one `seen` at an earlier look, as long as
-    the part has not changed; else it is read from the part's footer (a run was killed before it wrote its manifest, or
-    another run made the part anew).
-    """
-    sizes = output.part_sizes()
-    committed = [shard for shard in shards if shard.part_name in sizes]
-    known = (seen or Manifest.of()) + read_manifest(output) + fresh
-    known = known.true_to({shard.url: sizes[shard.part_name] for shard in committed})
-    unknown = {shard.url: shard for shard in committed}
-    for url in known.urls:
-        unknown.pop(url, None)
-    with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
-        known += Manifest.of(pool.map(lambda shard: _from_footer(output, shard), unknown.values()))
-    return known.only(shard.url for shard in committed).under(shard.part_name for shard in committed)
-
-
 def _row(stats: ShardStats) -> dict[str, Any]:
     return {
         "part": Shard(stats.url).part_name,
         "shard": stats.url,
         "rows": stats.rows,
         "embedded": stats.embedded,
-        "failures": json.dumps(stats.failures),
-        "seconds": json.dumps(stats.seconds),
+        "failures": list(stats.failures.items()),
+        "seconds": list(stats.seconds.items()),
         "bytes": stats.part_bytes,
-        "waits": json.dumps({"starved": stats.starved, "blocked": stats.blocked}),
+        "starved": list(stats.starved.items()),
+        "blocked": list(stats.blocked.items()),
         "flop": stats.flop,
         "peak": stats.peak,
-        "half_pairs": json.dumps(stats.half_pairs),
-        "notes": json.dumps(stats.notes),
+        "half_pairs": list(stats.half_pairs.items()),
+        "notes": list(stats.notes.items()),
     }
 
 
@@ -161,20 +140,58 @@ def _stats(row: dict[str, Any]) -> ShardStats:
         row["shard"],
         row["rows"],
         row["embedded"],
-        Counter(json.loads(row["failures"])),
-        json.loads(row["seconds"]),
+        Counter(dict(row["failures"])),
+        dict(row["seconds"]),
         row["bytes"],
-        **json.loads(row["waits"]),
+        dict(row["starved"]),
+        dict(row["blocked"]),
         flop=row["flop"],
         peak=row["peak"],
-        half_pairs=Counter(json.loads(row["half_pairs"])),
-        notes=Counter(json.loads(row["notes"])),
+        half_pairs=Counter(dict(row["half_pairs"])),
+        notes=Counter(dict(row["notes"])),
     )
 
 
-def _from_footer(output: Output, shard: Shard) -> ShardStats:
-    name = output.url_of(shard.part_name)
-    with output.open(part_path(shard.part_name)) as file:
-        footer = read_footer(file, name)
-        size = file.seek(0, io.SEEK_END)
-    return stats_of(footer, shard, size, name)
+def _totals(rows: pa.RecordBatch) -> Totals:
+    """As `Totals.add` would add them."""
+    sums = {name: _sums(rows[name]) for name in _MAPS}
+    total, worker = _times(rows, "total"), _times(rows, "worker")
+    sums["seconds"]["worker"] = np.nansum(np.where(np.isnan(worker), total, worker)).item()  # old parts do not tell it
+    peak = rows["peak"].to_numpy()
+    return Totals(
+        shards=len(rows),
+        rows=pc.sum(rows["rows"]).as_py(),
+        embedded=pc.sum(rows["embedded"]).as_py(),
+        part_bytes=pc.sum(rows["bytes"]).as_py(),
+        watched=float(np.nansum(total[np.diff(rows["blocked"].offsets) > 0])),
+        flop=float(rows["flop"].to_numpy()[peak > 0].sum()),
+        possible=float(peak @ np.nan_to_num(_times(rows, "encode"))),
+        affordable=float(peak @ np.nan_to_num(worker)),
+        **sums,
+    )
+
+
+def _times(rows: pa.RecordBatch, stage: str) -> npt.NDArray[np.float64]:
+    """Seconds of one stage, of each row; NaN where a row does not tell."""
+    found = pc.map_lookup(rows["seconds"], pa.scalar(stage), "first")
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _sums(maps: pa.MapArray) -> Counter[str]:
+    """What each key has in all."""
+    first, last = maps.offsets[0].as_py(), maps.offsets[-1].as_py()  # the array may be a slice, its keys are not
+    entries = pa.table({"key": maps.keys[first:last], "value": maps.items[first:last]})
+    added = entries.group_by("key").aggregate([("value", "sum")])
+    return Counter(dict(zip(added["key"].to_pylist(), added["value_sum"].to_pylist(), strict=True)))
+
+
+def _of_earlier(table: pa.Table) -> pa.Table:
+    """Before November 2026 ended, what are maps now was JSON."""
+    rows = table.to_pylist()
+    for row in rows:
+        row |= json.loads(row.pop("waits"))
+        row |= {name: json.loads(row[name]) for name in _MAPS if isinstance(row.get(name), str)}
+        row |= {name: list(row[name].items()) for name in _MAPS}
+    if rows and set(rows[0]) != set(_SCHEMA.names):
+        raise KeyError(*(set(_SCHEMA.names) ^ set(rows[0])))
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)

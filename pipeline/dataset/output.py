@@ -130,6 +130,14 @@ class Output:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def modified(self, name: str) -> float | None:
+        """When a file was last written, in seconds since 1970 by the store's clock; None where that is not told."""
+        try:
+            when = self._call(lambda storage: storage.modified(self._url(name)), "cannot be read")
+        except (FileNotFoundError, NotImplementedError):
+            return None
+        return cast(float, when.timestamp())
+
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop` of a file, which must be that long."""
 

@@ -228,10 +228,25 @@ def planned_shards(output: Output) -> list[Shard]:
         table = unpacked(content)
         columns = [table[name].to_pylist() for name in _SHARDS_SCHEMA.names]
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise OutputError(
-            f"{output.url}/{SHARDS} is damaged: delete it and run `clipmill embed` with all the inputs so far"
-        ) from error
+        raise _damaged(output) from error
     return [_planned(Shard(url, size, etag), part) for url, size, etag, part in zip(*columns, strict=True)]
+
+
+def count_planned(output: Output) -> int:
+    """How many shards are planned; reads the end of a file."""
+    try:
+        with output.open(SHARDS) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+    except FileNotFoundError:
+        return 0
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(output) from error
+
+
+def _damaged(output: Output) -> OutputError:
+    return OutputError(
+        f"{output.url}/{SHARDS} is damaged: delete it and run `clipmill embed` with all the inputs so far"
+    )
 
 
 def _planned(shard: Shard, part: str) -> Shard:

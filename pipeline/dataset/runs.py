@@ -36,6 +36,7 @@ class Holder:
     ended: bool = False
     waits: bool = False  # for the others to end
     closed: frozenset[str] = frozenset()  # blocks of shards that it has in hand no longer
+    seconds: float = 0.0  # at work, by its own clock, when it told this
 
     @classmethod
     def read(cls, content: bytes) -> Holder:
@@ -51,6 +52,32 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, at work since {self.since}"
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """A run, as somebody sees it who looks once."""
+
+    host: str
+    pid: int
+    since: str  # by the clock of its machine
+    seconds: float  # at work
+    silent: float | None  # seconds since it last wrote its file, by the store's clock; None where that is not told
+
+
+def at_work(output: Output) -> list[AtWork]:
+    """The runs that have not ended, as far as is known: one that died on another machine stays, and is silent."""
+    runs = []
+    for name in sorted(output.names(RUNS)):
+        file = f"{RUNS}/{name}"
+        content, when = output.read(file), output.modified(file)
+        if content is None:  # it has ended meanwhile
+            continue
+        holder = Holder.read(content)
+        if not holder.ended and not is_dead(holder.host, holder.pid):
+            silent = None if when is None else max(0.0, time.time() - when)
+            runs.append(AtWork(holder.host, holder.pid, holder.since, holder.seconds + (silent or 0.0), silent))
+    return runs
 
 
 @dataclass
@@ -72,7 +99,7 @@ class Runs:
         self.me = uuid.uuid4().hex
         self._output, self._patience = output, patience
         self.waits = False
-        self._since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+        self._since, self._began = time.strftime("%Y-%m-%d %H:%M:%S %Z"), time.monotonic()
         self._closed: set[str] = set()
         self._seen: dict[str, _Seen] = {}
         self._beat = 0
@@ -120,7 +147,8 @@ class Runs:
         """Write this run's file."""
         self._beat += 1
         where, closed = (socket.gethostname(), os.getpid()), frozenset(self._closed)
-        me = Holder(*where, self._since, self._beat, ended, self.waits, closed)
+        seconds = time.monotonic() - self._began
+        me = Holder(*where, self._since, self._beat, ended, self.waits, closed, seconds)
         self._output.write(self.own_file, me.written())
 
     def forget(self, names: Sequence[str]) -> None:

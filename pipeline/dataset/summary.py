@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import OutputError
 from ..job.readable import Result
 from .layout import OWN, SUCCESS
-from .manifest import Manifest, ledger
+from .ledger import ledger
+from .manifest import Manifest
+from .manifest_files import MANY, ManifestReader
 from .output import Output
-from .plan import planned_shards, read_plan
+from .plan import count_planned, planned_shards, read_plan
+from .runs import AtWork, at_work
 from .totals import Totals
 
 SUMMARY = f"{OWN}/summary.json"
@@ -98,6 +101,8 @@ class Status(Result):
     model: str
     complete: bool
     price_per_hour: float | None = None  # of a worker, as given to the last run
+    at_work: tuple[AtWork, ...] = ()  # runs
+    exact: bool = True  # the parts were counted; else the manifest tells, which is half a minute behind a run
 
     @property
     def cost_per_million(self) -> float | None:
@@ -122,37 +127,48 @@ class Status(Result):
             "dataset": self.dataset.as_json(),
             "failed_shards": self.failed_shards,
             "fingerprint": self.fingerprint,
+            "at_work": [asdict(run) for run in self.at_work],
+            "exact": self.exact,
         }
 
 
-def status(output: Output) -> Status | None:
-    """A dataset's status; None where none was begun."""
-    return Watch(output).look()
+def status(output: Output, exact: bool = False) -> Status | None:
+    """A dataset's status; None where none was begun. exact: count the parts, however many there are."""
+    return Watch(output, exact).look()
 
 
-@dataclass
 class Watch:
-    """Looks at a dataset again and again, from anywhere: a later look reads only what has been committed since."""
+    """Looks at a dataset again and again, from anywhere: a later look reads only what has been committed since.
 
-    output: Output
-    _seen: Manifest = field(default_factory=Manifest.of)
+    Of many parts the manifest tells: listing a million takes a thousand requests, and minutes.
+    """
+
+    def __init__(self, output: Output, exact: bool = False) -> None:
+        self.output, self._exact = output, exact
+        self._manifest, self._seen = ManifestReader(output), Manifest.of()
 
     def look(self) -> Status | None:
         """The status now; None where no dataset was begun."""
         plan = read_plan(self.output)
         if plan is None:
             return None
-        shards, ended = planned_shards(self.output), self.output.read(SUCCESS) is not None
-        self._seen = ledger(self.output, shards, Manifest.of(), self._seen)
+        planned, ended = count_planned(self.output), self.output.read(SUCCESS) is not None
+        exact = self._exact or planned < MANY
+        if exact:
+            self._seen = ledger(self.output, planned_shards(self.output), Manifest.of(), self._seen)
+        else:
+            self._seen = self._manifest.read().latest()
         return Status(
             out=self.output.url,
-            planned=len(shards),
+            planned=planned,
             dataset=self._seen.totals,
             failed_shards=quarantined(self.output),
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
-            complete=ended and len(self._seen) == len(shards),
+            complete=ended and len(self._seen) == planned,
             price_per_hour=_read_json(self.output, SUMMARY).get("price_per_hour"),
+            at_work=tuple(at_work(self.output)),
+            exact=exact,
         )
 
 

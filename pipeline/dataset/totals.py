@@ -37,6 +37,9 @@ class Totals:
     possible: float = 0.0  # FLOP at that peak, in the time in which the encoder was at work
     affordable: float = 0.0  # FLOP at that peak, in all of the workers' time
 
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(**{name: _sum(mine, getattr(other, name)) for name, mine in vars(self).items()})
+
     def add(self, stats: ShardStats) -> None:
         self.shards += 1
         self.rows += stats.rows
@@ -139,6 +142,14 @@ class Totals:
         if stage in self.starved or stage in self.blocked:
             return max(0.0, self.watched - self.starved[stage] - self.blocked[stage])
         return self.seconds[stage]
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if not isinstance(one, Counter):
+        return one + other
+    both = Counter(one)
+    both.update(other)  # adding them would leave out what is zero
+    return both
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

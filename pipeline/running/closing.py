@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..dataset.layout import SUCCESS
-from ..dataset.manifest import MANIFEST, Manifest, ledger, write_manifest
+from ..dataset.ledger import ledger
+from ..dataset.manifest import Manifest
+from ..dataset.manifest_files import MANIFEST, segments_of, write_manifest
 from ..dataset.output import Output
 from ..dataset.plan import Fingerprint, Plan, settle
 from ..dataset.summary import QUARANTINE, SUMMARY, Summary, quarantined
@@ -45,6 +47,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
     """
     output, written = run.output, set(committed.urls)
     planned = settle(output, run.plan, written)
+    segments = segments_of(output)
     manifest = ledger(output, planned, committed)
     in_output = set(manifest.urls)
     if lost := [url for url in committed.urls if url not in in_output]:
@@ -69,8 +72,9 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         mended=run.mended(written, tally.totals.failed),
         start_up={**run.watch.stages, **tally.start_up},
     )
-    if written or tally.failed or None in (output.read(SUCCESS), output.read(MANIFEST)):
-        _write(output, manifest, summary, in_output)
+    if written or tally.failed or segments or None in (output.read(SUCCESS), output.read(MANIFEST)):
+        write_manifest(output, manifest, segments)
+        _write(output, summary, in_output)
     if tally.stopped and summary.left:
         raise StoppedError(
             f"stopped with {summary.left:,} of {len(run.todo):,} shards left; run the same command to go on"
@@ -79,8 +83,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
     return summary
 
 
-def _write(output: Output, manifest: Manifest, summary: Summary, committed: Collection[str]) -> None:
-    write_manifest(output, manifest)
+def _write(output: Output, summary: Summary, committed: Collection[str]) -> None:
     output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
     earlier = {url: reason for url, reason in quarantined(output).items() if url not in committed}
     output.write(QUARANTINE, json.dumps(earlier | summary.failed_shards, indent=2).encode())

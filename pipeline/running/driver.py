@@ -30,7 +30,7 @@ from .events import (
 )
 from .placement import Placement
 from .sources import Listed, ShardSource
-from .worker_handle import WorkerDied, WorkerHandle, send, settled
+from .worker_handle import WorkerDied, WorkerHandle, news, send, settled
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
     from .worker import WorkerFactory
@@ -116,11 +116,11 @@ class _Driver:
     def _draw(self) -> Iterator[Event]:
         """More shards than workers may hold; while other runs have what is left, none."""
         enough = (self._placement.in_flight + 1) * len(self._handles)
-        while self._backlog.waiting < enough and (shards := self._source.take()):
+        while (wanted := enough - self._backlog.waiting) > 0 and (shards := self._source.take(wanted)):
             self._backlog.add(shards)
         if elsewhere := self._source.elsewhere():
             yield DoneElsewhere(len(elsewhere))
-        if self._backlog.is_empty and self._source.left and not self._waiting:
+        if self._backlog.is_empty and self._source.waits and not self._waiting:
             self._waiting = True
             yield Waiting(self._source.left)
 
@@ -269,10 +269,8 @@ class _Driver:
             return
         self._told = now
         embedded = failed = 0
-        for handle in self._handles:
-            new = handle.new_rows()
-            embedded, failed = embedded + new[0], failed + new[1]
-            if any(new):
-                self._crew.hear(handle, now)
+        for handle, more_embedded, more_failed in news(self._handles):
+            embedded, failed = embedded + more_embedded, failed + more_failed
+            self._crew.hear(handle, now)
         if embedded or failed:
             yield Rows(embedded, failed, sum(len(handle.shards) for handle in self._handles))

@@ -18,7 +18,8 @@ from ..dataset import footer
 from ..dataset.claims import Claims, shared
 from ..dataset.columns import columns_besides
 from ..dataset.layout import SUCCESS
-from ..dataset.manifest import Manifest, ledger
+from ..dataset.ledger import ledger
+from ..dataset.manifest import Manifest
 from ..dataset.output import Output
 from ..dataset.part import PartLayout
 from ..dataset.plan import Fingerprint, Plan, freeze, read_plan
@@ -38,6 +39,7 @@ from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .placement import Placement
 from .precision import ASKS_THE_CLUSTER, check_machines, decide
+from .sources import Ahead
 from .start_up import Stopwatch
 from .tally import Tally
 
@@ -86,7 +88,7 @@ def embed(
         precision = decide(job, before, models.cards.values())
         fingerprint = Fingerprint.of(models.cards, precision, layout, job)
         run = _plan(job, shards, output, fingerprint, watch)
-        tally, keeper = Tally(job), ManifestKeeper(output)
+        tally, keeper = Tally(job), stack.enter_context(ManifestKeeper(output))
         counts = (len(run.todo), len(run.plan.changed))
         planned = Planned(len(run.plan.shards), run.done_before, models.names, precision, *counts)
         watch.lap("planned")
@@ -181,9 +183,10 @@ def _embed_shards(
     observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
     factory = WorkerSettings(job, settings, run.output, placement)
     try:
-        for event in run_shards(claims, factory, placement, _options(job, stop, len(run.todo), placement)):
-            for see in observers:
-                see(event)
+        with Ahead(claims) as source:
+            for event in run_shards(source, factory, placement, _options(job, stop, len(run.todo), placement)):
+                for see in observers:
+                    see(event)
     except TooManyFailuresError as error:
         tally.over = error
 

@@ -1,50 +1,86 @@
-"""Keeps what became of each part, in little memory, and writes it into the manifest while the run goes on."""
+"""Keeps what became of each part, in little memory, and appends it to the manifest while the run goes on.
+
+In a thread of its own: the driver's loop only hands over.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from ..dataset.manifest import Manifest, read_manifest, write_manifest
+from ..dataset.manifest import Manifest
+from ..dataset.manifest_files import Segments
 from ..dataset.output import Output
 from ..errors import ClipmillError
-from ..records import ShardStats
+from ..records import Shard, ShardStats
 from .events import Event, ShardDone
 
-_RECENT = 1024  # parts that are Python's objects; the others are packed, in a thirtieth of the memory
-_SECONDS = 300.0  # seconds between two manifests: after a killed run only the footers of younger parts need be read
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_RECENT = 1024  # parts that are Python's objects; the others are packed, in a tenth of the memory
+_SECONDS = 30.0  # seconds between two segments: of younger parts, the footers tell after a killed run
 
 
 class ManifestKeeper:
-    """Of the parts that one run commits."""
+    """Of the parts that one run commits. Whoever uses it as a context has them all in the output at its end."""
 
     def __init__(self, output: Output, seconds: float = _SECONDS) -> None:
-        self._output, self._seconds = output, seconds
-        self._recent: list[ShardStats] = []
-        self._packed: list[bytes] = []
-        self._written = time.monotonic()
-        self._has_news = False
+        self._segments, self._seconds = Segments(output), seconds
+        self._recent: deque[tuple[Shard, ShardStats]] = deque()
+        self._packed: list[bytes] = []  # in no segment yet
+        self._many = threading.Event()  # parts are recent, or it is the end
+        self._ended = False
+        self._thread: threading.Thread | None = None
 
     def see(self, event: Event) -> None:
-        if isinstance(event, ShardDone):
-            self._recent.append(event.stats)
-            self._has_news = True
-            if len(self._recent) >= _RECENT:
-                self._packed.append(Manifest.of(self._recent).packed())
-                self._recent = []
-        if self._has_news and time.monotonic() - self._written >= self._seconds:
-            self._write()
+        if not isinstance(event, ShardDone):
+            return
+        self._recent.append((event.shard, event.stats))
+        if len(self._recent) >= _RECENT:
+            self._many.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep, daemon=True, name="manifest")
+            self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._many.set()
+        if self._thread is not None:
+            self._thread.join()
 
     @property
     def manifest(self) -> Manifest:
-        """Of these parts, as far as they are committed by now."""
-        packed = Manifest.of()
-        for content in self._packed:
-            packed += Manifest.unpacked(content)
-        return packed + Manifest.of(self._recent)
+        """Of these parts, once it has ended."""
+        return sum(map(Manifest.unpacked, self._packed), self._segments.manifest)
+
+    def _keep(self) -> None:
+        written = time.monotonic()
+        while not self._ended:
+            self._many.wait(max(0.0, written + self._seconds - time.monotonic()))
+            self._many.clear()
+            self._pack()
+            if time.monotonic() - written >= self._seconds:
+                self._write()
+                written = time.monotonic()
+        self._pack()
+        self._write()
+
+    def _pack(self) -> None:
+        while self._recent:
+            parts = [self._recent.popleft() for _ in range(min(_RECENT, len(self._recent)))]
+            manifest = Manifest.of(stats for _, stats in parts).under(shard.part_name for shard, _ in parts)
+            self._packed.append(manifest.packed())
 
     def _write(self) -> None:
-        with suppress(ClipmillError, OSError):  # the end of the run writes it, or the footers tell
-            rows = read_manifest(self._output) + self.manifest
-            write_manifest(self._output, rows.only(dict.fromkeys(rows.urls)))
-        self._written, self._has_news = time.monotonic(), False
+        if not self._packed:
+            return
+        with suppress(ClipmillError, OSError):  # later, then: the end of the run writes it, or the footers tell
+            self._segments.append(sum(map(Manifest.unpacked, self._packed), Manifest.of()))
+            self._packed = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
 # what a program does wrong, and hardly ever what storage or a machine does to it
 _KINDS = (TypeError, AttributeError, NameError, AssertionError)
 _ANSWER = 5.0  # seconds until a process that works says where it is
+_NEWS = 200.0  # answers about progress a second, of all workers together, that cost the driver next to nothing
+_LEAST = 0.5  # seconds between two answers of one worker
+_IDLE = 60.0  # seconds until a worker answers that has nothing to tell
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -30,9 +34,14 @@ class _Actor:
     def __init__(self, factory: WorkerFactory) -> None:
         self._factory = factory
         self._rows = [0, 0]
+        self._news = threading.Event()  # rows that the driver has not been told of
 
-    @ray.method(concurrency_group="control")
-    def progress(self) -> tuple[int, int]:
+    @ray.method(concurrency_group="progress")
+    def progress(self, pause: float) -> tuple[int, int]:
+        """Rows so far: the answer comes once there are new ones, after that pause at the earliest."""
+        time.sleep(pause)
+        self._news.wait(_IDLE)
+        self._news.clear()
         return self._rows[0], self._rows[1]
 
     @ray.method(concurrency_group="control")
@@ -59,6 +68,7 @@ class _Actor:
     def _add(self, embedded: int, failed: int) -> None:
         self._rows[0] += embedded
         self._rows[1] += failed
+        self._news.set()
 
 
 class WorkerDied(InfrastructureError):
@@ -84,7 +94,7 @@ class WorkerHandle:
         """factory: a reference to the WorkerFactory. avoided: machines that it must not be on."""
         # Ray takes the groups here only, and not among the options
         make: Any = ray.remote  # its types do not know of groups
-        remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1})
+        remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1, "progress": 1})
         self._actor = (
             remote(_Actor)
             .options(
@@ -103,7 +113,7 @@ class WorkerHandle:
         self._began = time.monotonic()
         self.shards: dict[Any, Shard] = {}  # in work, by the references of their results
         self._rows = (0, 0)
-        self._request: Any = None
+        self._progress: Any = None  # the reference of the worker's next answer
 
     @property
     def is_ready(self) -> bool:
@@ -130,17 +140,17 @@ class WorkerHandle:
     def give(self, shard: Shard) -> None:
         self.shards[self._actor.embed.remote(shard)] = shard
 
+    def next_answer(self, pause: float) -> Any:
+        """The reference of the worker's next answer about its progress."""
+        if self._progress is None:
+            self._progress = self._actor.progress.remote(pause)
+        return self._progress
+
     def new_rows(self) -> tuple[int, int]:
-        """Embedded and failed rows since the last answer; the worker is asked again, and not waited for."""
-        if not self.is_ready:
-            return 0, 0
-        if self._request is None:
-            self._request = self._actor.progress.remote()
-        if not ray.wait([self._request], timeout=0)[0]:
-            return 0, 0
-        request, self._request, before = self._request, None, self._rows
+        """Embedded and failed rows, from the answer before to this one, which is there."""
+        answer, self._progress, before = self._progress, None, self._rows
         with suppress(RayError):
-            self._rows = ray.get(request)
+            self._rows = ray.get(answer)
         return self._rows[0] - before[0], self._rows[1] - before[1]
 
     def kill(self) -> list[Shard]:
@@ -186,6 +196,20 @@ def settled(
             yield handle, handle.shards[ref], WorkerDied(error)
         else:
             yield handle, handle.shards.pop(ref), stats
+
+
+def news(handles: Sequence[WorkerHandle]) -> Iterator[tuple[WorkerHandle, int, int]]:
+    """Workers that have told of rows since the last call: embedded ones, failed ones. Waits for none.
+
+    Workers answer when they have something to tell, the less often the more of them there are.
+    """
+    pause = max(_LEAST, len(handles) / _NEWS)
+    answers = {handle.next_answer(pause): handle for handle in handles if handle.is_ready}
+    if answers:
+        for answer in ray.wait(list(answers), num_returns=len(answers), timeout=0)[0]:
+            embedded, failed = answers[answer].new_rows()
+            if embedded or failed:
+                yield answers[answer], embedded, failed
 
 
 def own_error(error: RayTaskError) -> ClipmillError:

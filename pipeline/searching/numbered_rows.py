@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.layout import part_path
-from ..dataset.manifest import read_manifest
+from ..dataset.manifest_files import read_manifest
 from ..dataset.sql import check_condition, complaint, connect
 from ..dataset.subset import Subset
 
@@ -37,7 +37,8 @@ class NumberedRows:
     @classmethod
     def of(cls, dataset: Dataset) -> NumberedRows:
         """Counted by the manifest, and by the footers of parts that are not in it."""
-        known = read_manifest(dataset.output).true_to(dict(zip(dataset.parts, dataset.sizes, strict=True))).table
+        sizes = dict(zip(dataset.parts, dataset.sizes, strict=True))
+        known = read_manifest(dataset.output).true_to(sizes, by="part").table
         counts = dict(zip(known["part"].to_pylist(), known["rows"].to_pylist(), strict=True))
         unknown = [part for part in dataset.parts if part not in counts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rows") as pool:

@@ -33,9 +33,6 @@ class FakeHandle:
         self.shards[object()] = shard
         self.given.append(shard)
 
-    def new_rows(self) -> tuple[int, int]:
-        return 0, 0
-
     def kill(self) -> list[Shard]:
         shards = list(self.shards.values())
         self.shards.clear()
@@ -60,6 +57,10 @@ class FakeCluster:
             made.is_ready, made.refusal = False, StartFailed(InfrastructureError("no GPU driver"))
         self.handles[name] = made
         return made
+
+    def news(self, _: Sequence[FakeHandle]) -> Iterator[tuple[FakeHandle, int, int]]:
+        """None of them tells of rows."""
+        return iter(())
 
     def settled(self, handles: Sequence[FakeHandle], _: float) -> Iterator[tuple[FakeHandle, Shard, Any]]:
         """One shard of each worker ends at a time."""

@@ -174,3 +174,11 @@ def test_of_two_that_wait_for_each_other_one_goes_first(output: Output) -> None:
         thread.join(30)
     first, second = (line[0] for line in ended[::2])
     assert ended == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"] and first != second
+
+
+def test_many_are_claimed_at_a_time_and_no_more_than_are_wanted(output: Output) -> None:
+    with shared(output, QUICK) as claims:
+        claims.plan(SHARDS)
+        first = claims.take(25)
+        assert 25 <= len(first) < 40 and claims.left == 40 - len(first)
+        assert Counter(first + list(taken(claims))) == Counter(SHARDS)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from clipmill.pipeline.dataset import dataset as module
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.dataset.derived import begin, begun
 from clipmill.pipeline.dataset.output import Output
@@ -55,6 +56,16 @@ def test_what_is_no_dataset_or_has_no_part_is_one_line(tmp_path: Path, ran: Ran)
     (tmp_path / ".clipmill/plan.json").write_bytes((ran.out / ".clipmill/plan.json").read_bytes())
     with pytest.raises(InputError, match="nothing is embedded yet"):
         Dataset.open(str(tmp_path))
+
+
+def test_many_parts_that_are_complete_are_told_by_the_manifest(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Dataset.open(str(ran.out))
+    monkeypatch.setattr(module, "MANY", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Output, "part_sizes", None)
+        assert Dataset.open(str(ran.out)) == listed
+    monkeypatch.setattr(module, "count_planned", lambda _: 4)  # a run has planned more, and has not ended
+    assert Dataset.open(str(ran.out)) == listed
 
 
 def test_vectors_are_as_stored_and_zero_where_there_are_none(dataset: Dataset) -> None:

@@ -14,7 +14,8 @@ from clipmill.pipeline import EmbedJob, FilterJob, LabelJob, embed, filter, labe
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begun
 from clipmill.pipeline.dataset.labels import Labels
-from clipmill.pipeline.dataset.manifest import Manifest, ledger
+from clipmill.pipeline.dataset.ledger import ledger
+from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import freeze, planned_shards, read_plan
 from clipmill.pipeline.dataset.subset import Subset

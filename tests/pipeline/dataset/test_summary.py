@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clipmill.pipeline.dataset import summary as summary_module
+from clipmill.pipeline.dataset.claims import shared
 from clipmill.pipeline.dataset.layout import SUCCESS
+from clipmill.pipeline.dataset.ledger import ledger
+from clipmill.pipeline.dataset.manifest import Manifest
+from clipmill.pipeline.dataset.manifest_files import Segments
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import SHARDS, Fingerprint, freeze
-from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, Summary, status
+from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, Summary, Watch, status
 from clipmill.pipeline.dataset.totals import STAGES, Totals
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.errors import OutputError
@@ -178,3 +184,34 @@ def test_a_damaged_file_of_ours_is_named(output: Output, shards: list[Shard], na
     output.write(name, b"[junk")
     with pytest.raises(OutputError, match=rf"{name} is damaged: delete it"):
         status(output)
+
+
+def many(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three shards are many now."""
+    monkeypatch.setattr(summary_module, "MANY", 3)
+    monkeypatch.setattr(Output, "part_sizes", None)  # no part is listed
+    monkeypatch.setattr(summary_module, "planned_shards", None)
+
+
+def test_of_many_the_manifest_tells(output: Output, shards: list[Shard], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ledger(output, shards, Manifest.of())
+    with monkeypatch.context() as patched:
+        many(output, patched)
+        watch = Watch(output)
+        told = watch.look()
+        assert told is not None and (told.planned, told.dataset.shards, told.exact) == (3, 0, False)
+        Segments(output).append(rows.only([shards[0].url]))
+        Segments(output).append(rows.only([shards[2].url, shards[0].url]))
+        told = watch.look()
+        assert told is not None and (told.dataset.shards, told.dataset.rows, told.left) == (2, 8, 1)
+        assert told.as_json()["exact"] is False and not told.complete
+    told = status(output, exact=True)
+    assert told is not None and (told.dataset.rows, told.exact) == (8, True)
+
+
+def test_status_says_who_is_at_work(output: Output, shards: list[Shard]) -> None:
+    with shared(output):
+        told = status(output)
+        assert told is not None and [run["pid"] for run in told.as_json()["at_work"]] == [os.getpid()]
+    told = status(output)
+    assert told is not None and told.as_json()["at_work"] == []

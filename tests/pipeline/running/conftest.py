@@ -13,6 +13,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster()
     for name, value in {
         "settled": fake.settled,
+        "news": fake.news,
         "send": lambda factory: factory,
         "_LOOK": 0,
     }.items():

@@ -32,9 +32,6 @@ class Slow:
         self.shards[object()] = shard
         self.most = max(self.most, len(self.shards))
 
-    def new_rows(self) -> tuple[int, int]:
-        return 0, 0
-
     def kill(self) -> list[Shard]:
         return list(self.shards.values())
 
@@ -57,6 +54,7 @@ def test_one_that_still_starts_finds_a_shard_of_its_own(
 
     monkeypatch.setattr(crew, "WorkerHandle", handle)
     monkeypatch.setattr(module, "settled", settled)
+    monkeypatch.setattr(module, "news", lambda _: ())
     monkeypatch.setattr(module, "send", lambda factory: factory)
     monkeypatch.setattr(module, "leaving", dict)
     events = list(run_shards([Shard(f"/{i}.tar") for i in range(shards)], object, Placement(2, 1, 0.0)))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import EmbedJob, embed, status
-from clipmill.pipeline.dataset.manifest import MANIFEST
+from clipmill.pipeline.dataset.manifest_files import MANIFEST
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running.events import Event, Notice

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
-from clipmill.pipeline.dataset.manifest import Manifest, read_manifest, write_manifest
+from clipmill.pipeline.dataset.manifest import Manifest
+from clipmill.pipeline.dataset.manifest_files import Segments, read_manifest, segments_of, write_manifest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, OutputError
 from clipmill.pipeline.records import Shard, ShardStats
@@ -20,55 +24,120 @@ def done(number: int, rows: int = 4) -> ShardDone:
     return ShardDone(Shard(url), ShardStats(url, rows, rows, Counter({"decode: x": 1}), seconds, 99, seconds, seconds))
 
 
+def soon(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
 def test_every_part_is_noted_in_the_order_of_their_ends(output: Output) -> None:
-    keeper = ManifestKeeper(output)
     events = [done(number) for number in range(2500)]
-    for event in events:
-        keeper.see(event)
+    with ManifestKeeper(output) as keeper:
+        for event in events:
+            keeper.see(event)
+        assert len(read_manifest(output)) == 0  # the time has not come
     assert list(keeper.manifest) == [event.stats for event in events]
-    assert len(read_manifest(output)) == 0  # the time has not come
+    assert list(read_manifest(output)) == [event.stats for event in events] and len(segments_of(output)) == 1
 
 
 def test_parts_are_put_into_the_manifest_while_the_run_goes_on(output: Output) -> None:
     write_manifest(output, Manifest.of([done(1, rows=3).stats, done(2, rows=3).stats]))
-    keeper = ManifestKeeper(output, seconds=0.0)
-    keeper.see(done(2))
-    keeper.see(done(5))
-    assert [(stats.url[-6:], stats.rows) for stats in read_manifest(output)] == [
-        ("01.tar", 3),
-        ("02.tar", 4),
-        ("05.tar", 4),
-    ]
+    with ManifestKeeper(output, seconds=0.05) as keeper:
+        keeper.see(done(2))
+        keeper.see(done(5))
+        assert soon(lambda: len(read_manifest(output)) == 4)
+        assert [(stats.url[-6:], stats.rows) for stats in read_manifest(output).latest()] == [
+            ("01.tar", 3),
+            ("02.tar", 4),
+            ("05.tar", 4),
+        ]
+
+
+def test_a_part_has_the_name_that_the_plan_gives_it(output: Output) -> None:
+    with ManifestKeeper(output) as keeper:
+        event = done(1)
+        keeper.see(ShardDone(Shard(event.shard.url, named="0000001-0badcafe.parquet"), event.stats))
+    assert read_manifest(output).table["part"].to_pylist() == ["0000001-0badcafe.parquet"]
 
 
 def test_without_news_nothing_is_written(output: Output) -> None:
-    ManifestKeeper(output, seconds=0.0).see(Rows(4, 0))
-    assert len(read_manifest(output)) == 0
+    with ManifestKeeper(output, seconds=0.02) as keeper:
+        keeper.see(Rows(4, 0))
+    assert segments_of(output) == set()
+
+
+def test_what_has_been_written_is_not_written_again(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    append = Segments.append
+
+    def noted(self: Segments, manifest: Manifest) -> None:
+        sizes.append(len(manifest))
+        append(self, manifest)
+
+    monkeypatch.setattr(Segments, "append", noted)
+    with ManifestKeeper(output, seconds=0.02) as keeper:
+        for number in range(3):
+            keeper.see(done(number))
+            assert soon(lambda: sum(sizes) == number + 1)  # noqa: B023
+    assert sizes == [1, 1, 1]
+
+
+def test_a_slow_store_holds_nobody_up(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, write = threading.Event(), Output.write
+
+    def slow(self: Output, name: str, content: bytes) -> None:
+        held.wait(20)
+        write(self, name, content)
+
+    monkeypatch.setattr(Output, "write", slow)
+    with ManifestKeeper(output, seconds=0.02) as keeper:
+        began = time.monotonic()
+        for number in range(3000):
+            keeper.see(done(number))
+        assert time.monotonic() - began < 10
+        held.set()
+    assert len(read_manifest(output)) == 3000
 
 
 @pytest.mark.parametrize("error", [InfrastructureError("the storage keeps failing"), OutputError("denied"), OSError()])
 def test_a_store_that_fails_for_a_while_ends_no_run(
     output: Output, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    keeper = ManifestKeeper(output, seconds=0.0)
+    tried = threading.Event()
 
     def fails(*_: object) -> None:
+        tried.set()
         raise error
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Output, "write", fails)
+    with ManifestKeeper(output, seconds=0.02) as keeper:
+        with monkeypatch.context() as patched:
+            patched.setattr(Output, "write", fails)
+            keeper.see(done(1))
+            assert tried.wait(20)
+        keeper.see(done(2))
+    assert len(read_manifest(output)) == 2 == len(keeper.manifest)
+
+
+def test_what_could_not_be_written_at_all_is_known_at_the_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Output, "write", fails)
+    with ManifestKeeper(output) as keeper:
         keeper.see(done(1))
-    keeper.see(done(2))
-    assert len(read_manifest(output)) == 2
+    assert list(keeper.manifest) == [done(1).stats]
 
 
 def test_a_part_takes_little_memory(output: Output) -> None:
     """Python's objects take two thousand bytes a part and more."""
-    keeper = ManifestKeeper(output)
+    with ManifestKeeper(output) as keeper:
+        keeper.see(done(0))  # what is imported meanwhile does not count
     tracemalloc.start()
     try:
-        for number in range(10_240):
-            keeper.see(done(number))
+        with ManifestKeeper(output) as keeper:
+            for number in range(10_240):
+                keeper.see(done(number))
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
