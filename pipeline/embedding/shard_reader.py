@@ -13,6 +13,7 @@ from ..dataset.part import PartLayout
 from ..inputs.shards import read_samples
 from ..records import Sample, Shard
 from ..storage.ahead import ahead
+from ..storage.pace import Share
 from .chunk import Chunk
 from .clock import Clock
 from .together import Decoders
@@ -38,6 +39,7 @@ class InputOptions:
 
     keys: SampleKeys = USUAL_KEYS
     storage: Mapping[str, Any] = field(default_factory=dict)
+    share: Share = field(default_factory=Share)  # of the run's requests, for a process that reads
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,14 @@ class EmbedJob(Readable):
         Doc("Take a shard from a worker that is not done by then."),
         Flag(metavar="SECONDS", default="none"),
     ] = None
+    max_requests_per_second: Annotated[
+        float | None,
+        Doc(
+            "Of all processes that read, to each bucket of S3. Without, the pace follows what the store lets through, "
+            "which is enough unless others need the bucket, too."
+        ),
+        Flag(metavar="N", default="none"),
+    ] = None
     retry_failed: Annotated[bool, Doc("Embed again only failed shards, and shards with failed samples.")] = False
     refresh: Annotated[bool, Doc("Embed again shards whose file has changed since.")] = False
     address: Address = "auto"
@@ -155,6 +163,8 @@ class EmbedJob(Readable):
             raise UserError(f"--max-failed-shards {self.max_failed_shards}: must not be negative")
         if self.shard_deadline is not None and self.shard_deadline <= 0:
             raise UserError(f"--shard-deadline {self.shard_deadline:g}: must be more than 0 seconds")
+        if self.max_requests_per_second is not None and not 0 < self.max_requests_per_second < float("inf"):
+            raise UserError(f"--max-requests-per-second {self.max_requests_per_second:g}: must be a number above 0")
         if self.wait_for_machines < 0:
             raise UserError(f"--wait-for-machines {self.wait_for_machines:g}: must not be negative")
         if self.fast_decode and self.decode == "exact":

@@ -37,6 +37,7 @@ from .driver import RunOptions, run_shards
 from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed, Starting
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
+from .order import spread
 from .placement import Placement
 from .precision import ASKS_THE_CLUSTER, check_machines, decide
 from .sources import Ahead
@@ -231,11 +232,11 @@ def _plan(
 
 
 def _todo(job: EmbedJob, plan: Plan, committed: Collection[str], failed: Mapping[str, int] | None) -> list[Shard]:
-    """The shards that this run embeds, of those that the job names."""
+    """The shards that this run embeds, of those that the job names, in the order in which they are given out."""
     changed = {shard.url for shard in plan.changed} if job.refresh else set()
     if failed is not None:
-        return [shard for shard in plan.listed if shard.url in failed or shard.url in changed]
-    return [shard for shard in plan.listed if shard.part_name not in committed or shard.url in changed]
+        return spread(shard for shard in plan.listed if shard.url in failed or shard.url in changed)
+    return spread(shard for shard in plan.listed if shard.part_name not in committed or shard.url in changed)
 
 
 def _failed(output: Output, plan: Plan) -> dict[str, int]:

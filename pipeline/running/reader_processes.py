@@ -24,6 +24,7 @@ from ..embedding.together import Decoders
 from ..errors import InfrastructureError, one_line
 from ..records import Shard, Times
 from ..storage.ahead import Waits, ahead
+from ..storage.pace import settle
 
 _PATIENCE = 600.0  # seconds until a process has found room; machines may have to be started first
 CHUNKS_ON_THE_WAY = 3  # chunks of a shard in the object store: beyond them its process waits
@@ -33,6 +34,7 @@ class _Actor:
     """Decodes one shard at a time."""
 
     def __init__(self, decoders: Decoders, layout: PartLayout, threads: int, inputs: InputOptions) -> None:
+        settle(inputs.share)
         self._reader = ThreadedReader(decoders, layout, ThreadPoolExecutor(threads), inputs)
 
     def started(self) -> None: ...

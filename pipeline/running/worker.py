@@ -30,6 +30,7 @@ from ..embedding.shard_reader import InputOptions, ShardReader, ThreadedReader
 from ..embedding.together import Decoders, Together
 from ..job.embed import EmbedJob
 from ..records import Shard, ShardStats
+from ..storage.pace import Share, settle
 from .placement import Placement
 
 _LOG = logging.getLogger(__name__)
@@ -64,11 +65,19 @@ class WorkerSettings:
     def threads(self) -> int:
         return max(1, int(self.placement.cpus))
 
+    @property
+    def share(self) -> Share:
+        """Of each process that reads: of the workers, or of those that decode for them. Workers that only write send
+        two requests a shard."""
+        workers = max(self.placement.workers, self.job.workers or 0)
+        return Share(workers * max(1, self.placement.decoders), self.job.max_requests_per_second)
+
 
 class ClipWorker:
     """Models and decoders in one process, for all the shards that it is given."""
 
     def __init__(self, settings: WorkerSettings) -> None:
+        settle(settings.share)
         torch.set_num_threads(settings.threads)
         if settings.dataset.precision == "fp8":
             check_float8(settings.device)
@@ -115,7 +124,7 @@ def _gpu_decoder(settings: WorkerSettings, decoders: Decoders) -> GpuDecoder | N
 
 def _reading(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
     placement, layout = settings.placement, settings.dataset.layout
-    inputs = InputOptions(settings.job.sample_keys, settings.job.storage_options)
+    inputs = InputOptions(settings.job.sample_keys, settings.job.storage_options, settings.share)
     if not placement.decoders:
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
         return ThreadedReader(decoders, layout, pool, inputs)

@@ -6,6 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any, TypeVar
 
 from ..errors import ClipmillError
@@ -24,6 +25,7 @@ _FINAL = (
 _FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError", "InvalidRegionError", "ParamValidationError")
 _FINAL_CODES = ("PreconditionFailed", "412", "InvalidRange", "416")
 _FINAL_STATUSES = (401, 403, 404, 410, 416)  # of web servers
+_TOO_MANY = 429  # their word for: come back later. S3's is counted in paced_s3.py
 
 # no room: on a disk, and as stores say it (Ceph; MinIO; WebDAV's status, which stores without a code of their own use)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -56,15 +58,19 @@ def already_exists(error: Exception) -> bool:
 
 
 def retry(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-    """`call()`, tried again with growing, jittered pauses while its error may be temporary."""
+    """`call()`, tried again with growing, jittered pauses while its error may be temporary. Being told to come back
+    later is no failed attempt."""
     began = time.monotonic()
-    for attempt in range(attempts):
+    failed = 0
+    for pause in count():
         try:
             return call()
         except Exception as error:
-            if attempt == attempts - 1 or is_final(error) or time.monotonic() - began > _PATIENCE:
+            soon = attempts < ATTEMPTS  # who allows few attempts wants an answer soon
+            failed += soon or getattr(error, "status", None) != _TOO_MANY
+            if failed == attempts or is_final(error) or time.monotonic() - began > _PATIENCE:
                 raise
-        time.sleep(random.uniform(0.5, 1.0) * min(_FIRST * 2**attempt, _LONGEST))
+        time.sleep(random.uniform(0.5, 1.0) * min(_FIRST * 2**pause, _LONGEST))
     raise AssertionError("unreachable")
 
 

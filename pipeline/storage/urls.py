@@ -60,8 +60,15 @@ def url_of(scheme: str, path: str) -> str:
 
 def open_storage(url: str, storage_options: Mapping[str, Any] | None = None) -> fsspec.AbstractFileSystem:
     """The file system that a URL is on; its methods take the URL as it is."""
-    scheme = scheme_of(url)  # options are for the object store, not for local files
-    return fsspec.filesystem(scheme, **({} if scheme == "file" else with_defaults(scheme, storage_options or {})))
+    scheme = scheme_of(url)
+    if scheme == "file":  # options are for the object store
+        return fsspec.filesystem(scheme)
+    options = with_defaults(scheme, storage_options or {})
+    if scheme != "s3":
+        return fsspec.filesystem(scheme, **options)
+    from .paced_s3 import PacedS3  # here, as its client takes a while
+
+    return PacedS3(**options)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import math
 import random
 import socket
 import struct
@@ -32,6 +33,7 @@ class Faults:
     """What goes wrong. Shares are of all requests."""
 
     slow_down: float = 0.0  # answered 503 and never passed on
+    allowed: float = math.inf  # requests a second; what is more is answered in the same way
     cut: float = 0.0  # passed on; the connection breaks in the middle of the answer
     lose_put: int = 0  # of every Nth PUT the answer is lost, after it took effect
     latency: float = 0.0  # seconds before a request is passed on
@@ -47,6 +49,8 @@ class Request:
     query: str
     status: int  # of the server's answer, or 503 where it was not asked
     answered: bool  # whether the answer got through
+    size: int = 0  # bytes of the answer's body
+    at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass
@@ -63,6 +67,10 @@ class Proxy:
             method in (None, each.method) and each.path.startswith(path) and status in (None, each.status)
             for each in self.seen
         )
+
+    def bytes(self) -> int:
+        """Of all answers' bodies."""
+        return sum(each.size for each in self.seen)
 
     def by_method(self) -> Counter[str]:
         return Counter(each.method for each in self.seen)
@@ -107,12 +115,20 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             if faults is not self._drawn:
                 self._drawn, self._random, self._puts = faults, random.Random(faults.seed), 0
+                self._next = 0.0  # when the next request is allowed
             drawn = self._random.random()
-            if drawn < faults.slow_down:
+            if drawn < faults.slow_down or not self._allows(time.monotonic(), faults.allowed):
                 return _Fate(True, False, False)
             self._puts += method == "PUT"
             lost = method == "PUT" and faults.lose_put > 0 and self._puts % faults.lose_put == 0
             return _Fate(False, drawn < faults.slow_down + faults.cut, lost)
+
+    def _allows(self, now: float, rate: float) -> bool:
+        """A token bucket, which holds what a tenth of a second allows, or one request."""
+        if self._next > now:
+            return False
+        self._next = max(self._next, now - 0.1) + 1 / rate
+        return True
 
     def saw(self, request: Request) -> None:
         with self._lock:
@@ -141,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not fate.slow_down:
             status, headers, answer = self._forward(body, faults)
         broken = fate.cut or fate.lost
-        self.server.saw(Request(self.command, unquote(where.path), where.query, status, not broken))
+        self.server.saw(Request(self.command, unquote(where.path), where.query, status, not broken, len(answer)))
         if fate.lost:
             return self._hang_up()
         self.send_response_only(status)

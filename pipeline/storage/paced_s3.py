@@ -1,0 +1,57 @@
+"""s3fs, whose requests go out at the pace of their bucket: each attempt of each, whoever tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from s3fs import S3FileSystem
+
+from .pace import Pace, pace_of
+
+_PACE = "clipmill_pace"  # in a request's context
+_CODES = ("RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled", "TooManyRequests")
+_STATUSES = (429, 503)
+_LONGEST = 0.5  # seconds from a throttled answer to the next attempt, besides the pace
+
+
+class PacedS3(S3FileSystem):
+    """The client tells of each request through its events. Throttled ones are sent again for as long as the bucket lets
+    others through: none fails for being throttled, neither here nor where it was called."""
+
+    async def get_s3(self, bucket: str | None = None) -> Any:
+        client = await super().get_s3(bucket)
+        events = client.meta.events
+        events.register_first("request-created.s3", _wait, unique_id="clipmill-wait")  # before it is signed
+        events.register("response-received.s3", _count, unique_id="clipmill-count")
+        events.register_first("needs-retry.s3", _again, unique_id="clipmill-again")
+        return client
+
+
+async def _wait(request: Any, **_: Any) -> None:
+    bucket = request.context.get("input_params", {}).get("Bucket", "")
+    pace = request.context[_PACE] = pace_of(f"{urlsplit(request.url).netloc}/{bucket}")
+    await asyncio.sleep(pace.wait(time.monotonic()))
+
+
+def _count(context: Mapping[str, Any], parsed_response: Mapping[str, Any] | None, **_: Any) -> None:
+    pace: Pace | None = context.get(_PACE)
+    if pace and parsed_response is not None:  # None where the connection broke
+        pace.answered(time.monotonic(), _is_throttled(parsed_response))
+
+
+def _again(response: tuple[Any, Mapping[str, Any]] | None, request_dict: Mapping[str, Any], **_: Any) -> float | None:
+    """Seconds until the request is sent again. None leaves it to the client's own rules."""
+    pace: Pace | None = request_dict["context"].get(_PACE)
+    if pace and response and _is_throttled(response[1]) and pace.lets_through(time.monotonic()):
+        return random.uniform(0, _LONGEST)
+    return None
+
+
+def _is_throttled(answer: Mapping[str, Any]) -> bool:
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _STATUSES or answer.get("Error", {}).get("Code") in _CODES
