@@ -51,6 +51,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 STEPS_THAT_SHARE = {
     ("pipeline/filtering", "pipeline/deduplication"),  # k-means
     ("pipeline/reporting", "pipeline/labelling"),  # the classes of labels
+    ("pipeline/reporting", "pipeline/filtering"),  # the recipes
+    ("pipeline/reporting", "pipeline/deduplication"),  # the groups of duplicates
 }
 
 # Where a dependency's only seams are; `*` also crosses folders.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
 from .kth import Counts, Keys, kth_largest
 from .parts import CollectScores, CountScores, Group, KeepRows, groups_of
-from .recipes import Step, at_least
+from .recipes import Step, at_least, in_top
 from .reference import near_reference
 from .request import FilterRequest
 from .rows import Rows
@@ -113,9 +113,7 @@ def _best_share(request: FilterRequest, share: float, rows: Rows, on_stage: OnSt
 
     # as in DataComp, int() rounds down; a share of 1.0 has no next score
     threshold = kth_largest(lambda scores: min(int(scores * share), scores - 1), count, collect)
-    has_score, is_enough = at_least(by, float("inf") if threshold is None else threshold, exact=True)
-    least = "" if threshold is None else f", below {threshold:.6g}"
-    return [has_score, replace(is_enough, reason=f"{by} not in the top {100 * share:.6g}%{least}")]
+    return list(in_top(by, share, threshold))
 
 
 def _over_parts(work: Callable[[Group], R], request: FilterRequest, name: str, on_stage: OnStage) -> Iterator[R]:

@@ -6,7 +6,7 @@ A row stays where every condition holds; it is counted with the first that does 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ..dataset.dataset import Dataset, DatasetModel
@@ -27,10 +27,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """needs: groups of the job's fields; of each group, at least one must be set."""
+    """needs: groups of the job's fields; of each group, at least one must be set. model: the only one it is for."""
 
     steps: Callable[[Dataset, FilterJob], Sequence[Step]]
     needs: tuple[tuple[str, ...], ...] = ()
+    model: str = ""
 
 
 ENGLISH = Step("not English", "english(caption)")
@@ -68,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
     "no_filter": Recipe(lambda *_: ()),
     "basic": Recipe(_basic),
     "clip_score": Recipe(lambda *_: (), needs=(SCORE_OPTIONS,)),
-    "laion2b": Recipe(_laion2b),
+    "laion2b": Recipe(_laion2b, model="ViT-B/32"),
     "text_based": Recipe(lambda *_: (ENGLISH, IN_VOCABULARY), needs=(("vocabulary",),)),
     "image_based": Recipe(_image_based, needs=(("reference",),)),
     "image_based_intersect_clip_score": Recipe(_image_based, needs=(("reference",), SCORE_OPTIONS)),
@@ -80,11 +81,11 @@ def check_recipe(job: FilterJob) -> None:
     needs = RECIPES[job.recipe].needs if job.recipe else ()
     for names in needs:
         if all(getattr(job, name) is None for name in names):
-            raise UserError(f"--recipe {job.recipe} needs {' or '.join(map(_flag, names))}")
+            raise UserError(f"--recipe {job.recipe} needs {' or '.join(map(flag_of, names))}")
     for name in ("vocabulary", "reference"):
         if getattr(job, name) is not None and not any(name in names for names in needs):
             raise UserError(
-                f"{_flag(name)} is for --recipe {_recipes_with(name)}; choose that recipe, or leave the option out"
+                f"{flag_of(name)} is for --recipe {_recipes_with(name)}; choose that recipe, or leave the option out"
             )
 
 
@@ -98,6 +99,13 @@ def at_least(column: str, least: float, exact: bool = False) -> tuple[Step, Step
         Step(f"no {column}", f"{value} IS NOT NULL"),
         Step(f"{column} below {least:.6g}", f"{value}{'::DOUBLE' if exact else ''} >= {bound}"),
     )
+
+
+def in_top(column: str, share: float, threshold: float | None) -> tuple[Step, Step]:
+    """Keeps the rows of the best share by a column. threshold: the least of their values, None where no row has one."""
+    has_score, is_enough = at_least(column, float("inf") if threshold is None else threshold, exact=True)
+    least = "" if threshold is None else f", below {threshold:.6g}"
+    return has_score, replace(is_enough, reason=f"{column} not in the top {100 * share:.6g}%{least}")
 
 
 def _sides(dataset: Dataset) -> tuple[str, str]:
@@ -122,5 +130,5 @@ def _recipes_with(name: str) -> str:
     return " or ".join(recipe for recipe, row in RECIPES.items() if any(name in names for names in row.needs))
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"

@@ -13,16 +13,17 @@ import jinja2
 
 from ..dataset.plan import Fingerprint
 from ..dataset.summary import Status
-from ..dataset.totals import Totals
 from .against import Against
 from .charts import bar_chart, share_chart
 from .comparing import against_rows, grouped_rows
 from .groups import Grouped
 from .labels import LabelNumbers
 from .numbers import Captions, Counts, Numbers, Sizes
+from .recipes import RecipeNumbers
 from .samples import Group, Row
 from .similarity import Similarity
-from .words import bytes_text, decimal_text, percent_text, ratio_text, share_row, whole_text
+from .tables import facts_table, failures_table, half_pairs_table, labels_table, recipes_table, stages_table
+from .words import bytes_text, decimal_text, percent_text, ratio_text, whole_text
 
 _MARKED = (0.1, 0.3, 0.5)  # fractions, on the curve
 _MOST_SHARDS = 20  # listed of those that could not be read
@@ -46,6 +47,7 @@ class Contents:
     numbers: Numbers
     labels: LabelNumbers | None
     grouped: Sequence[Grouped]
+    recipes: RecipeNumbers
     against: Against | None
     ladders: Mapping[str, Sequence[Row]]  # by model's alias: rows along its similarities
     groups: Sequence[Group]
@@ -71,14 +73,15 @@ def page_of(contents: Contents) -> str:
         ],
         grouped=[grouped_rows(found, numbers) for found in contents.grouped],
         against=against_rows(contents) if contents.against else None,
-        labels=_labels(contents.labels) if contents.labels and contents.labels.images else None,
+        recipes=recipes_table(contents.recipes, numbers.counts.rows),
+        labels=labels_table(contents.labels) if contents.labels and contents.labels.images else None,
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],
         groups=[_group(group, contents.pictures) for group in contents.groups if group.rows],
-        failures=_failures(numbers),
-        half_pairs=_half_pairs(contents.status.dataset, contents.within),
+        failures=failures_table(numbers),
+        half_pairs=half_pairs_table(contents.status.dataset, contents.within),
         failed_shards=[f"{url}: {why}" for url, why in list(contents.status.failed_shards.items())[:_MOST_SHARDS]],
-        facts=_facts(contents.settings),
-        stages=_stages(contents.status.dataset, contents.within),
+        facts=facts_table(contents.settings),
+        stages=stages_table(contents.status.dataset, contents.within),
         card=json.dumps(contents.cards, indent=2),
     )
 
@@ -170,74 +173,7 @@ def _caption_charts(captions: Captions | None, counts: Counts) -> list[dict[str,
     return [{"title": chart.title, "chart": chart, "note": f"Median {captions.median:,.0f}. {cut}"}]
 
 
-def _labels(labels: LabelNumbers) -> dict[str, Any]:
-    largest = max((count.images for count in labels.most), default=1)
-    most = [share_row(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
-    shown = len(labels.most)
-    title = f"The {shown} most frequent of {labels.classes:,} classes" if labels.classes > shown else "Images by class"
-    unsure = f", {labels.none:,} of them too unsure to be labelled" if labels.none else ""
-    return {
-        "lead": f"{labels.images:,} images looked at{unsure}; {labels.classes:,} classes were found.",
-        "title": title,
-        "classes": most,
-        "probabilities": bar_chart("Images by the probability of their best label", labels.probabilities, decimal_text),
-    }
-
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def _failures(numbers: Numbers) -> dict[str, Any] | None:
-    counts = numbers.counts
-    if not counts.failed:
-        return None
-    reasons = [share_row(reason, times, counts.failed, f"{times:,}") for reason, times in numbers.failures.items()]
-    return {
-        "lead": f"{counts.failed:,} of {counts.rows:,} rows, {percent_text(counts.failed, counts.rows)}; each is in "
-        "the dataset with its reason in the column error.",
-        "reasons": reasons,
-    }
-
-
-def _half_pairs(totals: Totals, within: str | None) -> dict[str, Any] | None:
-    """Embedded rows without an image or a caption, by cause."""
-    rows = totals.half_pairs.total()
-    if not rows:
-        return None
-    causes = []
-    for side_and_cause, times in totals.half_pairs.most_common():
-        side, _, cause = side_and_cause.partition(": ")
-        causes.append(share_row(f"no {side}: {cause}", times, rows, f"{times:,}"))
-    scope = " Of the whole dataset, not of the subset alone." if within else ""
-    return {
-        "lead": f"{rows:,} of {totals.embedded:,} embedded rows, {percent_text(rows, totals.embedded)}, have only an "
-        f"image or only a caption, and no similarity.{scope}",
-        "causes": causes,
-    }
-
-
-def _facts(settings: Fingerprint) -> list[dict[str, str]]:
-    values = {**asdict(settings), "fingerprint": settings.digest}
-    return [{"name": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
-
-
-def _stages(totals: Totals, within: str | None) -> dict[str, Any] | None:
-    if not totals.bottleneck:
-        return None
-    rows = [
-        share_row(stage, share, 1, f"{share:.0%}", f"{totals.seconds[stage]:,.1f} s")
-        | {"strong": stage == totals.bottleneck}
-        for stage, share in totals.utilisation.items()
-        if totals.seconds[stage]
-    ]
-    speed = totals.rows / totals.seconds["worker"]
-    scope = " Of the whole dataset, not of the subset alone." if within else ""
-    return {
-        "rows": rows,
-        "note": f"Share of a worker's time that each stage was busy; they overlap. The bottleneck is "
-        f"{totals.bottleneck}. {speed:,.1f} samples a second and worker, {totals.seconds['worker']:,.0f} worker "
-        f"seconds in all.{scope}",
-    }
+# --- pictures --------------------------------------------------------------------------------------------------------
 
 
 def _group(group: Group, pictures: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from .groups import Grouped, grouped
 from .labels import LabelNumbers, create_view, label_numbers
 from .numbers import Numbers, numbers_of
 from .page import Contents, page_of
+from .recipes import RecipeNumbers, recipe_numbers
 from .samples import Group, Row, along, at_random, by_label, by_similarity, pictures
 from .similarity import Similarity
 
@@ -36,6 +37,7 @@ class Report(Result):
     numbers: Numbers
     labels: LabelNumbers | None
     grouped: tuple[Grouped, ...]  # similarity by label and by source
+    recipes: RecipeNumbers
     against: Against | None
     status: Status  # of the whole dataset
     pictures: int  # shown
@@ -70,6 +72,7 @@ def report(job: ReportJob) -> Report:
         numbers=measured.numbers,
         labels=measured.labels,
         grouped=measured.grouped,
+        recipes=measured.recipes,
         against=measured.against,
         ladders=measured.ladders,
         groups=measured.groups,
@@ -83,6 +86,7 @@ def report(job: ReportJob) -> Report:
         numbers=measured.numbers,
         labels=measured.labels,
         grouped=measured.grouped,
+        recipes=measured.recipes,
         against=measured.against,
         status=progress,
         pictures=len(small),
@@ -98,6 +102,7 @@ class _Measured:
     numbers: Numbers
     labels: LabelNumbers | None
     grouped: tuple[Grouped, ...]
+    recipes: RecipeNumbers
     against: Against | None
     ladders: Mapping[str, tuple[Row, ...]]  # by model's alias: rows along its similarities
     groups: list[Group]
@@ -119,6 +124,7 @@ class _Measured:
             numbers=numbers,
             labels=label_numbers(connection) if labels is not None else None,
             grouped=tuple(by_group),
+            recipes=recipe_numbers(connection, dataset, job.alias, numbers.similarities),
             against=_against(connection, job, dataset, numbers),
             ladders={of.alias: along(connection, column, of) for of, column in scored},
             groups=_groups(connection, dataset, job.alias, numbers, labels is not None),

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def share_row(name: str, value: float, total: float, *texts: str) -> dict[str, Any]:
-    return {"name": name, "share": min(100.0, 100 * value / total), "texts": texts, "strong": True}
+    return {"name": name, "share": min(100.0, 100 * value / total), "texts": texts, "strong": True, "note": ""}
 
 
 def percent_text(value: float, total: float) -> str:
