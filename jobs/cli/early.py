@@ -120,6 +120,7 @@ _CHECKS: dict[str, Callable[[Any, Any], object]] = {
     "dataset": _check_dataset,
     "source": _check_source,
     "within": _check_subset,
+    "duplicates": _check_subset,
     "labels": _check_labels,
     "index": _check_index,
     "alias": _check_alias,

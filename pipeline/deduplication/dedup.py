@@ -15,7 +15,6 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.layout import OWN
@@ -34,10 +33,10 @@ from . import kmeans
 from .cells import CellFiles, index_name
 from .components import Ids, connect
 from .copies import count_left, view_rows, write_exact, write_groups
+from .groups import GROUPS, sizes
 from .near import ComparePiece, pieces
 from .parts import AssignRun, Candidates, WritePart, runs_of
 
-GROUPS = f"{OWN}/groups.parquet"
 _SCRATCH = f"{OWN}/dedup-"  # prefix of files that are deleted when the subset is finished
 _AT_ONCE = 16  # files deleted
 
@@ -77,7 +76,7 @@ def dedup(job: DedupJob, on_stage: OnStage = notebook.stages) -> DedupSummary:
         out=request.output.url,
         dataset=request.dataset.url,
         funnel=subset.funnel,
-        groups=_sizes(request.output),
+        groups=sizes(request.output),
         done_before=not todo,
         seconds=time.monotonic() - began,
     )
@@ -216,11 +215,3 @@ def _clear(output: Output, but: str | None = None) -> None:
     names = [name for name in _names(output) if name.startswith(_SCRATCH) and not (but and name.startswith(but))]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(output.delete, names))
-
-
-def _sizes(output: Output) -> dict[int, int]:
-    """Rows in a group -> number of groups with as many."""
-    with output.open(GROUPS) as file:
-        groups = pq.read_table(file, columns=["group"])["group"].to_numpy()
-    sizes, counts = np.unique(np.bincount(groups), return_counts=True)
-    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))

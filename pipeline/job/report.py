@@ -26,6 +26,11 @@ class ReportJob(Readable):
         Doc("Another dataset to compare with: other pairs, or the same ones by another model."),
         Flag(metavar="DATASET", default="none"),
     ] = None
+    duplicates: Annotated[
+        str | None,
+        Doc("Show these groups of duplicates, which `clipmill dedup` found."),
+        Flag(metavar="SUBSET", default="those of --within, else among a sample"),
+    ] = None
     within: Within = None
     alias: Alias = None
     storage_options: StorageOptions = field(default_factory=dict)

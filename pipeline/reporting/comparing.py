@@ -38,13 +38,14 @@ def grouped_rows(found: Grouped, numbers: Numbers) -> dict[str, Any]:
 
 def against_rows(contents: Contents) -> dict[str, Any]:
     """Both datasets' figures beside each other, and how far they agree."""
-    other = contents.against
+    other = contents.measured.against
     assert other is not None
-    mine = contents.numbers.similarities[0] if contents.numbers.similarities else None
+    numbers = contents.measured.numbers
+    mine = numbers.similarities[0] if numbers.similarities else None
     return {
         "url": other.url,
         "heads": ["", "this dataset", "the other"],
-        "rows": [*_counts(contents.numbers, other.numbers), *_figures(mine, other.similarity)],
+        "rows": [*_counts(numbers, other.numbers), *_figures(mine, other.similarity)],
         "histogram": bar_chart("Pairs of the other by similarity", other.similarity.histogram, decimal_text)
         if other.similarity
         else None,
@@ -70,7 +71,8 @@ def _figures(mine: Similarity | None, theirs: Similarity | None) -> list[tuple[s
 
 
 def _agreement(contents: Contents) -> str:
-    agreement = contents.against.agreement if contents.against else None
+    against = contents.measured.against
+    agreement = against.agreement if against else None
     if agreement is None:
         return "They have no pair in common (by shard and row), so their rows are not compared one by one."
     agree = [

@@ -13,16 +13,22 @@ import jinja2
 
 from ..dataset.plan import Fingerprint
 from ..dataset.summary import Status
-from .against import Against
 from .charts import bar_chart, share_chart
 from .comparing import against_rows, grouped_rows
-from .groups import Grouped
-from .labels import LabelNumbers
-from .numbers import Captions, Counts, Numbers, Sizes
-from .recipes import RecipeNumbers
+from .duplicates import Duplicates
+from .measured import Measured
+from .numbers import Captions, Counts, Sizes
 from .samples import Group, Row
 from .similarity import Similarity
-from .tables import facts_table, failures_table, half_pairs_table, labels_table, recipes_table, stages_table
+from .tables import (
+    duplicates_lead,
+    facts_table,
+    failures_table,
+    half_pairs_table,
+    labels_table,
+    recipes_table,
+    stages_table,
+)
 from .words import bytes_text, decimal_text, percent_text, ratio_text, whole_text
 
 _MARKED = (0.1, 0.3, 0.5)  # fractions, on the curve
@@ -44,18 +50,13 @@ class Contents:
     settings: Fingerprint
     cards: Any  # the models'
     status: Status  # of the whole dataset
-    numbers: Numbers
-    labels: LabelNumbers | None
-    grouped: Sequence[Grouped]
-    recipes: RecipeNumbers
-    against: Against | None
-    ladders: Mapping[str, Sequence[Row]]  # by model's alias: rows along its similarities
-    groups: Sequence[Group]
+    measured: Measured
     pictures: Mapping[tuple[str, int], bytes]  # by shard and row: JPEG
 
 
 def page_of(contents: Contents) -> str:
-    numbers = contents.numbers
+    measured, pictures = contents.measured, contents.pictures
+    numbers = measured.numbers
     page = _TEMPLATES.get_template("report.html")
     return page.render(
         name=contents.url.rstrip("/").rpartition("/")[2] or contents.url,
@@ -67,16 +68,16 @@ def page_of(contents: Contents) -> str:
         ledger=_ledger(numbers.counts),
         notes=_notes(contents),
         similarities=[
-            _similarity(similarity, contents.url)
-            | {"along": _rows(contents.ladders[similarity.alias], contents.pictures)}
+            _similarity(similarity, contents.url) | {"along": _rows(measured.ladders[similarity.alias], pictures)}
             for similarity in numbers.similarities
         ],
-        grouped=[grouped_rows(found, numbers) for found in contents.grouped],
-        against=against_rows(contents) if contents.against else None,
-        recipes=recipes_table(contents.recipes, numbers.counts.rows),
-        labels=labels_table(contents.labels) if contents.labels and contents.labels.images else None,
+        grouped=[grouped_rows(found, numbers) for found in measured.grouped],
+        against=against_rows(contents) if measured.against else None,
+        recipes=recipes_table(measured.recipes, numbers.counts.rows),
+        duplicates=_duplicates(measured.duplicates, pictures, numbers.counts.images) if measured.duplicates else None,
+        labels=labels_table(measured.labels) if measured.labels and measured.labels.images else None,
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],
-        groups=[_group(group, contents.pictures) for group in contents.groups if group.rows],
+        groups=[_group(group, pictures) for group in measured.groups if group.rows],
         failures=failures_table(numbers),
         half_pairs=half_pairs_table(contents.status.dataset, contents.within),
         failed_shards=[f"{url}: {why}" for url, why in list(contents.status.failed_shards.items())[:_MOST_SHARDS]],
@@ -114,12 +115,11 @@ def _notes(contents: Contents) -> list[str]:
     notes = []
     if left := contents.status.left:
         notes.append(f"{left:,} planned shards are not embedded yet: run the same clipmill embed again.")
-    if not contents.numbers.counts.rows:
+    if not contents.measured.numbers.counts.rows:
         notes.append("There are no rows.")
-    elif not contents.numbers.counts.embedded:
+    elif not contents.measured.numbers.counts.embedded:
         notes.append("No row was embedded.")
-    every = [group.rows for group in contents.groups] + list(contents.ladders.values())
-    shown = {(row.shard, row.row) for rows in every for row in rows}
+    shown = {row.place for row in contents.measured.shown}
     if missing := len(shown - contents.pictures.keys()):
         notes.append(
             f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are no tars or folders: "
@@ -180,12 +180,26 @@ def _group(group: Group, pictures: Mapping[tuple[str, int], bytes]) -> dict[str,
     return {"title": group.title, "rows": _rows(group.rows, pictures)}
 
 
+def _duplicates(found: Duplicates, pictures: Mapping[tuple[str, int], bytes], images: int) -> dict[str, Any]:
+    return {
+        "lead": duplicates_lead(found, images),
+        "groups": [
+            {
+                "title": f"{group.size:,} alike",
+                "rows": _rows(group.rows, pictures),
+                "more": group.size - len(group.rows),
+            }
+            for group in found.largest
+        ],
+    }
+
+
 def _rows(rows: Sequence[Row], pictures: Mapping[tuple[str, int], bytes]) -> list[dict[str, Any]]:
     return [
         asdict(row)
         | {
             "figure": None if row.figure is None else f"{row.figure:.3f}",
-            "picture": _data_url(pictures.get((row.shard, row.row))),
+            "picture": _data_url(pictures.get(row.place)),
         }
         for row in rows
     ]

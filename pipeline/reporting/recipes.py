@@ -55,7 +55,7 @@ def recipe_numbers(
             lacking[name] = "needs a similarity, which no row has"
         else:
             try:
-                steps = recipe.steps(dataset, FilterJob(dataset.url, count=True, recipe=name, alias=alias))
+                steps = recipe.steps(dataset, FilterJob(dataset.url, count=True, alias=alias))
             except UserError:
                 lacking[name] = f"is for {recipe.model}"
                 continue

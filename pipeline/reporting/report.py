@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import duckdb
-
-from ..dataset.dataset import Dataset
-from ..dataset.labels import Labels
 from ..dataset.single_file import SingleFile
-from ..dataset.sql import connect
-from ..dataset.subset import Subset
 from ..dataset.summary import Status, status
 from ..errors import InputError
 from ..job.readable import Result
 from ..job.report import ReportJob
-from .against import Against, agreement_of
-from .groups import Grouped, grouped
-from .labels import LabelNumbers, create_view, label_numbers
-from .numbers import Numbers, numbers_of
+from .against import Against
+from .duplicates import Duplicates
+from .groups import Grouped
+from .labels import LabelNumbers
+from .measured import Measured, ReportRequest
+from .numbers import Numbers
 from .page import Contents, page_of
-from .recipes import RecipeNumbers, recipe_numbers
-from .samples import Group, Row, along, at_random, by_label, by_similarity, pictures
-from .similarity import Similarity
+from .recipes import RecipeNumbers
+from .samples import pictures
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,7 @@ class Report(Result):
     labels: LabelNumbers | None
     grouped: tuple[Grouped, ...]  # similarity by label and by source
     recipes: RecipeNumbers
+    duplicates: Duplicates | None
     against: Against | None
     status: Status  # of the whole dataset
     pictures: int  # shown
@@ -49,19 +44,14 @@ class Report(Result):
 
 def report(job: ReportJob) -> Report:
     """Writes the page. UserError for a dataset, subset or labels that are not there or do not fit each other."""
-    dataset = Dataset.open(job.dataset, job.storage_options)
-    dataset.model(job.alias)  # refuses an alias that the dataset does not have
-    within = Subset.within(job.within, dataset)
-    labels = None if job.labels is None else Labels.open(job.labels, dataset)
-    if labels is not None:
-        labels.check_fits(dataset)
+    request = ReportRequest.of(job)
+    dataset, within = request.dataset, request.within
     out = SingleFile.at(job.out, job.storage_options)
     progress = status(dataset.output)
     if progress is None:
         raise InputError(f"{dataset.url}: the dataset was removed while the report was made")
-    with connect(dataset, within) as connection:
-        measured = _Measured.of(connection, job, dataset, labels)
-    small = pictures(dataset, measured.every_group)
+    measured = Measured.of(request)
+    small = pictures(dataset, measured.shown)
     contents = Contents(
         url=dataset.url,
         version=dataset.version,
@@ -69,13 +59,7 @@ def report(job: ReportJob) -> Report:
         settings=dataset.settings,
         cards=dataset.model_cards(),
         status=progress,
-        numbers=measured.numbers,
-        labels=measured.labels,
-        grouped=measured.grouped,
-        recipes=measured.recipes,
-        against=measured.against,
-        ladders=measured.ladders,
-        groups=measured.groups,
+        measured=measured,
         pictures=small,
     )
     out.write(page_of(contents).encode())
@@ -87,79 +71,9 @@ def report(job: ReportJob) -> Report:
         labels=measured.labels,
         grouped=measured.grouped,
         recipes=measured.recipes,
+        duplicates=measured.duplicates,
         against=measured.against,
         status=progress,
         pictures=len(small),
-        pictures_missing=len({(row.shard, row.row) for group in measured.every_group for row in group.rows})
-        - len(small),
+        pictures_missing=len(measured.shown) - len(small),
     )
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What the scans of a dataset find."""
-
-    numbers: Numbers
-    labels: LabelNumbers | None
-    grouped: tuple[Grouped, ...]
-    recipes: RecipeNumbers
-    against: Against | None
-    ladders: Mapping[str, tuple[Row, ...]]  # by model's alias: rows along its similarities
-    groups: list[Group]
-
-    @property
-    def every_group(self) -> list[Group]:
-        return [*self.groups, *(Group("", rows) for rows in self.ladders.values())]
-
-    @classmethod
-    def of(
-        cls, connection: duckdb.DuckDBPyConnection, job: ReportJob, dataset: Dataset, labels: Labels | None
-    ) -> _Measured:
-        if labels is not None:
-            create_view(connection, labels)
-        numbers = numbers_of(connection, dataset)
-        scored = [(similarity, _column(dataset, similarity)) for similarity in numbers.similarities]
-        by_group = [found for of, _ in scored for found in grouped(connection, dataset, of, labels is not None)]
-        return cls(
-            numbers=numbers,
-            labels=label_numbers(connection) if labels is not None else None,
-            grouped=tuple(by_group),
-            recipes=recipe_numbers(connection, dataset, job.alias, numbers.similarities),
-            against=_against(connection, job, dataset, numbers),
-            ladders={of.alias: along(connection, column, of) for of, column in scored},
-            groups=_groups(connection, dataset, job.alias, numbers, labels is not None),
-        )
-
-
-def _column(dataset: Dataset, similarity: Similarity) -> str:
-    return next(f"{model.prefix}similarity" for model in dataset.models if model.alias == similarity.alias)
-
-
-def _against(
-    connection: duckdb.DuckDBPyConnection, job: ReportJob, dataset: Dataset, numbers: Numbers
-) -> Against | None:
-    """The other dataset's numbers, and how far the two agree on the pairs that both have."""
-    if job.against is None:
-        return None
-    other = Dataset.open(job.against, job.storage_options)
-    with connect(other) as theirs:
-        their_numbers = numbers_of(theirs, other)
-    alias = other.models[0].alias
-    of_theirs = next((of for of in their_numbers.similarities if of.alias == alias), None)
-    model = dataset.model(job.alias)
-    mine = next((of for of in numbers.similarities if of.alias == model.alias), None)
-    agreement = None
-    if mine is not None and of_theirs is not None:
-        agreement = agreement_of(connection, f"{model.prefix}similarity", mine, other, of_theirs)
-    return Against(other.url, other.models[0].variant, their_numbers, of_theirs, agreement)
-
-
-def _groups(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, numbers: Numbers, labelled: bool
-) -> list[Group]:
-    model = dataset.model(alias)
-    similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
-    groups = by_similarity(connection, f"{model.prefix}similarity", similarity) if similarity else []
-    if labelled:
-        groups += by_label(connection)
-    return groups or at_random(connection)

@@ -37,6 +37,10 @@ class Row:
     figure: float | None = None  # its similarity, or its label's probability
     label: str | None = None
 
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.shard, self.row
+
 
 @dataclass(frozen=True)
 class Group:
@@ -107,12 +111,11 @@ def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: 
     return Group(title, tuple(Row(*row) for row in samples.fetchall()))
 
 
-def pictures(dataset: Dataset, groups: Sequence[Group]) -> dict[tuple[str, int], bytes]:
+def pictures(dataset: Dataset, rows: Sequence[Row]) -> dict[tuple[str, int], bytes]:
     """(shard, row) -> a small JPEG, for the rows whose image can still be fetched from its shard."""
-    rows = list({(row.shard, row.row): row for group in groups for row in group.rows}.values())
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
         jpegs = list(pool.map(partial(_picture, dataset), rows))
-    return {(row.shard, row.row): picture for row, picture in zip(rows, jpegs, strict=True) if picture is not None}
+    return {row.place: picture for row, picture in zip(rows, jpegs, strict=True) if picture is not None}
 
 
 def _picture(dataset: Dataset, row: Row) -> bytes | None:

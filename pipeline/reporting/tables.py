@@ -8,6 +8,7 @@ from typing import Any
 from ..dataset.plan import Fingerprint
 from ..dataset.totals import Totals
 from .charts import bar_chart
+from .duplicates import Duplicates
 from .labels import LabelNumbers
 from .numbers import Numbers
 from .recipes import RecipeCounts, RecipeNumbers
@@ -102,3 +103,18 @@ def _recipe_row(counts: RecipeCounts, rows: int) -> dict[str, Any]:
     reason = f"{worst} ({percent_text(counts.dropped[worst], counts.rows)})" if worst and counts.dropped[worst] else ""
     row = share_row(counts.recipe, counts.kept, counts.rows, f"{kept:,.0f}", percent_text(counts.kept, counts.rows))
     return row | {"note": " · ".join(filter(None, [counts.options, reason and f"most drop out as {reason}"]))}
+
+
+def duplicates_lead(found: Duplicates, images: int) -> str:
+    """images: all of those that the report is on."""
+    how = f"with a cosine of {found.threshold:g} or more" if found.threshold is not None else "with the same bytes"
+    groups = f"{found.groups:,} {'group' if found.groups == 1 else 'groups'} of {found.rows:,} rows {how}"
+    if found.source is not None:
+        return f"{groups}, as clipmill dedup found them ({found.source}). The first of each is the one that stays."
+    compared = found.compared or 0
+    is_all = compared >= images
+    among = f"{compared:,} images" if is_all else f"{compared:,} of {images:,} images"
+    if not found.groups:
+        return f"None among {among}, each compared with each."
+    rest = "" if is_all else " clipmill dedup finds those of all."
+    return f"{groups} among {among}, each compared with each.{rest}"

@@ -82,10 +82,8 @@ class NumberedRows:
 
     def _read_part(self, number: int, positions: list[int], columns: list[str]) -> list[tuple[int, dict[str, Any]]]:
         rows = [position - int(self.starts[number]) for position in positions]
-        with self.dataset.output.open(part_path(self.dataset.parts[number])) as source:
-            file = pq.ParquetFile(source)
-            tables = list(_read_rows(file, rows, columns))
-        return list(zip(positions, pa.concat_tables(tables).to_pylist(), strict=True))
+        table = self.dataset.take(self.dataset.parts[number], rows, columns)
+        return list(zip(positions, table.to_pylist(), strict=True))
 
     def _positions(self, rows: duckdb.DuckDBPyRelation) -> Iterator[npt.NDArray[np.int64]]:
         """The positions of the rows that a query for `shard, row` returns, a batch at a time."""
@@ -99,13 +97,3 @@ class NumberedRows:
 def _count(dataset: Dataset, part: str) -> int:
     with dataset.output.open(part_path(part)) as file:
         return int(pq.ParquetFile(file).metadata.num_rows)
-
-
-def _read_rows(file: pq.ParquetFile, rows: list[int], columns: list[str]) -> Iterator[pa.Table]:
-    """rows: ascending, of the whole file."""
-    start = 0
-    for number in range(file.metadata.num_row_groups):
-        stop = start + file.metadata.row_group(number).num_rows
-        if inside := [row - start for row in rows if start <= row < stop]:
-            yield file.read_row_group(number, columns=columns).take(inside)
-        start = stop

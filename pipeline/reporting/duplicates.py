@@ -1,0 +1,151 @@
+"""Groups of duplicates for a report: the largest that `dedup` found, or those among a sample of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from ..dataset.dataset import Dataset, vectors_of
+from ..dataset.subset import Subset, rows_within
+from ..deduplication.components import connect
+from ..deduplication.groups import DuplicateGroups
+from ..deduplication.kmeans import unit
+from ..job.dedup import DedupJob
+from ..records import Vector, Vectors
+from .samples import Row
+
+GROUPS, MEMBERS = 12, 8  # shown
+SAMPLE = 1 << 13  # images compared with each other, in a second or two
+_PARTS, _A_PART = 64, 1 << 10  # parts that the sample is from, at most, and images of each of many
+_TILE = 1 << 10  # images whose cosines with all others are in memory
+_AT_ONCE = 8  # parts read: against latency
+
+Place = tuple[str, int]  # shard and row
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """rows: some of `size`; the figure of all but the first is the cosine with it."""
+
+    size: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """compared: images of a sample; None where `dedup` compared all. threshold: a cosine; None where only equal files
+    were looked for. largest: the largest groups, the largest first."""
+
+    source: str | None  # the subset that `dedup` wrote
+    compared: int | None
+    threshold: float | None
+    groups: int
+    rows: int  # in all groups
+    largest: tuple[DuplicateGroup, ...]
+
+
+def duplicates_of(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    of: DuplicateGroups | None,
+    within: Subset | None,
+    alias: str | None,
+) -> Duplicates | None:
+    """of: what `dedup` found; without it a sample is compared. None where there are no images to compare."""
+    if of is None:
+        return among_some(dataset, within, alias) if "images" in dataset.settings.embeds else None
+    groups, rows = of.counts(connection)
+    largest = _shown(dataset, of.largest(connection, GROUPS, MEMBERS), of.column)
+    return Duplicates(of.output.url, None, of.threshold, groups, rows, largest)
+
+
+def among_some(dataset: Dataset, within: Subset | None, alias: str | None) -> Duplicates:
+    """Images of a few parts, or all of a small dataset, each compared with each."""
+    column, threshold = f"{dataset.model(alias).prefix}image_embedding", DedupJob.threshold
+    shards = dict(zip(dataset.parts, dataset.shards(), strict=True))
+    read = list(_sampled(dataset, within, column))
+    places = [(shards[part], row) for part, rows, _ in read for row in rows.tolist()]
+    vectors = np.concatenate([vectors for *_, vectors in read]) if read else np.empty((0, 1), np.float32)
+    first = connect(np.arange(len(vectors)), _near(vectors, threshold))
+    leaders, counts = np.unique(first, return_counts=True)
+    grouped = [(leader, count) for leader, count in zip(leaders, counts, strict=True) if count > 1]
+    grouped.sort(key=lambda group: -group[1])
+    largest = [
+        (int(count), [places[member] for member in np.flatnonzero(first == leader)[:MEMBERS]])
+        for leader, count in grouped[:GROUPS]
+    ]
+    in_groups = int(sum(count for _, count in grouped))
+    return Duplicates(None, len(vectors), threshold, len(grouped), in_groups, _shown(dataset, largest, column))
+
+
+def _sampled(
+    dataset: Dataset, within: Subset | None, column: str
+) -> Iterator[tuple[str, npt.NDArray[np.int32], Vectors]]:
+    """Part, rows and vectors, until there are `SAMPLE`: the first images of parts in random order, always the same."""
+    left, of_a_part = SAMPLE, max(_A_PART, SAMPLE // len(dataset.parts))
+    for number in np.random.default_rng(0).permutation(len(dataset.parts))[:_PARTS]:
+        part = dataset.parts[number]
+        wanted, inside = min(left, of_a_part), rows_within(within, part)
+        if inside is not None and not len(inside):
+            continue
+        for batch in replace(dataset, parts=(part,)).batches(["row", column], _A_PART):
+            rows = batch["row"].to_numpy()
+            vectors, present = vectors_of(batch[column])
+            if inside is not None:
+                present &= np.isin(rows, inside)
+            chosen = np.flatnonzero(present)[:wanted]
+            yield part, rows[chosen], unit(vectors[chosen])
+            wanted, left = wanted - len(chosen), left - len(chosen)
+            if not wanted:
+                break
+        if not left:
+            return
+
+
+def _near(vectors: Vectors, threshold: float) -> npt.NDArray[np.int64]:
+    """int64 [n, 2]: what is near to what. Of a tile's pairs only as many as connect the same are kept."""
+    kept = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(vectors), _TILE):
+        pairs = np.argwhere(vectors[start : start + _TILE] @ vectors[start:].T >= threshold) + start
+        first = connect(np.arange(len(vectors)), pairs)
+        others = np.flatnonzero(first != np.arange(len(first)))
+        kept.append(np.stack([others, first[others]], axis=1))
+    return np.concatenate(kept)
+
+
+def _shown(dataset: Dataset, groups: Sequence[tuple[int, Sequence[Place]]], column: str) -> tuple[DuplicateGroup, ...]:
+    """Reads the groups' rows and embeddings: one row group of a part for each row at the most."""
+    read = _read(dataset, [place for _, places in groups for place in places], column)
+    shown = []
+    for size, places in groups:
+        there = [read[place] for place in places if place in read]  # a part may be gone since
+        if there:
+            (first, leader), *others = there
+            near = sorted(((float(leader @ vector), row) for row, vector in others), key=lambda pair: -pair[0])
+            shown.append(DuplicateGroup(size, (first, *(replace(row, figure=cosine) for cosine, row in near))))
+    return tuple(shown)
+
+
+def _read(dataset: Dataset, places: Sequence[Place], column: str) -> dict[Place, tuple[Row, Vector]]:
+    parts = dict(zip(dataset.shards(), dataset.parts, strict=True))
+    known = sorted(place for place in places if place[0] in parts)
+    by_shard = [(shard, [row for _, row in group]) for shard, group in groupby(known, lambda place: place[0])]
+
+    def read(shard: str, rows: list[int]) -> list[tuple[Place, tuple[Row, Vector]]]:
+        columns = ("key", "caption", "image_offset", "image_size")
+        table = dataset.take(parts[shard], rows, [*columns, column])
+        vectors = unit(vectors_of(table[column])[0])
+        fields = zip(*(table[name].to_pylist() for name in columns), strict=True)
+        return [
+            ((shard, row), (Row(key, caption, shard, row, offset, size), vector))
+            for row, (key, caption, offset, size), vector in zip(rows, fields, vectors, strict=True)
+        ]
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="duplicates") as pool:
+        return dict(pair for pairs in pool.map(lambda of: read(*of), by_shard) for pair in pairs)

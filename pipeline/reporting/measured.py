@@ -1,0 +1,125 @@
+"""What the scans of a dataset find for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import duckdb
+
+from ..dataset.dataset import Dataset
+from ..dataset.labels import Labels
+from ..dataset.sql import connect
+from ..dataset.subset import Subset
+from ..deduplication.groups import DuplicateGroups
+from ..job.report import ReportJob
+from .against import Against, agreement_of
+from .duplicates import Duplicates, duplicates_of
+from .groups import Grouped, grouped
+from .labels import LabelNumbers, create_view, label_numbers
+from .numbers import Numbers, numbers_of
+from .recipes import RecipeNumbers, recipe_numbers
+from .samples import Group, Row, along, at_random, by_label, by_similarity
+from .similarity import Similarity
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """A job, with what it names opened."""
+
+    job: ReportJob
+    dataset: Dataset
+    within: Subset | None
+    labels: Labels | None
+    duplicates: DuplicateGroups | None  # those named, else those of `within`
+
+    @classmethod
+    def of(cls, job: ReportJob) -> ReportRequest:
+        """UserError for a dataset, subset or labels that are not there or do not fit each other."""
+        dataset = Dataset.open(job.dataset, job.storage_options)
+        dataset.model(job.alias)  # refuses an alias that the dataset does not have
+        within = Subset.within(job.within, dataset)
+        labels = None if job.labels is None else Labels.open(job.labels, dataset)
+        if labels is not None:
+            labels.check_fits(dataset)
+        if job.duplicates is not None:
+            duplicates: DuplicateGroups | None = DuplicateGroups.open(job.duplicates, dataset)
+        else:
+            duplicates = None if within is None else DuplicateGroups.of(within.output)
+        return cls(job, dataset, within, labels, duplicates)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the rows of a dataset, or of those of a subset."""
+
+    numbers: Numbers
+    labels: LabelNumbers | None
+    grouped: tuple[Grouped, ...]  # similarity by label and by source
+    recipes: RecipeNumbers
+    duplicates: Duplicates | None
+    against: Against | None
+    ladders: Mapping[str, tuple[Row, ...]]  # by model's alias: rows along its similarities
+    groups: tuple[Group, ...]
+
+    @property
+    def shown(self) -> list[Row]:
+        """The rows whose pictures are shown, each once."""
+        rows = [row for group in self.groups for row in group.rows]
+        rows += [row for ladder in self.ladders.values() for row in ladder]
+        rows += [row for group in self.duplicates.largest for row in group.rows] if self.duplicates else []
+        return list({row.place: row for row in rows}.values())
+
+    @classmethod
+    def of(cls, request: ReportRequest) -> Measured:
+        job, dataset, labels = request.job, request.dataset, request.labels
+        with connect(dataset, request.within) as connection:
+            if labels is not None:
+                create_view(connection, labels)
+            numbers = numbers_of(connection, dataset)
+            scored = [(similarity, _column(dataset, similarity)) for similarity in numbers.similarities]
+            by_group = [found for of, _ in scored for found in grouped(connection, dataset, of, labels is not None)]
+            return cls(
+                numbers=numbers,
+                labels=label_numbers(connection) if labels is not None else None,
+                grouped=tuple(by_group),
+                recipes=recipe_numbers(connection, dataset, job.alias, numbers.similarities),
+                duplicates=duplicates_of(connection, dataset, request.duplicates, request.within, job.alias),
+                against=_against(connection, job, dataset, numbers),
+                ladders={of.alias: along(connection, column, of) for of, column in scored},
+                groups=tuple(_groups(connection, dataset, job.alias, numbers, labels is not None)),
+            )
+
+
+def _column(dataset: Dataset, similarity: Similarity) -> str:
+    return next(f"{model.prefix}similarity" for model in dataset.models if model.alias == similarity.alias)
+
+
+def _against(
+    connection: duckdb.DuckDBPyConnection, job: ReportJob, dataset: Dataset, numbers: Numbers
+) -> Against | None:
+    """The other dataset's numbers, and how far the two agree on the pairs that both have."""
+    if job.against is None:
+        return None
+    other = Dataset.open(job.against, job.storage_options)
+    with connect(other) as theirs:
+        their_numbers = numbers_of(theirs, other)
+    alias = other.models[0].alias
+    of_theirs = next((of for of in their_numbers.similarities if of.alias == alias), None)
+    model = dataset.model(job.alias)
+    mine = next((of for of in numbers.similarities if of.alias == model.alias), None)
+    agreement = None
+    if mine is not None and of_theirs is not None:
+        agreement = agreement_of(connection, f"{model.prefix}similarity", mine, other, of_theirs)
+    return Against(other.url, other.models[0].variant, their_numbers, of_theirs, agreement)
+
+
+def _groups(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, numbers: Numbers, labelled: bool
+) -> list[Group]:
+    model = dataset.model(alias)
+    similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
+    groups = by_similarity(connection, f"{model.prefix}similarity", similarity) if similarity else []
+    if labelled:
+        groups += by_label(connection)
+    return groups or at_random(connection)
