@@ -14,6 +14,7 @@ from .image_processor import preprocessing
 from .infer import Heads
 
 _HF_PROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first counts where it has an image part
+_OPEN_CLIP = "open_clip_config.json"
 _TOWERS = {
     "clip_vision_model": "an image tower alone",
     "clip_text_model": "a text tower alone",
@@ -28,6 +29,11 @@ class Beside:
     preprocess: PreprocessConfig | None = None
     heads: Heads | None = None
     eos: int | None = None  # the id of [EOS], which is the last of the vocabulary but for added tokens
+
+
+def files_beside(folder: Path) -> tuple[Path, ...]:
+    """Those of the JSON files that are there: whoever copies weights has to copy them, too."""
+    return tuple(path for name in ("config.json", *_HF_PROCESSORS, _OPEN_CLIP) if (path := folder / name).is_file())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -62,6 +62,7 @@ SEAMS = {
         "pipeline/running/worker_handle.py",
         "pipeline/running/reader_processes.py",  # what a worker asks of Ray, where the others are what the driver does
         "pipeline/running/scatter.py",
+        "pipeline/running/broadcast.py",
         "pipeline/running/metrics.py",
         "jobs/clusters/submit.py",
     ),

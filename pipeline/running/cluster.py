@@ -82,6 +82,14 @@ def room(placement: Placement) -> int:
     return placement.room(_nodes())
 
 
+def has_other_machines() -> bool:
+    """Whether the connected cluster is more than this process's own machine."""
+    if ray.util.client.ray.is_connected():  # over ray:// this machine is none of the cluster's
+        return True
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] and node["NodeID"] != here for node in ray.nodes())
+
+
 def _nodes() -> list[dict[str, float]]:
     going = leaving()
     return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]

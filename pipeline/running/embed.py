@@ -174,7 +174,8 @@ def _embed_shards(
 ) -> None:
     """Embed what the run claims of its shards on the connected cluster; observers see every event. Where the tally
     breaks the run off, it keeps the reason for the end."""
-    from .worker import WorkerSettings  # with torch, which takes a second: what is missing is refused before
+    from .broadcast import with_weights  # with torch, which takes a second: what is missing is refused before
+    from .worker import WorkerSettings
 
     placement = _placement(job, len(run.todo))
     check_machines(settings.precision, placement, gpu_kinds())
@@ -182,7 +183,8 @@ def _embed_shards(
     if placement.workers < min(job.workers or 0, len(run.todo)):
         observers[0](FewerWorkers(job.workers or 0, placement.workers))
     observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
-    factory = WorkerSettings(job, settings, run.output, placement)
+    is_growing = job.wait_for_machines > 0 and placement.workers < min(job.workers or 0, len(run.todo))
+    factory = WorkerSettings(job, with_weights(settings, is_growing), run.output, placement)
     try:
         with Ahead(claims) as source:
             for event in run_shards(source, factory, placement, _options(job, stop, len(run.todo), placement)):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clipmill.pipeline.embedding.model_files import ModelFiles, find_model
+from clipmill.pipeline.embedding.model_files import find_model
 from clipmill.pipeline.errors import ModelError
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -62,7 +62,7 @@ def test_other_weights_on_another_machine_are_refused(url: str, cache: Path) -> 
     found = find_model(f"tiny={url}")
     found.resolved.files[0].unlink()
     with pytest.raises(ModelError, match="other weights than the driver"):
-        ModelFiles(found.spec, replace(found.resolved, sha256="0" * 64)).here()
+        replace(found, resolved=replace(found.resolved, sha256="0" * 64)).here()
 
 
 @pytest.mark.parametrize("spec", ["tiny=memory://weights/no.safetensors", "nosuch://bucket/a.pt"])
