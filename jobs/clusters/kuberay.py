@@ -74,7 +74,6 @@ def _job_spec(cluster: ClusterSpec, variables: Sequence[str]) -> dict[str, Any]:
 
 
 def _cluster_spec(cluster: ClusterSpec, with_job: bool) -> dict[str, Any]:
-    groups = [("gpu", cluster.gpu_workers), ("cpu", cluster.cpu_workers)]
     spec: dict[str, Any] = {
         "rayVersion": cluster.ray_version,
         "enableInTreeAutoscaling": True,
@@ -90,11 +89,28 @@ def _cluster_spec(cluster: ClusterSpec, with_job: bool) -> dict[str, Any]:
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", "metrics-export-port": str(_METRICS)},
             "template": _pod(cluster, "head", cluster.head_cpus, cluster.head_memory, with_job=with_job),
         },
-        "workerGroupSpecs": [_group(cluster, name, workers) for name, workers in groups if workers],
+        "workerGroupSpecs": _groups(cluster),
     }
     if cluster.auth_secret:
         spec["authOptions"] = {"mode": "token", "secretName": cluster.auth_secret}
     return spec
+
+
+def _groups(cluster: ClusterSpec) -> list[dict[str, Any]]:
+    """Where there are several of a kind, the autoscaler starts machines of the first, as long as it can have more."""
+    made = []
+    for with_gpus in (True, False):
+        alike = [workers for workers in cluster.groups if bool(workers.gpus) == with_gpus]
+        for place, workers in enumerate(alike):
+            several = {"priority": len(alike) - place, "labels": _labels(workers)} if len(alike) > 1 else {}
+            made.append(_group(cluster, str(workers.name), workers) | several)
+    return made
+
+
+def _labels(workers: Workers) -> dict[str, str]:
+    """What Ray knows of the group's machines besides what it sees for itself."""
+    zone = {"ray.io/availability-zone": workers.zones[0]} if len(workers.zones) == 1 else {}
+    return {"ray.io/market-type": "spot" if workers.spot else "on-demand", **zone}
 
 
 def _group(cluster: ClusterSpec, name: str, workers: Workers) -> dict[str, Any]:
@@ -165,4 +181,12 @@ def _where(workers: Workers) -> dict[str, Any]:
     return {
         **({"tolerations": tolerations} if tolerations else {}),
         **({"nodeSelector": workers.node_selector} if workers.node_selector else {}),
+        **({"affinity": _in_zones(workers.zones)} if workers.zones else {}),
     }
+
+
+def _in_zones(zones: Sequence[str]) -> dict[str, Any]:
+    """The pod goes into any of the zones."""
+    expression = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": list(zones)}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}

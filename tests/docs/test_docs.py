@@ -13,6 +13,7 @@ import yaml
 from clipmill.jobs.cli import app
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
+from clipmill.jobs.specifications.cluster_spec import read_cluster
 from clipmill.jobs.specifications.specification import check_specification
 from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline import EmbedJob, embed
@@ -93,7 +94,10 @@ def test_every_specification_shown_is_valid(page: Path, tmp_path: Path) -> None:
             path.write_text(block.text, encoding="utf-8")
             check_specification(path, Values.given((), None))
         else:
-            assert yaml.safe_load(block.text) is not None
+            content = yaml.safe_load(block.text)
+            assert content is not None
+            if "cluster" in content:
+                read_cluster(content["cluster"], page.name)
 
 
 def test_links_lead_to_files_that_are_there() -> None:

@@ -15,6 +15,7 @@ from clipmill.jobs.specifications.specification import parse_specification
 from clipmill.jobs.specifications.templates import Values
 from clipmill.pipeline.errors import UserError
 from kuberay_schemas import faults
+from ray.autoscaler._private.kuberay.autoscaling_config import _generate_available_node_types_from_ray_cr_spec
 
 VALUES = Values("2026-11-25", {})
 JOB = """\
@@ -30,6 +31,14 @@ CLUSTERS = [
     {"gpu_workers": None},
     {"cpu_workers": None, "service_account": "reader", "auth_secret": "token"},
     {"gpu_workers": {"gpus": 8, "most": 2, "least": 1, "spot": False, "node_selector": {"gpu": "h100"}}},
+    {
+        "gpu_workers": [
+            {"name": "h100-spot", "gpus": 8, "node_selector": {"gpu": "h100"}, "zones": ["a", "b"]},
+            {"name": "h100", "gpus": 8, "spot": False, "node_selector": {"gpu": "h100"}},
+            {"gpus": 1, "most": 100},
+        ],
+        "cpu_workers": [{"most": 50}, {"spot": False, "zones": ["a"]}],
+    },
     {"secrets": ["storage", "hub"], "retries": 0, "grace_seconds": 120, "object_store": "512Mi"},
 ]
 
@@ -129,6 +138,39 @@ def test_workers_on_spot_machines_tolerate_their_taints_and_others_do_not() -> N
     assert "cloud.google.com/gke-spot" in keys(True)
 
 
+def test_several_groups_have_names_and_an_order_in_which_machines_are_started() -> None:
+    gpus = [{"gpus": 8, "zones": ["a", "b"]}, {"name": "kept", "gpus": 8, "spot": False, "zones": ["c"]}, {"most": 2}]
+    manifest = cluster_manifest(read_cluster({"gpu_workers": gpus, "cpu_workers": {"most": 50}}, ""))
+    first, kept, third, cpu = manifest["spec"]["workerGroupSpecs"]
+    assert [group["groupName"] for group in (first, kept, third, cpu)] == ["gpu", "kept", "gpu-3", "cpu"]
+    assert [group["priority"] for group in (first, kept, third)] == [3, 2, 1]
+    assert first["labels"] == {"ray.io/market-type": "spot"}
+    assert kept["labels"] == {"ray.io/market-type": "on-demand", "ray.io/availability-zone": "c"}
+    terms = first["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    zones = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}
+    assert terms == {"nodeSelectorTerms": [{"matchExpressions": [zones]}]}
+    assert third["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "priority" not in cpu and "labels" not in cpu and cpu["maxReplicas"] == 50
+
+
+def test_ray_reads_the_groups_as_they_are_meant() -> None:
+    """Ray's autoscaler makes its own table of the manifest."""
+    gpus = [{"name": "big", "gpus": 8, "cpus": 96, "least": 1, "most": 50}, {"name": "small", "gpus": 1, "spot": False}]
+    manifest = cluster_manifest(read_cluster({"gpu_workers": gpus}, ""))
+    types = _generate_available_node_types_from_ray_cr_spec(manifest["spec"])
+    assert types["headgroup"]["resources"]["CPU"] == 0
+    assert (types["big"]["min_workers"], types["big"]["max_workers"], types["big"]["priority"]) == (1, 50, 2)
+    assert {name: types["big"]["resources"][name] for name in ("CPU", "GPU")} == {"CPU": 96, "GPU": 8}
+    assert (types["small"]["priority"], types["small"]["labels"]) == (1, {"ray.io/market-type": "on-demand"})
+    assert types["cpu"]["resources"].get("GPU", 0) == 0
+
+
+def test_the_head_has_memory_for_a_million_shards_and_no_work() -> None:
+    head = cluster_manifest(ClusterSpec())["spec"]["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert head["template"]["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "4", "memory": "16Gi"}
+
+
 @pytest.mark.parametrize(
     "line", ["storage_options: {secret: hush}", "storage_options: {aws_secret_access_key: hush, anon: false}"]
 )
@@ -152,6 +194,9 @@ def test_a_secret_by_reference_is_not_in_the_manifest_but_its_name(tmp_path: Pat
     [
         ({"gpu_worker": {}}, "cluster.gpu_worker: Extra inputs"),
         ({"gpu_workers": {"most": 0}}, "cluster.gpu_workers.most: Input should be greater"),
+        ({"gpu_workers": [{}, {"most": 0}]}, "cluster.gpu_workers.1.most: Input should be greater"),
+        ({"gpu_workers": "many"}, "cluster.gpu_workers: Input should be a valid dictionary"),
+        ({"gpu_workers": [{"name": "x"}], "cpu_workers": {"name": "x"}}, "two groups of machines are called x"),
         ({"head_memory": "much"}, "cluster.head_memory: String should match"),
         ({"name": "No Name"}, "cluster.name: String should match"),
     ],
