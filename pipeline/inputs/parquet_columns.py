@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -89,6 +89,12 @@ class Columns:
             tuple(n for n in schema.names if n not in used and looks_like_image(n) and _may_be_image(types[n])),
             tuple(n for n in schema.names if n not in used and looks_like_caption(n) and _may_be_caption(types[n])),
         )
+
+    def of_images(self) -> Columns:
+        """To read nothing but the images."""
+        columns = [f"{cell.column}." for cell in self.images]
+        paths = [path for path in self.paths if any(f"{path}.".startswith(column) for column in columns)]
+        return replace(self, captions=(), key=None, metadata=(), paths=paths)
 
     def samples(self, batch: pa.RecordBatch, first: int) -> Iterator[Sample]:
         """The rows of a batch, which begins at row `first` of the shard."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def read_parquet(shard: Shard, storage_options: Mapping[str, Any] | None, keys: 
     with _opened(shard, storage_options) as (file, schema, remote):
         columns = Columns.of(shard.url, schema, keys)
         rows = 0
-        batches = _batches(file, columns)
+        batches = _batches(file, columns, range(file.metadata.num_row_groups))
         while True:
             try:
                 batch = next(batches, None)
@@ -51,6 +51,45 @@ def columns_of(shard: Shard, storage_options: Mapping[str, Any] | None, keys: Sa
     """Which columns of a Parquet shard are what, by its footer. Raises as `read_parquet` does."""
     with _opened(shard, storage_options) as (_, schema, _):
         return Columns.of(shard.url, schema, keys)
+
+
+def read_images(
+    shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys, rows: Sequence[int], most: int
+) -> Iterator[tuple[int, bytes]]:
+    """The images of some rows, ascending. Parquet cannot be entered in the middle of a row group, so a row costs what
+    comes before it there; one that would cost more than about `most` bytes is left out. Raises as `read_parquet`."""
+    with _opened(shard, storage_options) as (file, schema, _):
+        columns = Columns.of(shard.url, schema, keys).of_images()
+        start = 0
+        for number in range(file.metadata.num_row_groups):
+            stop = start + file.metadata.row_group(number).num_rows
+            within = max(1, int((stop - start) * min(1.0, most / max(1, _stored_bytes(file, number, columns)))))
+            wanted = [row for row in rows if start <= row < min(stop, start + within)]
+            yield from _images_at(file, number, columns, wanted, start)
+            start = stop
+
+
+def _stored_bytes(file: pq.ParquetFile, number: int, columns: Columns) -> int:
+    """Of the columns that are read, in a row group of the file."""
+    group = file.metadata.row_group(number)
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    read = [chunk for chunk in chunks if any(f"{chunk.path_in_schema}.".startswith(f"{p}.") for p in columns.paths)]
+    return sum(chunk.total_compressed_size for chunk in read)
+
+
+def _images_at(
+    file: pq.ParquetFile, number: int, columns: Columns, rows: Sequence[int], start: int
+) -> Iterator[tuple[int, bytes]]:
+    """Of a row group, which begins at row `start`: read up to the last of the rows."""
+    left = list(rows)
+    batches = _batches(file, columns, [number])
+    while left and (batch := next(batches, None)) is not None:
+        while left and left[0] < start + batch.num_rows:
+            row = left.pop(0)
+            image = next(columns.samples(batch.slice(row - start, 1), row)).image
+            if image is not None:
+                yield row, image
+        start += batch.num_rows
 
 
 @contextmanager
@@ -103,8 +142,8 @@ def _footer(url: str, source: Any, remote: RemoteFile | None) -> tuple[pq.Parque
     return file, schema
 
 
-def _batches(file: pq.ParquetFile, columns: Columns) -> Iterator[pa.RecordBatch]:
-    for number in range(file.metadata.num_row_groups):
+def _batches(file: pq.ParquetFile, columns: Columns, groups: Iterable[int]) -> Iterator[pa.RecordBatch]:
+    for number in groups:
         group = file.metadata.row_group(number)
         bytes_a_row = group.total_byte_size // max(1, group.num_rows)  # column by column, pyarrow may abort
         rows = min(max(1, _BATCH // max(1, bytes_a_row)), _ROWS)

@@ -18,6 +18,7 @@ from .comparing import against_rows, grouped_rows
 from .duplicates import Duplicates
 from .measured import Measured
 from .numbers import Captions, Counts, Sizes
+from .pictures import MOST
 from .samples import Group, Row
 from .similarity import Similarity
 from .tables import (
@@ -122,8 +123,9 @@ def _notes(contents: Contents) -> list[str]:
     shown = {row.place for row in contents.measured.shown}
     if missing := len(shown - contents.pictures.keys()):
         notes.append(
-            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or are no tars or folders: "
-            "single images are fetched from these alone."
+            f"{missing} of {len(shown)} pictures cannot be shown: their shards are gone, or hold them where getting a "
+            f"single one takes too long (compressed tars; Parquet where more than {MOST >> 20} MiB come before it in a "
+            "row group)."
         )
     return notes
 

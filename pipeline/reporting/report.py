@@ -17,8 +17,8 @@ from .labels import LabelNumbers
 from .measured import Measured, ReportRequest
 from .numbers import Numbers
 from .page import Contents, page_of
+from .pictures import pictures
 from .recipes import RecipeNumbers
-from .samples import pictures
 
 
 @dataclass(frozen=True)

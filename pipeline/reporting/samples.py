@@ -1,27 +1,20 @@
-"""Sample rows for a report, and their pictures."""
+"""Sample rows for a report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from ..dataset.dataset import Dataset
 from ..dataset.sql import identifier
-from ..dataset.thumbnails import fetch_image, thumbnail
-from ..inputs.names import image_urls
 from .similarity import FINE, Similarity
 
 _A_GROUP = 12  # rows
 _ALONG = 64  # rows along the similarities
 _CHOSEN = ("shard", "row", "figure")
-_AT_ONCE = 16  # images fetched: against latency
-_SIDE = 240  # pixels of a picture's longer side
 
 
 @dataclass(frozen=True)
@@ -109,20 +102,3 @@ def _group(connection: duckdb.DuckDBPyConnection, title: str, rows: str, order: 
         "JOIN pairs p USING (shard, row) ORDER BY chosen.position, p.shard, p.row"
     )
     return Group(title, tuple(Row(*row) for row in samples.fetchall()))
-
-
-def pictures(dataset: Dataset, rows: Sequence[Row]) -> dict[tuple[str, int], bytes]:
-    """(shard, row) -> a small JPEG, for the rows whose image can still be fetched from its shard."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
-        jpegs = list(pool.map(partial(_picture, dataset), rows))
-    return {row.place: picture for row, picture in zip(rows, jpegs, strict=True) if picture is not None}
-
-
-def _picture(dataset: Dataset, row: Row) -> bytes | None:
-    options = dataset.output.storage_options
-    if row.shard.endswith("/"):  # a folder: its files have no place within a shard
-        found = (fetch_image(url, 0, row.image_size, options) for url in image_urls(row.shard, row.key, rare=False))
-        image = next((data for data in found if data is not None), None)
-    else:
-        image = fetch_image(row.shard, row.image_offset, row.image_size, options)
-    return thumbnail(image, _SIDE) if image is not None else None
