@@ -29,6 +29,7 @@ class Labels:
     output: Output
     parts: tuple[str, ...]  # names, in the dataset's order
     identity: str  # changes with the classes, and when parts are labelled anew
+    background: tuple[str, ...] = ()  # names given to `label --background`: what fits them better is labelled none
     floats: tuple[str, ...] = FLOATS  # those of these columns that there are: earlier versions wrote fewer
 
     @classmethod
@@ -49,7 +50,8 @@ class Labels:
             )
         sizes = [(part, labelled[part]) for part in dataset.parts]
         identity = hashlib.sha256(json.dumps([settings, sizes], sort_keys=True).encode()).hexdigest()
-        return cls(output, dataset.parts, identity, _floats(output, dataset.parts))
+        background = tuple(settings.get("background", ()))
+        return cls(output, dataset.parts, identity, background, _floats(output, dataset.parts))
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)

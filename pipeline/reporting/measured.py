@@ -81,7 +81,7 @@ class Measured:
             by_group = [found for of, _ in scored for found in grouped(connection, dataset, of, labels is not None)]
             return cls(
                 numbers=numbers,
-                labels=label_numbers(connection) if labels is not None else None,
+                labels=label_numbers(connection, labels) if labels is not None else None,
                 grouped=tuple(by_group),
                 recipes=recipe_numbers(connection, dataset, job.alias, numbers.similarities),
                 duplicates=duplicates_of(connection, dataset, request.duplicates, request.within, job.alias),

@@ -16,17 +16,30 @@ from .words import decimal_text, percent_text, share_row
 
 
 def labels_table(labels: LabelNumbers) -> dict[str, Any]:
-    largest = max((count.images for count in labels.most), default=1)
+    none = {
+        "none: the background fits better": labels.none_by_background,
+        "none: too unsure": labels.none - labels.none_by_background,
+    }
+    largest = max([*(count.images for count in labels.most), *none.values(), 1])
     most = [share_row(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
+    most += [share_row(name, n, largest, f"{n:,}", "") | {"strong": False} for name, n in none.items() if n]
     shown = len(labels.most)
     title = f"The {shown} most frequent of {labels.classes:,} classes" if labels.classes > shown else "Images by class"
-    unsure = f", {labels.none:,} of them too unsure to be labelled" if labels.none else ""
     return {
-        "lead": f"{labels.images:,} images looked at{unsure}; {labels.classes:,} classes were found.",
+        "lead": f"{labels.images:,} images looked at; {labels.classes:,} classes were found.{_uncovered(labels)}",
         "title": title,
         "classes": most,
         "probabilities": bar_chart("Images by the probability of their best label", labels.probabilities, decimal_text),
     }
+
+
+def _uncovered(labels: LabelNumbers) -> str:
+    """How many images show something else than the classes, whether they are labelled none for it or not."""
+    if labels.uncovered is None:
+        return ""
+    names = f"The background ({', '.join(labels.background)}) fits" if labels.background else "General words fit"
+    share = percent_text(labels.uncovered, labels.images)
+    return f" {names} {labels.uncovered:,} of them ({share}) better than any class does."
 
 
 def failures_table(numbers: Numbers) -> dict[str, Any] | None:
