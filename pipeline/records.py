@@ -101,6 +101,15 @@ class Times:
     blocked: dict[str, float]  # waited for room for what goes out
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Which process read a shard for a worker, and how it went."""
+
+    reader: int  # its number
+    machine: str
+    waited: float  # share of its time in which it waited for room behind it
+
+
 @dataclass(slots=True)
 class ShardStats:
     """What became of one shard; travels from the worker to the driver and into the part's footer."""
@@ -117,6 +126,7 @@ class ShardStats:
     peak: float = 0.0  # FLOP a second of the worker's device; 0 where it is not known
     half_pairs: Counter[str] = field(default_factory=Counter)  # embedded rows that lack a side: `caption: no file`
     notes: Counter[str] = field(default_factory=Counter)  # embedded rows by what is to be said of them
+    reading: Reading | None = None  # where another process read it
 
     @property
     def failed(self) -> int:

@@ -60,6 +60,7 @@ SEAMS = {
     "ray": (
         "pipeline/running/cluster.py",
         "pipeline/running/worker_handle.py",
+        "pipeline/running/reader_handle.py",
         "pipeline/running/reader_processes.py",  # what a worker asks of Ray, where the others are what the driver does
         "pipeline/running/scatter.py",
         "pipeline/running/broadcast.py",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from ..records import Times
+from ..records import Reading, Times
 from ..storage.ahead import Waits
 
 T = TypeVar("T")
@@ -75,6 +75,7 @@ class Clock:
         self._blocked: Seconds = defaultdict(float)
         self._began = time.perf_counter()
         self._cores, self._elsewhere = time.process_time(), 0.0
+        self.reading: Reading | None = None  # where another process read the shard
 
     @contextmanager
     def stage(self, name: str) -> Generator[None, None, None]:

@@ -156,3 +156,4 @@ def _count(window: Embedded, flops: Iterable[Flops], stats: ShardStats) -> None:
 def _note(clock: Clock, stats: ShardStats) -> None:
     times = clock.times()
     stats.seconds, stats.starved, stats.blocked = times.busy, times.starved, times.blocked
+    stats.reading = clock.reading

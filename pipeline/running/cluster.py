@@ -15,7 +15,7 @@ from ray.autoscaler.sdk import request_resources
 from ..errors import InfrastructureError, one_line
 from .cluster_address import wants_token
 from .local_ray import guarded, local_options
-from .placement import Placement, divide
+from .placement import Placement, Seat, divide, seats
 
 
 @contextmanager
@@ -26,14 +26,23 @@ def connected(address: str = "auto") -> Generator[None, None, None]:
     if ray.is_initialized():
         yield
         return
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or "local"
+    address = _named(address)
     with guarded() if address == "local" else nullcontext():
         _connect(address)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def check_answer(address: str) -> None:
+    """What `connected` would raise for a cluster that does not answer, or refuses us; at once, before other work."""
+    if not ray.is_initialized() and _named(address) != "local":
+        wants_token(_named(address))
+
+
+def _named(address: str) -> str:
+    return os.environ.get("RAY_ADDRESS") or "local" if address == "auto" else address
 
 
 def _connect(address: str) -> None:
@@ -90,9 +99,19 @@ def has_other_machines() -> bool:
     return any(node["Alive"] and node["NodeID"] != here for node in ray.nodes())
 
 
+def reader_seats(placement: Placement) -> list[Seat]:
+    """Where these machines have room for processes that read."""
+    return seats(placement, _machines())
+
+
 def _nodes() -> list[dict[str, float]]:
+    return list(_machines().values())
+
+
+def _machines() -> dict[str, dict[str, float]]:
     going = leaving()
-    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
+    nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    return {name: resources for name, resources in nodes.items() if name not in going}
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from .events import (
     WorkersStarted,
 )
 from .placement import Placement
+from .readers import ReadByThemselves, Readers, ReadingFailed
 from .sources import Listed, ShardSource
 from .worker_handle import WorkerDied, WorkerHandle, news, send, settled
 
@@ -50,6 +51,7 @@ class RunOptions:
     stop: Callable[[], bool] = lambda: False  # once it is True, no more shards are given out; called often
     workers: Callable[[], int] = lambda: 0  # how many there can be, as machines join and leave; called now and then
     patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
+    readers: Callable[[], Readers] = ReadByThemselves  # who reads for the workers
 
 
 def run_shards(
@@ -76,6 +78,7 @@ class _Driver:
         self._source, self._placement, self._options = source, placement, options
         self._backlog = Backlog((), options.limits)
         self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
+        self._readers = options.readers()
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
@@ -93,6 +96,7 @@ class _Driver:
             if not started and (ready := next((handle for handle in self._handles if handle.is_ready), None)):
                 started = True
                 yield WorkersStarted(len(self._handles), ready.start_up)
+            yield from self._readers.look(time.monotonic(), self._handles, self._left())
             for handle in self._handles:
                 yield from self._fill(handle)
             yield from self._collect()
@@ -105,6 +109,11 @@ class _Driver:
     def stop(self) -> None:
         for handle in self._handles:
             handle.kill()
+        self._readers.stop()
+
+    def _left(self) -> int:
+        """Shards that are not done."""
+        return self._source.left + self._backlog.waiting + sum(len(handle.shards) for handle in self._handles)
 
     def _see_starts(self) -> Iterator[Event]:
         for handle, outcome in self._crew.see_starts():
@@ -115,7 +124,7 @@ class _Driver:
 
     def _draw(self) -> Iterator[Event]:
         """More shards than workers may hold; while other runs have what is left, none."""
-        enough = (self._placement.in_flight + 1) * len(self._handles)
+        enough = sum(self._readers.in_flight(handle) + 1 for handle in self._handles)
         while (wanted := enough - self._backlog.waiting) > 0 and (shards := self._source.take(wanted)):
             self._backlog.add(shards)
         if elsewhere := self._source.elsewhere():
@@ -129,14 +138,14 @@ class _Driver:
         if not handle.is_ready or handle.node in self._leaving:
             return
         now = time.monotonic()
-        while len(handle.shards) < self._placement.in_flight:
+        while len(handle.shards) < self._readers.in_flight(handle):
             shard = self._backlog.peek(now, handle.node)
             if shard is None or self._is_others(handle):
                 break
             if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
             self._give(handle, self._backlog.take(now, handle.node), now)
-        if not handle.shards and (late := self._backlog.late(now)):
+        if not handle.shards and self._readers.in_flight(handle) and (late := self._backlog.late(now)):
             yield ShardLate(late)
             self._give(handle, late, now)
 
@@ -163,6 +172,7 @@ class _Driver:
                 attempt = self._backlog.attempt(shard)
                 self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
                 self._crew.judge.succeeded(handle, handle.node)
+                self._readers.done(handle, outcome)
                 if self._backlog.done(shard, time.monotonic()):
                     yield ShardDone(shard, outcome, attempt)
 
@@ -171,11 +181,14 @@ class _Driver:
             raise error
         final = isinstance(error, ShardError)
         reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
-        if self._backlog.failed(shard, time.monotonic(), final=final, machine=handle.node):
+        machine = error.machine if isinstance(error, ReadingFailed) else handle.node
+        if self._backlog.failed(shard, time.monotonic(), final=final, machine=machine):
             yield ShardFailed(shard, reason, attempt)
         elif not final:
             yield ShardRetried(shard, reason, attempt)
-        if not final and self._crew.judge.failed(handle, handle.node, shard.url, reason):
+        if isinstance(error, ReadingFailed):
+            yield from self._readers.failed(error, shard)
+        elif not final and self._crew.judge.failed(handle, handle.node, shard.url, reason):
             yield WorkerReplaced(reason)
             for other in handle.shards.values():
                 self._backlog.give_back(other)

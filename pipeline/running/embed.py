@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from ..redaction import redacted_text
 from . import notebook
 from .backlog import Limits
 from .closing import RunPlan, close_run
-from .cluster import connected, gpu_kinds, place, requested, room
+from .cluster import check_answer, connected, gpu_kinds, place, reader_seats, requested, room
 from .driver import RunOptions, run_shards
 from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed, Starting
 from .manifest_keeper import ManifestKeeper
@@ -74,9 +74,10 @@ def embed(
     if not (there := output.parts()):
         output.refuse_earlier()
         _look_into(shards, job, on_event)
+    if missing := job.replaces_parts or any(shard.part_name not in there for shard in shards):
+        check_answer(job.address)
     output = output.prepare()
     with ExitStack() as stack:
-        missing = job.replaces_parts or any(shard.part_name not in there for shard in shards)
         cluster = partial(connected, job.address) if missing else nullcontext
         on_event(Starting("starting Ray, reading the model" if missing else "reading the model"))
         models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
@@ -175,6 +176,7 @@ def _embed_shards(
     """Embed what the run claims of its shards on the connected cluster; observers see every event. Where the tally
     breaks the run off, it keeps the reason for the end."""
     from .broadcast import with_weights  # with torch, which takes a second: what is missing is refused before
+    from .reader_pool import ReaderPool
     from .worker import WorkerSettings
 
     placement = _placement(job, len(run.todo))
@@ -185,9 +187,13 @@ def _embed_shards(
     observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
     is_growing = job.wait_for_machines > 0 and placement.workers < min(job.workers or 0, len(run.todo))
     factory = WorkerSettings(job, with_weights(settings, is_growing), run.output, placement)
+    options = _options(job, stop, len(run.todo), placement)
+    if placement.readers:
+        pool = partial(ReaderPool, factory.reading, placement, partial(reader_seats, placement))
+        options = replace(options, readers=pool)
     try:
         with Ahead(claims) as source:
-            for event in run_shards(source, factory, placement, _options(job, stop, len(run.todo), placement)):
+            for event in run_shards(source, factory, placement, options):
                 for see in observers:
                     see(event)
     except TooManyFailuresError as error:

@@ -96,6 +96,14 @@ class MachineLeftOut:
 
 
 @dataclass(frozen=True)
+class ReadersChanged:
+    """How many processes read and decode for the workers from now on."""
+
+    name: ClassVar[str] = "readers changed"
+    readers: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """Progress since the last event of this kind; rows of a shard that is tried again are counted again."""
 
@@ -186,6 +194,7 @@ Event = (
     | WorkerMoved
     | WorkerReplaced
     | MachineLeftOut
+    | ReadersChanged
     | Rows
     | ShardDone
     | ShardFailed

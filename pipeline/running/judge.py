@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 
-STRIKES = 2  # failures without a success between them: of a worker, and of workers of a machine
+STRIKES = 2  # failures without a success between them: of a worker, and of workers of a machine,
+PROVEN_STRIKES = 4  # or of one that has done shards before: processes die for other reasons, too
 
 
 @dataclass
@@ -58,7 +59,8 @@ class Judge:
         its_machine.failed({*shards, *record.shards}, reasons.most_common(1)[0][0])
         if machine in self.left_out or not machine:
             return None
-        if its_machine.failures < STRIKES or not self._others_fare_better(machine):
+        strikes = PROVEN_STRIKES if self._successes[machine] else STRIKES
+        if its_machine.failures < strikes or not self._others_fare_better(machine):
             return None
         why = f"{its_machine.failures} workers in a row: {its_machine.reasons.most_common(1)[0][0]}"
         self.left_out[machine] = why

@@ -13,6 +13,7 @@ from ray.util.metrics import Counter, Gauge
 from .events import (
     Event,
     Planned,
+    ReadersChanged,
     Rows,
     ShardDone,
     ShardFailed,
@@ -41,6 +42,7 @@ _GAUGES = {
     "clipmill_shards_planned": "Shards of this run.",
     "clipmill_shards_in_flight": "Shards in workers' hands.",
     "clipmill_workers": "Workers.",
+    "clipmill_readers": "Processes that read and decode for workers with GPUs.",
 }
 NAMES = (*_COUNTERS, *_GAUGES)
 
@@ -61,6 +63,8 @@ class Metrics:
         elif isinstance(event, (WorkersStarted, WorkersAdded)):
             self._workers += event.workers
             self._now["clipmill_workers"] = self._workers
+        elif isinstance(event, ReadersChanged):
+            self._now["clipmill_readers"] = event.readers
         elif isinstance(event, Rows):
             self._now["clipmill_shards_in_flight"] = event.in_flight
         elif isinstance(event, ShardDone):

@@ -26,12 +26,14 @@ from ..embedding.engine_reader import EngineReader
 from ..embedding.feed import OnBusy
 from ..embedding.gpu_decode import GpuDecoder, open_decoder
 from ..embedding.settings import DatasetSettings
-from ..embedding.shard_reader import InputOptions, ShardReader, ThreadedReader
+from ..embedding.shard_reader import InputOptions, ThreadedReader
 from ..embedding.together import Decoders, Together
 from ..job.embed import EmbedJob
 from ..records import Shard, ShardStats
 from ..storage.pace import Share, settle
 from .placement import Placement
+from .reader_processes import ProcessReader, ReaderSettings
+from .readers import LentReader
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ class Worker(Protocol):
     """Who embeds shards, wherever it runs."""
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats: ...
+
+    def lend(self, readers: Sequence[LentReader]) -> None:
+        """Processes that read for it from now on; called only where the placement has some."""
 
 
 WorkerFactory = Callable[[], Worker]
@@ -67,10 +72,16 @@ class WorkerSettings:
 
     @property
     def share(self) -> Share:
-        """Of each process that reads: of the workers, or of those that decode for them. Workers that only write send
-        two requests a shard."""
+        """Of each process that reads: of the workers, or at first of those that read for them. Workers that only write
+        send two requests a shard."""
         workers = max(self.placement.workers, self.job.workers or 0)
-        return Share(workers * max(1, self.placement.decoders), self.job.max_requests_per_second)
+        return Share(self.placement.readers or workers, self.job.max_requests_per_second)
+
+    @property
+    def reading(self) -> ReaderSettings:
+        """For the processes that read for its workers."""
+        inputs = InputOptions(self.job.sample_keys, self.job.storage_options, self.share)
+        return ReaderSettings(_Ways.of(self).decoders, self.dataset.layout, inputs)
 
 
 class ClipWorker:
@@ -85,12 +96,14 @@ class ClipWorker:
         if any(backend_for(card.config, settings.device) for _, card in dataset.models):
             import_compiler()
         ways = _Ways.of(settings)
-        reader = _reader(settings, ways.decoders)  # first: its processes start while models are read
+        decoder = _gpu_decoder(settings, ways.decoders)
+        self._process_reader = ProcessReader(decoder is not None) if settings.placement.readers else None
+        reader = self._process_reader or _threads(settings, ways.decoders, decoder is not None)
         clock = WorkerClock()
         models = _Models.load(settings, ways.of_models, partial(clock.charge, "gpu"))
         self._tools = ShardTools(
             encoder=models.encoder,
-            reader=reader,
+            reader=EngineReader(reader, decoder) if decoder else reader,
             layout=dataset.layout,
             provenance=dataset.provenance,
             images_a_batch=models.images_a_batch,
@@ -103,13 +116,9 @@ class ClipWorker:
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         return embed_shard(shard, self._tools, self._output, on_rows)
 
-
-def _reader(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
-    decoder = _gpu_decoder(settings, decoders)
-    if decoder is not None:
-        decoders = decoders.leaving_jpegs()
-    reader = _reading(settings, decoders)
-    return EngineReader(reader, decoder) if decoder else reader
+    def lend(self, readers: Sequence[LentReader]) -> None:
+        if self._process_reader is not None:
+            self._process_reader.lend(readers)
 
 
 def _gpu_decoder(settings: WorkerSettings, decoders: Decoders) -> GpuDecoder | None:
@@ -122,15 +131,11 @@ def _gpu_decoder(settings: WorkerSettings, decoders: Decoders) -> GpuDecoder | N
     return decoder
 
 
-def _reading(settings: WorkerSettings, decoders: Decoders) -> ShardReader:
-    placement, layout = settings.placement, settings.dataset.layout
-    inputs = InputOptions(settings.job.sample_keys, settings.job.storage_options, settings.share)
-    if not placement.decoders:
-        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
-        return ThreadedReader(decoders, layout, pool, inputs)
-    from .reader_processes import ProcessReader  # here, as a worker by itself needs no Ray
-
-    return ProcessReader(decoders, layout, placement.decoders, placement.decoder_cpus, inputs)
+def _threads(settings: WorkerSettings, decoders: Decoders, leave_jpegs: bool) -> ThreadedReader:
+    """This process's own."""
+    reading = settings.reading
+    pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="decode")
+    return ThreadedReader(decoders.leaving_jpegs() if leave_jpegs else decoders, reading.layout, pool, reading.inputs)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,16 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..errors import ClipmillError, InfrastructureError, ShardError, one_line
 from ..records import Shard, ShardStats
+from .lending import MOST_LENT
 from .placement import Placement
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
+    from .readers import LentReader
     from .worker import WorkerFactory
 
 # what a program does wrong, and hardly ever what storage or a machine does to it
-_KINDS = (TypeError, AttributeError, NameError, AssertionError)
+OUR_MISTAKES = (TypeError, AttributeError, NameError, AssertionError)
+IN_FLIGHT = 2  # shards of a worker that reads by itself: while one ends, the next is read and decoded
 _ANSWER = 5.0  # seconds until a process that works says where it is
 _NEWS = 200.0  # answers about progress a second, of all workers together, that cost the driver next to nothing
 _LEAST = 0.5  # seconds between two answers of one worker
@@ -65,6 +68,10 @@ class _Actor:
                 raise ShardError(f"{shard.url}: {message}") from error
             raise
 
+    @ray.method(concurrency_group="control")
+    def lend(self, readers: Sequence[LentReader]) -> None:
+        self._worker.lend(readers)
+
     def _add(self, embedded: int, failed: int) -> None:
         self._rows[0] += embedded
         self._rows[1] += failed
@@ -94,7 +101,8 @@ class WorkerHandle:
         """factory: a reference to the WorkerFactory. avoided: machines that it must not be on."""
         # Ray takes the groups here only, and not among the options
         make: Any = ray.remote  # its types do not know of groups
-        remote = make(concurrency_groups={"start": 1, "work": placement.in_flight, "control": 1, "progress": 1})
+        groups = {"start": 1, "work": most_in_flight(placement), "control": 1, "progress": 1}
+        remote = make(concurrency_groups=groups)
         self._actor = (
             remote(_Actor)
             .options(
@@ -146,6 +154,10 @@ class WorkerHandle:
             self._progress = self._actor.progress.remote(pause)
         return self._progress
 
+    def lend(self, readers: Sequence[LentReader]) -> None:
+        """Have these processes read for it from now on, and no others; not waited for."""
+        self._actor.lend.remote(readers)
+
     def new_rows(self) -> tuple[int, int]:
         """Embedded and failed rows, from the answer before to this one, which is there."""
         answer, self._progress, before = self._progress, None, self._rows
@@ -160,6 +172,11 @@ class WorkerHandle:
         shards = list(self.shards.values())
         self.shards.clear()
         return shards
+
+
+def most_in_flight(placement: Placement) -> int:
+    """Shards that a worker may ever have at once."""
+    return MOST_LENT + 1 if placement.readers else IN_FLIGHT
 
 
 def send(factory: WorkerFactory) -> Any:
@@ -226,7 +243,7 @@ def bug(error: Exception) -> str | None:
     """`AttributeError: … (a bug in clipmill.pipeline.dataset.part, line 12)` for a mistake in our own lines. None for
     all other errors, and for one raised inside a library: that may pass by itself."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    if not isinstance(error, _KINDS) or not frames:
+    if not isinstance(error, OUR_MISTAKES) or not frames:
         return None
     frame, line = frames[-1]
     module = str(frame.f_globals.get("__name__"))

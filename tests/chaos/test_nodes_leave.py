@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nodes
 import pytest
+import reading_nodes
 from chaos_kit import check_exact, files, script
 from clipmill.pipeline.dataset.output import Output
 from fakes import write_pairs
@@ -38,3 +39,18 @@ def test_work_of_machines_that_leave_is_done_by_others(tmp_path: Path) -> None:
     check_exact(out, shards, {name for name in files(out) if name.startswith(".clipmill/staging/")})
     Output.at(str(out)).prepare()
     check_exact(out, shards, set())
+
+
+def test_what_reads_on_other_machines_is_replaced_when_it_goes(tmp_path: Path) -> None:
+    """One machine leaves, and one process is killed: the worker goes on with what is left, and what comes instead."""
+    tars, out, file = (tmp_path / name for name in ("tars", "out", "told.json"))
+    tars.mkdir()
+    shards = [write_pairs(tars / f"{i:05d}.tar", 40) for i in range(24)]
+    script(reading_nodes.__file__, str(tars), str(out), str(file), seconds=300, RAY_USAGE_STATS_ENABLED="0")
+    told = json.loads(file.read_text())
+    print(told)
+    events = told["events"]
+    assert events["ShardDone"] == len(shards) and "ShardFailed" not in events and "WorkerLost" not in events
+    assert 1 <= events["ShardRetried"] <= 4
+    assert sum(count > 0 for count in told["machines"].values()) >= 3 and sum(told["machines"].values()) == len(shards)
+    check_exact(out, shards, {name for name in files(out) if name.startswith(".clipmill/staging/")})

@@ -212,20 +212,26 @@ def parts(out: str | Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class WatchedDecoder(Decoder):
-    """Writes down each chunk that it decodes. `dies`: kills its process at a chunk, once."""
+    """Writes down each chunk that it decodes. `dies`: kills its process at a chunk, once. `fails`: at one, once, for
+    what is nothing of the shard's. `pause`: seconds a chunk."""
 
     folder: Path = Path()
     dies: int | None = None
+    fails: int | None = None
+    pause: float = 0.0
 
     @classmethod
-    def at(cls, folder: Path, dies: int | None = None) -> WatchedDecoder:
+    def at(cls, folder: Path, dies: int | None = None, fails: int | None = None) -> WatchedDecoder:
         decoder = fake_decoder()
-        return cls(decoder.preprocess, decoder.tokenizer, folder=folder, dies=dies)
+        return cls(decoder.preprocess, decoder.tokenizer, folder=folder, dies=dies, fails=fails)
 
     def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
         number = attempt(self.folder, "chunk")
         if number == self.dies:
             os._exit(1)
+        if number == self.fails:
+            raise OSError("the network is down")
+        time.sleep(self.pause)
         return super().decode_batch(samples, pool)
 
 
@@ -247,7 +253,7 @@ def _pixels(file: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ActorFactory:
-    """A factory of workers that decode in one process of its own, and embed for real with a fake model."""
+    """A factory of workers that others read for, and that embed for real with a fake model."""
 
     output: Output
     decoder: Decoder
@@ -258,21 +264,31 @@ class ActorFactory:
         from clipmill.pipeline.embedding.gpu_decode import GpuDecoder
         from clipmill.pipeline.running.reader_processes import ProcessReader
 
-        decoders = Decoders((self.decoder,))
+        reader = ProcessReader(self.engines)
         if not self.engines:
-            return ActorWorker(fake_tools(reader=ProcessReader(decoders, FAKE_LAYOUT, 1, 0.25)), self.output)
-        reader = ProcessReader(decoders.leaving_jpegs(), FAKE_LAYOUT, 1, 0.25)
-        decoder = GpuDecoder("cpu", decoders.ways, [PillowEngines(refuses=5)])
-        return ActorWorker(fake_tools(reader=EngineReader(reader, decoder)), self.output)
+            return ActorWorker(fake_tools(reader=reader), self.output, reader)
+        decoder = GpuDecoder("cpu", Decoders((self.decoder,)).ways, [PillowEngines(refuses=5)])
+        return ActorWorker(fake_tools(reader=EngineReader(reader, decoder)), self.output, reader)
+
+    def pool(self, placement: Any, seats: Any) -> Any:
+        """Who reads for them."""
+        from clipmill.pipeline.running.reader_pool import ReaderPool
+        from clipmill.pipeline.running.reader_processes import ReaderSettings
+
+        return ReaderPool(ReaderSettings(Decoders((self.decoder,)), FAKE_LAYOUT), placement, seats)
 
 
 @dataclass
 class ActorWorker:
     tools: ShardTools
     output: Output
+    reader: Any
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
         return embed_shard(shard, self.tools, self.output, on_rows)
+
+    def lend(self, readers: Sequence[Any]) -> None:
+        self.reader.lend(readers)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     looks: list[list[dict[str, float]]] = [[{"CPU": 0}], [{"CPU": 0}], [{"CPU": 0}, {"CPU": 8, "GPU": 1}]]
     monkeypatch.setattr(module, "place", lambda *asked: divide(looks.pop(0), *asked))
     monkeypatch.setattr(module, "_POLL", 0.01)
-    assert module._placement(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2, 3)
+    assert module._placement(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2)
 
 
 def options_on(
@@ -61,8 +61,8 @@ def options_on(
         ([{"CPU": 8, "GPU": 1}], [{"CPU": 8, "GPU": 1}] * 3, 2, 2),  # no more than asked for
         ([{"CPU": 8, "GPU": 1}], [{"CPU": 8, "GPU": 1}] * 3, None, 3),
         ([{"CPU": 4}], [{"CPU": 4}, {"CPU": 28}], None, 32),  # of one core each, as the first ones
-        ([{"CPU": 12}], [{"CPU": 12}], None, 8),  # as before, though four more would fit
-        ([{"CPU": 12}], [{"CPU": 12}, {"CPU": 2}], None, 10),
+        ([{"CPU": 12}], [{"CPU": 12}], None, 6),
+        ([{"CPU": 12}], [{"CPU": 12}, {"CPU": 5}], None, 8),  # of two
         ([{"CPU": 16}], [{"CPU": 8}], 1, 0),  # the worker of 16 cores fits on no machine that is left
         ([{"CPU": 8, "GPU": 1}], [], 2, 0),
     ],

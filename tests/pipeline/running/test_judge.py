@@ -44,6 +44,15 @@ def test_a_machine_on_which_workers_cannot_start_is_left_out() -> None:
     assert judge.gone("x", "a", [], "no driver") == "2 workers in a row: no driver"
 
 
+def test_a_machine_that_has_worked_is_trusted_for_longer() -> None:
+    """Its workers may have been killed by somebody twice in a row."""
+    judge = with_good("a", "b", "c")
+    assert [judge.gone(number, "a", [str(number)], "killed") for number in range(4)] == [
+        *[None] * 3,
+        "4 workers in a row: killed",
+    ]
+
+
 def test_a_success_in_between_clears_a_machine() -> None:
     judge = with_good("b", "c")
     for number in range(9):

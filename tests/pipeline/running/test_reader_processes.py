@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import time
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.embedding import shard_reader as decoding
@@ -16,13 +20,13 @@ from clipmill.pipeline.embedding.clock import Clock
 from clipmill.pipeline.embedding.decode import Decoder
 from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.together import Decoders
-from clipmill.pipeline.errors import InfrastructureError, ShardError
+from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Decoded, Shard
-from clipmill.pipeline.running import reader_processes as module
-from clipmill.pipeline.running.driver import run_shards
+from clipmill.pipeline.running.driver import RunOptions, run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardRetried, WorkerLost
-from clipmill.pipeline.running.placement import Placement
-from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader
+from clipmill.pipeline.running.placement import Placement, Seat
+from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader, ReaderProcess, ReaderSettings
+from clipmill.pipeline.running.readers import LentReader, ReadingFailed
 from fakes import FAKE_LAYOUT, ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, rows_of, write_pairs
 
 
@@ -36,8 +40,12 @@ def source(cluster: None) -> ProcessReader:
     return processes(fake_decoder())
 
 
-def processes(*decoders: Decoder, cpus: float = 0.25) -> ProcessReader:
-    return ProcessReader(Decoders(decoders), FAKE_LAYOUT, 1, cpus)
+def processes(*decoders: Decoder) -> ProcessReader:
+    """One that is lent to a worker for good."""
+    actor = ray.remote(ReaderProcess).options(num_cpus=0.25).remote(ReaderSettings(Decoders(decoders), FAKE_LAYOUT), 1)
+    reader = ProcessReader(leave_jpegs=False)
+    reader.lend([LentReader(7, "here", actor)])
+    return reader
 
 
 def decoded(source: ProcessReader, shard: Shard, clock: Clock | None = None) -> list[Decoded[Any, Any]]:
@@ -109,22 +117,38 @@ def test_a_process_runs_ahead_of_its_consumer_by_a_few_chunks(cluster: None, tmp
     assert len(list(folder.iterdir())) <= most + 3  # the rest of the first shard was not decoded for nobody
 
 
-def test_a_process_that_dies_fails_its_shard_and_is_replaced(cluster: None, tmp_path: Path) -> None:
+def test_a_process_that_dies_fails_its_shard_and_is_named(cluster: None, tmp_path: Path) -> None:
     folder = tmp_path / "chunks"
     folder.mkdir()
     source = processes(WatchedDecoder.at(folder, dies=3))
-    shard = write_pairs(tmp_path / "x.tar", 5 * decoding.CHUNK)
-    with pytest.raises(InfrastructureError, match="a decode process was lost"):
-        decoded(source, shard)
-    assert [row.row for row in decoded(source, shard)] == list(range(5 * decoding.CHUNK))
+    with pytest.raises(ReadingFailed, match="a decode process was lost") as caught:
+        decoded(source, write_pairs(tmp_path / "x.tar", 5 * decoding.CHUNK))
+    there = pickle.loads(pickle.dumps(caught.value))
+    assert (there.reader, there.machine, there.lost, str(there)) == (7, "here", True, str(caught.value))
 
 
-def test_a_process_that_finds_no_room_is_told_of(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.5)
-    with pytest.raises(InfrastructureError, match="no machine had 99 CPUs for a decode process: name fewer"):
-        decoded(processes(fake_decoder(), cpus=99.0), write_pairs(tmp_path / "x.tar", 3))
+def test_what_may_be_the_machines_fault_names_the_process(cluster: None, tmp_path: Path) -> None:
+    folder = tmp_path / "chunks"
+    folder.mkdir()
+    source = processes(WatchedDecoder.at(folder, fails=1))
+    with pytest.raises(ReadingFailed, match="OSError: the network is down") as caught:
+        decoded(source, write_pairs(tmp_path / "x.tar", 3))
+    assert (caught.value.reader, caught.value.lost) == (7, False)
+
+
+def test_one_that_is_taken_away_ends_its_shard_and_reads_no_more(source: ProcessReader, tmp_path: Path) -> None:
+    (lent,) = source._lent.values()
+    done: list[int] = []
+    with source.decoded(write_pairs(tmp_path / "x.tar", 3 * decoding.CHUNK), Clock()) as chunks:
+        source.lend([])
+        assert sum(len(chunk) for chunk in chunks) == 3 * decoding.CHUNK
+    waiting = Thread(target=lambda: done.append(len(decoded(source, write_pairs(tmp_path / "y.tar", 5)))))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive() and not done
+    source.lend([lent])
+    waiting.join(30)
+    assert done == [5]
 
 
 @pytest.mark.parametrize("engines", [False, True], ids=["pixels travel", "bytes travel"])
@@ -135,7 +159,9 @@ def test_the_driver_gives_out_again_what_a_dying_process_had(
     folder.mkdir()
     todo = [write_pairs(tmp_path / f"{i}.tar", 3 * decoding.CHUNK) for i in range(3)]
     factory = ActorFactory(output, WatchedDecoder.at(folder, dies=5 if not engines else 2), engines)
-    events = list(run_shards(todo, factory, Placement(1, 1, 0.0)))
+    placement = Placement(1, 0.5, 0.0, 1, fixed=True)
+    readers = partial(factory.pool, placement, lambda: [Seat("", 1, True)])
+    events = list(run_shards(todo, factory, placement, RunOptions(readers=readers)))
     assert [event for event in events if isinstance(event, WorkerLost)] == []
     assert len([event for event in events if isinstance(event, ShardRetried)]) == 1
     assert sorted(event.shard.url for event in events if isinstance(event, ShardDone)) == [s.url for s in todo]
