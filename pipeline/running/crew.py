@@ -57,15 +57,15 @@ class Crew:
         return [one for one in self.handles if one.shards and now - self._heard.get(one, now) > longest]
 
     def see_starts(self) -> Iterator[tuple[WorkerHandle, WorkerDied | StartFailed]]:
-        for handle in list(self.handles):
-            was_ready, outcome = handle.is_ready, handle.see_start()
+        starting = [handle for handle in self.handles if not handle.is_ready]
+        for handle in starting:
+            outcome = handle.see_start()
             if outcome is not None:
                 yield handle, outcome
-            elif handle.is_ready:
-                self._started = True
-                if not was_ready:
-                    self._failed_starts.clear()
-                    self.count_machines()
+        self._started = self._started or any(handle.is_ready for handle in self.handles)
+        if any(handle.is_ready for handle in starting):
+            self._failed_starts.clear()
+            self.count_machines()
 
     def refuse(self, handle: WorkerHandle, failure: StartFailed) -> Iterator[Event]:
         """A worker that cannot start is replaced. Raises its error where most of the first ones fail alike, and
