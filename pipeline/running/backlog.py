@@ -72,21 +72,21 @@ class Backlog:
         """Which one it is in, or next, from 1."""
         return len(self._failures.get(shard.url, ())) + 1
 
-    def peek(self, now: float, machine: str = "") -> Shard | None:
-        """What `take` would give a worker of that machine."""
+    def peek(self, now: float, machine: str = "", again: bool = True) -> Shard | None:
+        """What `take` would give a worker of that machine. again: whether it may be what failed before."""
         for entry in [entry for entry in self._paused if entry[0] <= now]:
             self._paused.remove(entry)
             self._again.append(entry[1])
-        again = next((shard for shard in self._again if self._may_try(shard, machine)), None)
-        return again or (self._waiting[0] if self._waiting else None)
+        failed = (shard for shard in self._again if again and self._may_try(shard, machine))
+        return next(failed, None) or (self._waiting[0] if self._waiting else None)
 
     def _may_try(self, shard: Shard, machine: str) -> bool:
         """Whether it has not failed there, or everywhere else, too."""
         failed_on = set(self._failures.get(shard.url, ()))
         return machine not in failed_on or len(failed_on) >= self.machines
 
-    def take(self, now: float, machine: str = "") -> Shard:
-        shard = self.peek(now, machine)
+    def take(self, now: float, machine: str = "", again: bool = True) -> Shard:
+        shard = self.peek(now, machine, again)
         if shard is None:
             raise IndexError("nothing waits")
         if shard in self._again:

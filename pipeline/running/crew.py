@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +24,8 @@ class Crew:
         """factory: a reference to the WorkerFactory. workers: at first."""
         self._factory, self._placement, self._backlog = factory, placement, backlog
         self.judge = Judge()
-        self._failed_starts: list[StartFailed] = []  # since the last worker started
+        # since the last worker started
+        self._failed_starts: deque[StartFailed] = deque(maxlen=3 * placement.workers + 4)
         self._started = False
         self._heard: dict[WorkerHandle, float] = {}  # when a worker last got a shard, ended one, or told of rows
         self.handles = [self.new() for _ in range(workers)]
@@ -75,7 +76,8 @@ class Crew:
         alike = next(other.error for other in self._failed_starts if str(other) == reason)
         if not self._started and 2 * count > self._placement.workers:
             raise alike
-        if len(self._failed_starts) > 3 * self._placement.workers + 3:
+        at_work = any(other.is_ready for other in self.handles)  # one bad GPU among many may refuse for weeks
+        if len(self._failed_starts) > 3 * self._placement.workers + 3 and not at_work:
             raise InfrastructureError(f"workers cannot start any more: {reason}") from alike
         yield WorkerReplaced(f"it cannot start: {failure}")
         yield from self.dismiss(handle, [], f"a worker cannot start: {failure}")

@@ -137,14 +137,14 @@ class _Driver:
         """Give a worker as many shards as it may hold; when none waits, perhaps one that another is late with."""
         if not handle.is_ready or handle.node in self._leaving:
             return
-        now = time.monotonic()
+        now, again = time.monotonic(), self._crew.judge.may_try_again(handle, self._handles)
         while len(handle.shards) < self._readers.in_flight(handle):
-            shard = self._backlog.peek(now, handle.node)
+            shard = self._backlog.peek(now, handle.node, again)
             if shard is None or self._is_others(handle):
                 break
             if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            self._give(handle, self._backlog.take(now, handle.node), now)
+            self._give(handle, self._backlog.take(now, handle.node, again), now)
         if not handle.shards and self._readers.in_flight(handle) and (late := self._backlog.late(now)):
             yield ShardLate(late)
             self._give(handle, late, now)

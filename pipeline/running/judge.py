@@ -7,7 +7,7 @@ alone, it would use up the attempts of everybody's shards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 STRIKES = 2  # failures without a success between them: of a worker, and of workers of a machine,
@@ -36,16 +36,29 @@ class Judge:
         self._workers: dict[Hashable, _Record] = {}
         self._machines: dict[str, _Record] = {}  # of those that have tried anything; failures are of whole workers
         self._successes: Counter[str] = Counter()
+        self._proven: set[Hashable] = set()  # workers whose last shard was done
         self.left_out: dict[str, str] = {}  # machines that get no more workers, and why
 
     def succeeded(self, worker: Hashable, machine: str) -> None:
         """It has done a shard."""
         self._workers.pop(worker, None)
+        self._proven.add(worker)
         self._machines[machine] = _Record()
         self._successes[machine] += 1
 
+    def may_try_again(self, worker: Hashable, workers: Iterable[Hashable]) -> bool:
+        """Whether it may try what has failed elsewhere. workers: all of them.
+
+        Those may whose last shard was done; before there is one, those that have not failed; where all have, all. Who
+        fails at once asks for shards most often, and would else get what others have failed, too.
+        """
+        if self._proven:
+            return worker in self._proven
+        return worker not in self._workers or all(other in self._workers for other in workers)
+
     def failed(self, worker: Hashable, machine: str, shard: str, reason: str) -> bool:
         """It could not do a shard. Whether it should be replaced."""
+        self._proven.discard(worker)
         record = self._workers.setdefault(worker, _Record())
         record.failed([shard], reason)
         return record.failures >= STRIKES
@@ -54,6 +67,7 @@ class Judge:
         """It did not start, died, hung with these shards in hand, or is replaced. The reason why its machine is left
         out from now on, if it is."""
         record = self._workers.pop(worker, _Record())
+        self._proven.discard(worker)
         reasons = record.reasons or Counter([reason])
         its_machine = self._machines.setdefault(machine, _Record())
         its_machine.failed({*shards, *record.shards}, reasons.most_common(1)[0][0])

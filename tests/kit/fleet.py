@@ -100,4 +100,3 @@ def fleet(folder: Path, seconds: float, hosts: int) -> Iterator[None]:
         yield
     for host in running:
         ray.kill(host)
-

@@ -93,3 +93,16 @@ def test_of_a_thousand_machines_the_ten_bad_ones_are_left_out_and_no_other() -> 
         else:
             judge.succeeded(worker, machine)
     assert set(judge.left_out) == bad and failed_on_bad == 40
+
+
+def test_what_failed_is_tried_again_by_those_that_have_done_something() -> None:
+    judge = Judge()
+    assert judge.may_try_again("a", "ab")
+    judge.failed("a", "m", "1", "broken")
+    assert not judge.may_try_again("a", "ab") and judge.may_try_again("b", "ab")
+    judge.failed("b", "n", "1", "broken")
+    assert judge.may_try_again("a", "ab") and judge.may_try_again("b", "ab")  # somebody must
+    judge.succeeded("b", "n")
+    assert judge.may_try_again("b", "ab") and not judge.may_try_again("c", "abc")
+    judge.gone("b", "n", [], "dies")
+    assert judge.may_try_again("c", "abc")

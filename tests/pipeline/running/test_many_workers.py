@@ -1,0 +1,49 @@
+"""A thousand workers, ten of them bad, in simulated time: every shard is done, and little work is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from clipmill.pipeline.records import Shard
+from clipmill.pipeline.running.driver import run_shards
+from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.placement import Placement
+from simulated import Kind, simulated
+
+WORKERS, A_MACHINE = 1000, 8
+SHARDS = [Shard(f"/{number:05d}.tar") for number in range(10_000)]
+ALL: list[Kind] = ["starts", "starts", "fails", "fails", "fails", "hangs", "hangs", "slow", "slow", "slow"]
+
+
+def run(kinds: list[Kind]) -> tuple[list[Event], float]:
+    """What happens, and the share of the GPUs' time that is lost with shards that are begun again."""
+    with simulated(kinds, A_MACHINE) as cluster:
+        events = list(run_shards(SHARDS, object, Placement(len(kinds), 1, 1.0)))  # type: ignore[arg-type]
+        return events, cluster.lost / (cluster.lost + cluster.used)
+
+
+@pytest.mark.parametrize("bad", [ALL, ["starts"] * 10, ["fails"] * 10, ["hangs"] * 10, ["slow"] * 10])
+@pytest.mark.parametrize("apart", [True, False])  # on ten machines, or as far as possible on one
+def test_ten_bad_workers_of_a_thousand_cost_no_shard(bad: list[Kind], apart: bool) -> None:
+    kinds: list[Kind] = ["good"] * WORKERS
+    for number, kind in enumerate(bad):
+        kinds[number * WORKERS // len(bad) if apart else number] = kind
+    events, lost = run(kinds)
+    done = Counter(event.shard.url for event in events if isinstance(event, ShardDone))
+    assert len(done) == len(SHARDS) and set(done.values()) == {1}
+    assert not any(isinstance(event, ShardFailed) for event in events)
+    assert lost < 0.03
+
+
+def test_what_failed_goes_to_workers_that_have_done_something() -> None:
+    """Every fifth worker fails at once, and so asks for shards thirty times as often."""
+    kinds: list[Kind] = ["good", "good", "good", "good", "fails"] * 10
+    events, _ = run(kinds)
+    assert sum(isinstance(event, ShardDone) for event in events) == len(SHARDS)
+    assert max(Counter(event.shard.url for event in events if isinstance(event, ShardRetried)).values()) <= 2
+
+
+def test_a_gpu_that_starts_no_worker_does_not_end_a_run_that_goes_on() -> None:
+    events, _ = run(["good", "good", "good", "starts"])
+    assert sum(isinstance(event, ShardDone) for event in events) == len(SHARDS)
