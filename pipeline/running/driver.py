@@ -174,7 +174,7 @@ class _Driver:
                 self._crew.judge.succeeded(handle, handle.node)
                 self._readers.done(handle, outcome)
                 if self._backlog.done(shard, time.monotonic()):
-                    yield ShardDone(shard, outcome, attempt)
+                    yield ShardDone(shard, outcome, attempt, handle.node)
 
     def _failed(self, handle: WorkerHandle, shard: Shard, error: Exception) -> Iterator[Event]:
         if isinstance(error, (UserError, StorageFullError)):  # the same for every shard
@@ -183,9 +183,9 @@ class _Driver:
         reason, attempt = str(error) or type(error).__name__, self._backlog.attempt(shard)
         machine = error.machine if isinstance(error, ReadingFailed) else handle.node
         if self._backlog.failed(shard, time.monotonic(), final=final, machine=machine):
-            yield ShardFailed(shard, reason, attempt)
+            yield ShardFailed(shard, reason, attempt, machine)
         elif not final:
-            yield ShardRetried(shard, reason, attempt)
+            yield ShardRetried(shard, reason, attempt, machine)
         if isinstance(error, ReadingFailed):
             yield from self._readers.failed(error, shard)
         elif not final and self._crew.judge.failed(handle, handle.node, shard.url, reason):
@@ -206,7 +206,7 @@ class _Driver:
         for shard in shards:
             if self._backlog.failed(shard, time.monotonic(), machine=handle.node):
                 attempts = self._backlog.attempt(shard) - 1
-                yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts)
+                yield ShardFailed(shard, f"its worker died {attempts} times: {error}", attempts, handle.node)
         yield from self._crew.dismiss(handle, shards, str(error))
 
     def _take_away(self) -> Iterator[Event]:
@@ -230,8 +230,9 @@ class _Driver:
 
     def _take(self, shard: Shard, handle: WorkerHandle | None, reason: str) -> Iterator[Event]:
         attempt = self._backlog.attempt(shard)
-        given_up = self._backlog.expire(shard, time.monotonic(), handle.node if handle else "")
-        yield ShardFailed(shard, reason, attempt) if given_up else ShardRetried(shard, reason, attempt)
+        machine = handle.node if handle else ""
+        kind = ShardFailed if self._backlog.expire(shard, time.monotonic(), machine) else ShardRetried
+        yield kind(shard, reason, attempt, machine)
 
     def _leave(self) -> Iterator[Event]:
         """Workers on machines that are about to leave get no more shards, end what they have in hand or give it back

@@ -97,7 +97,7 @@ def embed(
         on_event(planned)
         if run.todo:
             stack.enter_context(_cluster(job))
-            metrics = Metrics(redacted_text(output.url))
+            metrics = stack.enter_context(Metrics(redacted_text(output.url)))
             metrics.see(planned)
             settings = models.settings(precision, layout, fingerprint)
             claims.plan(run.todo, run.committed)

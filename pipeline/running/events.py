@@ -119,6 +119,7 @@ class ShardDone:
     shard: Shard
     stats: ShardStats
     attempt: int = 1
+    machine: str = ""  # where
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ class ShardFailed:
     shard: Shard
     reason: str
     attempt: int = 1
+    machine: str = ""  # where
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class ShardRetried:
     shard: Shard
     reason: str
     attempt: int = 1
+    machine: str = ""  # where
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 from ..redaction import redacted_text
 from .events import Event, ShardDone, ShardFailed, ShardLate, ShardRetried, WorkersStarted
 
+_MACHINE = 12  # digits of Ray's name for a machine that tell it from others
+
 
 def fields_of(event: Event) -> dict[str, Any]:
     """The event as flat, JSON-able fields; a shard is its URL, without secrets."""
@@ -17,6 +19,7 @@ def fields_of(event: Event) -> dict[str, Any]:
         return {
             "shard": redacted_text(event.shard.url),
             "attempt": event.attempt,
+            **_where(event.machine),
             "rows": stats.rows,
             "embedded": stats.embedded,
             "failed": stats.failed,
@@ -25,12 +28,16 @@ def fields_of(event: Event) -> dict[str, Any]:
         }
     if isinstance(event, (ShardFailed, ShardRetried)):
         shard, reason = redacted_text(event.shard.url), redacted_text(event.reason)
-        return {"shard": shard, "attempt": event.attempt, "reason": reason}
+        return {"shard": shard, "attempt": event.attempt, **_where(event.machine), "reason": reason}
     if isinstance(event, WorkersStarted):
         return {"workers": event.workers, **{name: round(value, 2) for name, value in event.seconds.items()}}
     if isinstance(event, ShardLate):
         return {"shard": redacted_text(event.shard.url)}
     return {key: redacted_text(value) if isinstance(value, str) else value for key, value in asdict(event).items()}
+
+
+def _where(machine: str) -> dict[str, str]:
+    return {"machine": machine[:_MACHINE]} if machine else {}
 
 
 def as_json(event: Event, time: str) -> str:

@@ -9,17 +9,22 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+import yaml
 from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.summary import Summary
 from clipmill.pipeline.running import metrics as module
 from clipmill.pipeline.running.events import Planned, Rows, WorkersAdded, WorkersStarted
-from clipmill.pipeline.running.metrics import NAMES, Metrics
+from clipmill.pipeline.running.metrics import COUNTERS, GAUGES, Metrics
 from prometheus_client.parser import text_string_to_metric_families
+from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
-DASHBOARD = Path(__file__).resolve().parents[3] / "infra" / "grafana" / "clipmill.json"
+INFRA = Path(__file__).resolve().parents[3] / "infra"
+DASHBOARDS = sorted((INFRA / "grafana").glob("*.json"))
+ALERTS = INFRA / "prometheus" / "alerts.yaml"
 PATIENCE = 60.0  # seconds; Ray exports every ten, and a scrape meanwhile may see a part of it
 
 Samples = dict[tuple[str, str], float]  # name, and the label besides `out` -> value
@@ -55,7 +60,9 @@ def test_gauges_are_told_again_with_every_event(monkeypatch: pytest.MonkeyPatch)
         metrics.see(event)
     told.clear()
     metrics.see(Rows(10, 0, 2))
-    assert dict(told) == {"clipmill_shards_planned": 3, "clipmill_workers": 3, "clipmill_shards_in_flight": 2}
+    values = dict(told)
+    assert values.pop("clipmill_quiet_seconds") < 1
+    assert values == {"clipmill_shards_planned": 3, "clipmill_workers": 3, "clipmill_shards_in_flight": 2}
 
 
 def _counted(summary: Summary) -> Samples:
@@ -68,6 +75,9 @@ def _counted(summary: Summary) -> Samples:
         **_labelled("clipmill_row_failures", run.failures),
         **_labelled("clipmill_stage_seconds", run.seconds),
         **_labelled("clipmill_shards", shards),
+        ("clipmill_machine_rows", ""): run.rows,  # all on the one machine
+        ("clipmill_machine_failures", ""): len(summary.failed_shards),
+        **_labelled("clipmill_machine_seconds", {"worker": run.seconds["worker"]}),
         ("clipmill_part_bytes", ""): run.part_bytes,
         ("clipmill_flop", ""): run.flop,
         ("clipmill_flop_affordable", ""): run.affordable,
@@ -94,10 +104,77 @@ def _scraped(out: str) -> Samples:
     }
 
 
-def test_the_dashboard_names_only_metrics_that_exist() -> None:
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+def shown() -> list[str]:
+    """Queries of the dashboards, their variables filled."""
+    panels = [panel for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]]
     queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
-    named = {name for query in queries for name in re.findall(r"ray_(clipmill_[a-z_]+)", query)}
-    known = {*NAMES, *(f"{name}_total" for name in NAMES)}
-    assert named <= known
-    assert {name.removesuffix("_total") for name in named} == set(NAMES)  # and each is shown somewhere
+    return [re.sub(r"\$\w+", "x", query.replace("$__rate_interval", "1m")) for query in queries]
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def named(query: str) -> set[str]:
+    return set(re.findall(r"ray_(clipmill_[a-z_]+)", query))
+
+
+def test_dashboards_and_alerts_name_only_metrics_that_exist() -> None:
+    known = {*(f"{name}_total" for name in COUNTERS), *GAUGES}  # Prometheus calls counters so
+    for query in (*shown(), *(rule["expr"] for rule in rules())):
+        assert named(query) <= known, query
+    assert {name for query in shown() for name in named(query)} == known  # and each is shown somewhere
+
+
+def test_dashboards_and_alerts_group_by_labels_that_metrics_have() -> None:
+    labels = {"out", "instance", *(label for _, keys in COUNTERS.values() for label in keys)}
+    for query in (*shown(), *(rule["expr"] for rule in rules())):
+        grouped = ",".join(re.findall(r"(?:by|on) \(([^)]*)\)", query))
+        assert {label.strip() for label in grouped.split(",")} - {""} <= labels, query
+
+
+def test_what_ray_is_asked_of_machines_is_what_it_tells() -> None:
+    asked = {name for query in shown() for name in re.findall(r"ray_(node_\w+)", query)}
+    assert asked and asked <= set(METRICS_GAUGES)
+
+
+def test_prometheus_would_take_every_query() -> None:
+    promql = pytest.importorskip("promql_parser")
+    for query in (*shown(), *(rule["expr"] for rule in rules())):
+        promql.parse(query)
+    with pytest.raises(ValueError):
+        promql.parse("sum by (out (x)")
+
+
+def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+    for rule in rules():
+        assert re.search("[<>]", rule["expr"]), rule["alert"]  # a threshold: else it fires always
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        told = rule["annotations"]
+        assert "{{ $value" in told["summary"] or "machine" in told["summary"]
+        assert told["description"].endswith(".")
+        used = set(re.findall(r"\$labels\.(\w+)", told["summary"]))
+        assert used <= set(re.split(r"[,\s]+", re.findall(r"by \(([^)]*)\)", rule["expr"])[0]))
+
+
+def test_gauges_go_on_where_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is silent is what an alert is for; silence must not end what it looks at."""
+    told: list[tuple[str, float]] = []
+
+    class Recorded:
+        def __init__(self, name: str, *_: object) -> None:
+            self.name = name
+
+        def set(self, value: float, _: dict[str, str]) -> None:
+            told.append((self.name, value))
+
+    monkeypatch.setattr(module, "Gauge", Recorded)
+    monkeypatch.setattr(module, "_BEAT", 0.02)
+    with Metrics("out") as metrics:
+        metrics.see(Planned(4, 1, "tiny", "fp32", 3))
+        told.clear()
+        time.sleep(0.3)
+    quiet = [value for name, value in told if name == "clipmill_quiet_seconds"]
+    assert len(quiet) > 2 and quiet == sorted(quiet) and quiet[-1] > 0.05
+    assert ("clipmill_shards_planned", 3) in told
