@@ -13,6 +13,8 @@ from ..errors import OutputError
 from ..storage.urls import canonical_url, scheme_of
 from .output import Output
 
+_BEGINNING = 4096  # bytes
+
 
 @dataclass(frozen=True)
 class SingleFile:
@@ -27,6 +29,16 @@ class SingleFile:
         if url.endswith(("/", os.sep)) or Path(url).is_dir():
             raise OutputError(f"{url} is a folder; name a file")
         return cls(canonical_url(url), dict(storage_options or {}))
+
+    def check_own(self, mark: bytes, step: str) -> None:
+        """OutputError for a file that does not hold `mark` within its first bytes, which this step would have written.
+        An empty file is nobody's."""
+        beginning = self._beginning()
+        if beginning and mark not in beginning:
+            raise OutputError(
+                f"{self.url} is there already, and `clipmill {step}` did not write it: name another file, or add "
+                "--overwrite to replace it"
+            )
 
     def write(self, content: bytes) -> None:
         """Replaces the file. OutputError where it cannot be written, InfrastructureError where an object store keeps
@@ -46,3 +58,19 @@ class SingleFile:
         finally:
             with suppress(OSError):
                 unfinished.unlink()
+
+    def _beginning(self) -> bytes:
+        """The file's first bytes; none where there is no file, or a device or pipe."""
+        folder, _, name = self.url.rpartition("/")
+        try:
+            if scheme_of(self.url) != "file":
+                with Output.at(folder, self.storage_options).open(name) as file:
+                    return file.read(_BEGINNING)
+            if Path(self.url).is_file():
+                with Path(self.url).open("rb") as file:
+                    return file.read(_BEGINNING)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise OutputError(f"{self.url}: cannot be read: {error.strerror or error}") from error
+        return b""

@@ -33,6 +33,7 @@ class ReportJob(Readable):
     ] = None
     within: Within = None
     alias: Alias = None
+    overwrite: Annotated[bool, Doc("Replace a file that is no report, too.")] = False
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:

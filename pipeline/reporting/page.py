@@ -32,6 +32,7 @@ from .tables import (
 )
 from .words import bytes_text, decimal_text, percent_text, ratio_text, whole_text
 
+MARK = '<meta name="generator" content="clipmill report">'  # tells a report from other files
 _MARKED = (0.1, 0.3, 0.5)  # fractions, on the curve
 _MOST_SHARDS = 20  # listed of those that could not be read
 
@@ -60,6 +61,7 @@ def page_of(contents: Contents) -> str:
     numbers = measured.numbers
     page = _TEMPLATES.get_template("report.html")
     return page.render(
+        mark=MARK,
         name=contents.url.rstrip("/").rpartition("/")[2] or contents.url,
         url=contents.url,
         within=contents.within,

@@ -16,7 +16,7 @@ from .groups import Grouped
 from .labels import LabelNumbers
 from .measured import Measured, ReportRequest
 from .numbers import Numbers
-from .page import Contents, page_of
+from .page import MARK, Contents, page_of
 from .pictures import pictures
 from .recipes import RecipeNumbers
 
@@ -43,10 +43,13 @@ class Report(Result):
 
 
 def report(job: ReportJob) -> Report:
-    """Writes the page. UserError for a dataset, subset or labels that are not there or do not fit each other."""
+    """Writes the page; replaces an earlier report. UserError for a dataset, subset or labels that are not there or do
+    not fit each other; OutputError for another file where the page would be, unless `job.overwrite`."""
+    out = SingleFile.at(job.out, job.storage_options)
+    if not job.overwrite:
+        out.check_own(MARK.encode(), "report")
     request = ReportRequest.of(job)
     dataset, within = request.dataset, request.within
-    out = SingleFile.at(job.out, job.storage_options)
     progress = status(dataset.output)
     if progress is None:
         raise InputError(f"{dataset.url}: the dataset was removed while the report was made")

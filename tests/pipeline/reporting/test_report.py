@@ -255,6 +255,39 @@ def test_what_is_not_there_is_one_line(ran: Ran, tmp_path: Path) -> None:
         report(replace(job, out=str(tmp_path / "file" / "r.html")))
 
 
+def test_it_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
+    dataset, out = make_dataset(tmp_path / "in", [{"similarity": [0.1]}]).url, tmp_path / "r.html"
+    report(ReportJob(dataset, str(out)))
+    first = out.read_bytes()
+    other = make_dataset(tmp_path / "other", [{"similarity": [0.9]}]).url
+    report(ReportJob(other, str(out)))
+    assert out.read_bytes() != first
+    for foreign in (b"<!doctype html>\n<title>holidays</title>", b"\xff\x00", b"x" * 10_000 + first):
+        out.write_bytes(foreign)
+        with pytest.raises(
+            OutputError, match=r"r\.html is there already, and `clipmill report` did not write it: name"
+        ):
+            report(ReportJob(dataset, str(out)))
+        assert out.read_bytes() == foreign
+    report(ReportJob(dataset, str(out), overwrite=True))
+    assert out.read_bytes() == first
+    out.write_bytes(b"")  # as mktemp makes them
+    report(ReportJob(dataset, str(out)))
+    assert out.read_bytes() == first
+
+
+def test_in_an_object_store_it_replaces_a_report_and_nothing_else(tmp_path: Path, bucket: Bucket) -> None:
+    dataset, out = make_dataset(tmp_path / "in", [{"similarity": [0.1]}]).url, bucket.url("r.html")
+    for _ in range(2):
+        report(ReportJob(dataset, out))
+    bucket.storage.pipe_file(out, b"holidays")
+    with pytest.raises(OutputError, match="is there already, and `clipmill report` did not write it"):
+        report(ReportJob(dataset, out))
+    assert bucket.objects()["r.html"] == b"holidays"
+    report(ReportJob(dataset, out, overwrite=True))
+    assert bucket.objects()["r.html"].startswith(b"<!doctype html>")
+
+
 def test_from_and_to_an_object_store(ran: Ran, bucket: Bucket) -> None:
     for path in ran.out.rglob("*"):
         if path.is_file():
