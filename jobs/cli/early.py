@@ -1,7 +1,7 @@
 """What is refused before a command imports what it works with: torch, Ray and DuckDB take seconds.
 
 A job's fields are checked by their names. Whatever passes here is checked again by the step itself: what lies in object
-storage is left to it where asking twice would cost.
+storage is left to it where asking twice would cost, and so is a pipe, which can be read only once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ...pipeline.job.fields import writes_a_file
 from ...pipeline.job.train import TrainJob
 from ...pipeline.labelling.classes import read_classes, read_templates
 from ...pipeline.storage.reach import check_reachable
+from ...pipeline.storage.streams import is_stream
 from ...pipeline.storage.urls import is_web, scheme_of
 
 
@@ -88,7 +89,7 @@ def _check_models(job: Any, named: str | Sequence[str]) -> None:
 def _check_inputs(job: Any, inputs: str | Sequence[str]) -> None:
     named = [inputs] if isinstance(inputs, str) else inputs
     lists = {name for name in named if name.startswith("@") and Path(name[1:]).exists()}  # may name what is elsewhere
-    if here := [name for name in named if _is_here(name) and name not in lists]:
+    if here := [name for name in named if _is_here(name) and name not in lists and not is_stream(name)]:
         list_shards(here)
 
 
@@ -128,8 +129,8 @@ _CHECKS: dict[str, Callable[[Any, Any], object]] = {
     "evaluate": _check_inputs,
     "urls": _check_file,
     "image": _check_file,
-    "classes": lambda job, path: read_classes(path, job.storage_options),
-    "templates": lambda job, name: read_templates(name, job.storage_options),
+    "classes": lambda job, path: is_stream(path) or read_classes(path, job.storage_options),
+    "templates": lambda job, name: is_stream(name) or read_templates(name, job.storage_options),
     "columns": lambda job, names: columns_besides(names) if hasattr(job, "inputs") else None,
     "model": _check_models,
     "out": _check_out,

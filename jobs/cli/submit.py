@@ -33,11 +33,11 @@ def submit(
     from ..specifications.templates import Values
 
     values = Values.given(set_ or (), date)
-    check_specification(job, values)
+    text = check_specification(job, values).text
     from ..clusters.submit import Submission, follow  # with Ray, which takes seconds: the job is checked before
     from ..clusters.submit import submit as send
 
-    submitted = send(Submission(job, address, values.date, tuple(set_ or ()), ship, json_))
+    submitted = send(Submission(text, address, values.date, tuple(set_ or ()), ship, json_))
     print(f"submitted {submitted}; `clipmill cancel {submitted} --address {address}` stops it", file=sys.stderr)
     if not wait:
         print(json.dumps({"job": submitted, "address": address}) if json_ else submitted)

@@ -21,7 +21,7 @@ def render(path: Path, values: Values, cluster_only: bool = False, image: str | 
     is checked here. UserError for one with a secret in it, or among those: manifests are kept and shown."""
     variables = _shown(values.vars)
     specification = check_specification(path, values)
-    text = path.read_text(encoding="utf-8")
+    text = specification.text
     if field := _secret_in(yaml.safe_load(text), ""):
         raise UserError(
             f"{path}: {field}: a secret, which a manifest would show: put it into a Kubernetes secret, name that under "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,10 +39,11 @@ class RemoteJobError(ClipmillError):
 
 @dataclass(frozen=True)
 class Submission:
-    """address: of the cluster's dashboard, http://head:8265. ship: send this clipmill along, rather than use the
-    cluster's own. Paths and slots in the specification are the cluster's; `date` and `variables` go with it."""
+    """specification: its text. address: of the cluster's dashboard, http://head:8265. ship: send this clipmill along,
+    rather than use the cluster's own. Paths and slots in the specification are the cluster's; `date` and `variables` go
+    with it."""
 
-    specification: Path
+    specification: str
     address: str
     date: str
     variables: Sequence[str] = ()
@@ -70,7 +70,7 @@ def submit(submission: Submission) -> str:
     with tempfile.TemporaryDirectory(prefix="clipmill-submit-") as folder:
         working = Path(folder) / "job"
         working.mkdir()
-        shutil.copyfile(submission.specification, working / _JOB_FILE)
+        (working / _JOB_FILE).write_text(submission.specification, encoding="utf-8")
         environment: dict[str, Any] = {"working_dir": str(working)}
         if submission.ship:
             environment["py_modules"] = [str(build_wheel(Path(folder)))]

@@ -18,6 +18,7 @@ from ...pipeline.errors import InputError, one_line
 from ...pipeline.inputs.values import parse_json
 from ...pipeline.job.ingest import IngestJob
 from ...pipeline.storage.retry import retry
+from ...pipeline.storage.streams import is_stream
 from ...pipeline.storage.urls import canonical_url, open_storage, scheme_of, url_of
 
 # img2dataset's own names, which a list's further columns cannot have
@@ -34,6 +35,11 @@ _LINES = 50_000  # of JSON that are Python's objects at a time
 
 def find_lists(job: IngestJob) -> list[str]:
     """The lists that the job names, by name. InputError where there is none."""
+    if is_stream(job.urls):
+        raise InputError(
+            f"{job.urls}: a pipe cannot be ingested: a second run would not find what the first one has; write the "
+            "list to a file"
+        )
     url = canonical_url(job.urls)
     storage = open_storage(url, job.storage_options)
     try:

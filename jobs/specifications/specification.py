@@ -24,7 +24,7 @@ from ...pipeline.errors import UserError
 from .kinds import KINDS, model_of
 from .suggestions import suggested
 from .templates import Template, Values
-from .yaml_file import read_yaml
+from .yaml_file import parse_yaml, read_text
 
 API_VERSION = "clipmill/v1"
 _FUNCTIONS = ("english", "in_vocabulary")  # that `filter` adds to SQL's
@@ -49,6 +49,7 @@ class Specification:
     notify: str | None = None  # a URL that gets the outcome of a run
     schedule: str | None = None  # as cron writes it; for `render`
     cluster: Mapping[str, Any] = field(default_factory=dict)  # for `render`
+    text: str = ""  # of the file: a pipe can be read only once
 
     def as_json(self) -> dict[str, Any]:
         """A specification again: slots filled, every default there."""
@@ -57,7 +58,8 @@ class Specification:
 
 def read_specification(path: Path, values: Values) -> Specification:
     """UserError, `file: field: what is wrong; what to do`, for whatever is."""
-    return parse_specification(read_yaml(path), values, str(path))
+    text = read_text(path)
+    return replace(parse_specification(parse_yaml(text, path), values, str(path)), text=text)
 
 
 def check_specification(path: Path, values: Values) -> Specification:

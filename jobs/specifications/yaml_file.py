@@ -17,6 +17,11 @@ _LONGEST = 200  # characters of a number or date: PyYAML takes quadratic time fo
 
 def read_yaml(path: Path) -> Any:
     """UserError, which names the file, for one that cannot be read or is not YAML."""
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """UserError, which names the file, for one that cannot be read, is too large, or is not UTF-8."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
@@ -28,9 +33,15 @@ def read_yaml(path: Path) -> Any:
             "of their own, and name that as @FILE"
         )
     try:
-        return yaml.load(content.decode("utf-8-sig"), Loader=_StrictLoader)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text; a job specification is YAML in UTF-8") from error
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """UserError, which names the file that the text is of, for what is not YAML."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {one_line(error)}") from error
     except (ValueError, LookupError, ArithmeticError, AttributeError) as error:  # `!!bool x`, 2026-02-31, …

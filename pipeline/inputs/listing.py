@@ -15,6 +15,7 @@ import fsspec
 from ..errors import InputError
 from ..records import Shard
 from ..storage.retry import retry
+from ..storage.streams import is_stream, read_whole
 from ..storage.urls import canonical_url, is_web, open_storage, scheme_of, url_of
 from . import folder_files
 from .braces import expand, is_pattern
@@ -31,10 +32,10 @@ def list_shards(inputs: Sequence[str], storage_options: Mapping[str, Any] | None
     """The shards that `inputs` name: in the order of the inputs, sorted by URL within each, every URL once.
 
     An input is a shard file, a glob (`*`, `?`, `[…]`, `**`), a brace range (`{00000..12895}`, `{a,b}`), a folder (the
-    shards in it, or where it has none, those below it) or a list of inputs (`@FILE`, or a .txt or .list file; one a
-    line, relative to the list's own folder, `#` begins a comment). A folder that holds images and no shard files is a
-    shard itself; its URL ends with a slash. Names that begin with `_` or `.` are passed over, and so are img2dataset's
-    tables beside its tars, unless named outright.
+    shards in it, or where it has none, those below it) or a list of inputs (`@FILE`, a .txt or .list file, or a pipe;
+    one a line, relative to the list's own folder, `#` begins a comment). A folder that holds images and no shard files
+    is a shard itself; its URL ends with a slash. Names that begin with `_` or `.` are passed over, and so are
+    img2dataset's tables beside its tars, unless named outright.
     Raises InputError with one line that says what to change; InfrastructureError when the storage does not answer.
     """
     lister = _Lister(storage_options)
@@ -67,7 +68,8 @@ class _Request(NamedTuple):
 
 def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[_Request]:
     """Opens lists and expands braces."""
-    if not text.startswith("@") and not text.lower().endswith((".txt", ".list")):
+    is_list = text.startswith("@") or text.lower().endswith((".txt", ".list")) or is_stream(text)
+    if not is_list:
         try:
             yield _Request(text, [canonical_url(name) for name in expand(text)])
         except ValueError as error:
@@ -79,10 +81,11 @@ def _read(text: str, lister: _Lister, within: tuple[str, ...] = ()) -> Iterator[
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lister.read_text(url).splitlines()]
     if not any(lines):
         raise InputError(f"{text}: the list is empty; write one input a line")
+    folder = "." if is_stream(url) else url.rpartition("/")[0]
     for line in filter(None, lines):
         mark, name = line[: line.startswith("@")], line.removeprefix("@")
         if "://" not in name and not name.startswith(("/", "~")):
-            name = f"{url.rpartition('/')[0]}/{name}"
+            name = f"{folder}/{name}"
         yield from _read(mark + name, lister, (*within, url))
 
 
@@ -148,8 +151,7 @@ class _Lister:
     def read_text(self, url: str) -> str:
         """A list of inputs."""
         with asking(url):
-            content: bytes = retry(lambda: self._store(url).cat_file(url), _ATTEMPTS)
-            return content.decode("utf-8-sig")
+            return read_whole(url, self._options, _ATTEMPTS).decode("utf-8-sig")
 
     def _matches(self, pattern: str) -> list[Entry]:
         try:

@@ -14,6 +14,7 @@ from ..embedding.encoder import ClipEncoder
 from ..errors import InputError, UserError
 from ..inputs.entries import asking
 from ..records import Sample, Vector
+from ..storage.streams import read_whole
 from ..storage.urls import canonical_url, open_storage
 from .numbered_rows import NumberedRows
 
@@ -44,14 +45,12 @@ def read_image(path: str, storage_options: Mapping[str, Any] | None = None) -> b
     """The bytes of a file on any storage. InputError where there is none, or it is larger than `MAX_IMAGE`."""
     url = canonical_url(path)
     with asking(url):
-        storage = open_storage(url, storage_options)
-        info = storage.info(url)
+        info = open_storage(url, storage_options).info(url)
         if info["type"] == "directory":
             raise InputError(f"{path}: this is a folder: name an image file")
         if (info["size"] or 0) > MAX_IMAGE:
             raise InputError(f"{path} is larger than {MAX_IMAGE >> 20} MiB")
-        data: bytes = storage.cat_file(url)
-    return data
+        return read_whole(url, storage_options)
 
 
 def _encode(loaded: Loaded, sample: Sample, name: str) -> Vector:

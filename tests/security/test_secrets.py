@@ -176,7 +176,7 @@ def test_a_url_with_a_secret_in_it_is_refused(
 def test_a_cluster_is_not_sent_secrets_where_it_would_show_them(tmp_path: Path) -> None:
     for variable in (f"aws_secret={IN_URL}", f"root={SIGNED[0]}"):
         with pytest.raises(UserError, match="dashboard would show") as error:
-            submit(Submission(tmp_path / "job.yaml", "http://127.0.0.1:9", "2026-11-25", (variable,)))
+            submit(Submission("", "http://127.0.0.1:9", "2026-11-25", (variable,)))
         assert IN_URL not in str(error.value)
 
 
