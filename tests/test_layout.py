@@ -58,6 +58,7 @@ STEPS_THAT_SHARE = {
 # Where a dependency's only seams are; `*` also crosses folders.
 SEAMS = {
     "ray": (
+        "pipeline/running/autoscaler.py",
         "pipeline/running/cluster.py",
         "pipeline/running/worker_handle.py",
         "pipeline/running/reader_handle.py",

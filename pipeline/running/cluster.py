@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from ..errors import InfrastructureError, one_line
 from .cluster_address import wants_token
@@ -112,30 +111,6 @@ def _machines() -> dict[str, dict[str, float]]:
     going = leaving()
     nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     return {name: resources for name, resources in nodes.items() if name not in going}
-
-
-@contextmanager
-def requested(workers: int | None, gpus_per_worker: float | None) -> Generator[None, None, None]:
-    """Ask the cluster's autoscaler, where it has one, for room for so many workers until the context is left. It does
-    not see the need by itself: workers are made only where there is room."""
-    if not workers:
-        yield
-        return
-    worker = {"GPU": gpus_per_worker} if gpus_per_worker else {"CPU": 1.0}
-    _request([worker] * workers)
-    try:
-        yield
-    finally:
-        with suppress(Exception):
-            _request([])
-
-
-def _request(bundles: list[dict[str, float]]) -> None:
-    if ray.util.client.ray.is_connected():  # over ray:// only the cluster's own processes can ask
-        request: Any = ray.remote(request_resources)
-        ray.get(request.options(num_cpus=0).remote(bundles=bundles))
-    else:
-        request_resources(bundles=bundles)
 
 
 def leaving() -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,17 +29,17 @@ from ..job.embed import EmbedJob
 from ..records import Shard
 from ..redaction import redacted_text
 from . import notebook
-from .backlog import Limits
+from .autoscaler import demanded
 from .closing import RunPlan, close_run
-from .cluster import check_answer, connected, gpu_kinds, place, reader_seats, requested, room
-from .driver import RunOptions, run_shards
+from .cluster import check_answer, connected, gpu_kinds
+from .driver import run_shards
 from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed, Starting
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .order import spread
-from .placement import Placement
 from .precision import ASKS_THE_CLUSTER, check_machines, decide
 from .sources import Ahead
+from .staff import find_placement, reader_pool, run_options, worker_factory
 from .start_up import Stopwatch
 from .tally import Tally
 
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from ...clipmodel.weights import ModelCard
     from ..embedding.model_files import ModelFiles
     from ..embedding.settings import DatasetSettings
-
-_POLL = 2.0  # seconds between two looks at a cluster that may grow
 
 OnEvent = Callable[[Event], None]
 
@@ -85,8 +82,9 @@ def embed(
         claims = stack.enter_context(_at_work(job, output, on_event, stop))
         before = read_plan(output)
         if before is None and job.precision in ASKS_THE_CLUSTER:
-            stack.enter_context(_cluster(job))
-            check_machines(job.precision, _placement(job, len(shards)), gpu_kinds())  # before the plan is frozen
+            stack.enter_context(connected(job.address))
+            stack.enter_context(demanded(job.workers, job.gpus_per_worker))
+            check_machines(job.precision, find_placement(job, len(shards)), gpu_kinds())  # before the plan is frozen
         precision = decide(job, before, models.cards.values())
         fingerprint = Fingerprint.of(models.cards, precision, layout, job)
         run = _plan(job, shards, output, fingerprint, watch)
@@ -96,7 +94,6 @@ def embed(
         watch.lap("planned")
         on_event(planned)
         if run.todo:
-            stack.enter_context(_cluster(job))
             metrics = stack.enter_context(Metrics(redacted_text(output.url)))
             metrics.see(planned)
             settings = models.settings(precision, layout, fingerprint)
@@ -175,29 +172,23 @@ def _embed_shards(
 ) -> None:
     """Embed what the run claims of its shards on the connected cluster; observers see every event. Where the tally
     breaks the run off, it keeps the reason for the end."""
-    from .broadcast import with_weights  # with torch, which takes a second: what is missing is refused before
-    from .reader_pool import ReaderPool
-    from .worker import WorkerSettings
-
-    placement = _placement(job, len(run.todo))
-    check_machines(settings.precision, placement, gpu_kinds())
-    run.output.delete(SUCCESS)
-    if placement.workers < min(job.workers or 0, len(run.todo)):
-        observers[0](FewerWorkers(job.workers or 0, placement.workers))
-    observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
-    is_growing = job.wait_for_machines > 0 and placement.workers < min(job.workers or 0, len(run.todo))
-    factory = WorkerSettings(job, with_weights(settings, is_growing), run.output, placement)
-    options = _options(job, stop, len(run.todo), placement)
-    if placement.readers:
-        pool = partial(ReaderPool, factory.reading, placement, partial(reader_seats, placement))
-        options = replace(options, readers=pool)
-    try:
-        with Ahead(claims) as source:
+    with demanded(job.workers, job.gpus_per_worker) as demand, Ahead(claims) as source:
+        placement = find_placement(job, len(run.todo))
+        check_machines(settings.precision, placement, gpu_kinds())
+        run.output.delete(SUCCESS)
+        if placement.workers < min(job.workers or 0, len(run.todo)):
+            observers[0](FewerWorkers(job.workers or 0, placement.workers))
+        observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
+        factory = worker_factory(job, run, settings, placement)
+        options = run_options(job, stop, len(run.todo), placement)
+        if placement.readers:
+            options = replace(options, readers=reader_pool(factory, demand))
+        try:
             for event in run_shards(source, factory, placement, options):
                 for see in observers:
                     see(event)
-    except TooManyFailuresError as error:
-        tally.over = error
+        except TooManyFailuresError as error:
+            tally.over = error
 
 
 @dataclass(frozen=True)
@@ -251,36 +242,6 @@ def _failed(output: Output, plan: Plan) -> dict[str, int]:
     """Shards with failures -> rows that failed; of a shard that could not be read, none are known."""
     manifest = ledger(output, plan.shards, Manifest.of())
     return dict.fromkeys(quarantined(output), 0) | {stats.url: stats.failed for stats in manifest if stats.failed}
-
-
-@contextmanager
-def _cluster(job: EmbedJob) -> Generator[None, None, None]:
-    with connected(job.address), requested(job.workers, job.gpus_per_worker):
-        yield
-
-
-def _placement(job: EmbedJob, shards: int) -> Placement:
-    """Where workers go, as soon as there is room for one; UserError where there is none in time."""
-    end = time.monotonic() + job.wait_for_machines
-    while True:
-        try:
-            return place(job.workers, job.gpus_per_worker, shards, job.decode_workers)
-        except UserError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(min(_POLL, job.wait_for_machines))
-
-
-def _options(job: EmbedJob, stop: Callable[[], bool], shards: int, placement: Placement) -> RunOptions:
-    at_first, most = room(placement), min(shards, job.workers or shards)
-
-    def workers() -> int:
-        """More of the same size where there is more room than at first; none where all machines leave."""
-        now = room(placement)
-        return min(placement.workers + now - at_first, most) if now else 0
-
-    patience = max(RunOptions.patience, job.wait_for_machines)
-    return RunOptions(Limits(deadline=job.shard_deadline), stop, workers, patience)
 
 
 def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:

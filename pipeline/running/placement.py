@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import UserError
 
-_READER_CPUS = 4  # of a reading process at most: more threads would wait for one interpreter's lock
+READER_CPUS = 4  # of a reading process at most: more threads would wait for one interpreter's lock
 _AT_FIRST = 8  # reading processes a worker; more come where they are needed
 _OWN = 2  # CPUs of a worker that others read for
 _OF_ONE_CORE = 8  # workers on CPUs; where there are more, each gets several cores: a model takes memory
@@ -91,7 +91,7 @@ def reading_rooms(placement: Placement, nodes: Sequence[Node]) -> list[list[int]
     left = [placement.left(node) for node in nodes]
     if not placement.readers:
         return [[] for _ in nodes]
-    counts = _spread(left, placement.readers) if placement.fixed else [-(-cpus // _READER_CPUS) for cpus in left]
+    counts = _spread(left, placement.readers) if placement.fixed else [-(-cpus // READER_CPUS) for cpus in left]
     return [_sizes(cpus, count) for cpus, count in zip(left, counts, strict=True)]
 
 
@@ -112,7 +112,7 @@ def _sizes(cpus: int, processes: int) -> list[int]:
     if not processes:
         return []
     each, more = divmod(cpus, processes)
-    return [min(each + (number < more), _READER_CPUS) for number in range(processes)]
+    return [min(each + (number < more), READER_CPUS) for number in range(processes)]
 
 
 def _with_readers(placement: Placement, nodes: Sequence[Node], shards: int, requested: int | None) -> Placement:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 from ..errors import InfrastructureError
 from ..records import Shard, ShardStats
+from .autoscaler import Demand
 from .events import Event, MachineLeftOut, ReadersChanged
 from .judge import Judge
 from .lending import Appetite, lend
-from .placement import Placement, Seat
+from .placement import READER_CPUS, Placement, Seat
 from .reader_handle import ReaderHandle, see_starts, send
 from .reader_processes import ReaderSettings
 from .readers import Readers, ReadingFailed
@@ -19,14 +20,18 @@ from .worker_handle import WorkerHandle
 _LOOK = 5.0  # seconds between two looks at who needs how many
 _MACHINES = 15.0  # seconds between two looks at what the cluster has
 _SPARE = 60.0  # seconds in which a process that nobody needs may be needed again
+_AT_A_TIME = 1000  # that the autoscaler is asked for beyond those that there are
 _PATIENCE = 600.0  # seconds until the first one has found room; machines may have to be started first
 
 
 class ReaderPool(Readers):
     """All reading processes of a run, and whom each of them reads for."""
 
-    def __init__(self, settings: ReaderSettings, placement: Placement, seats: Callable[[], list[Seat]]) -> None:
+    def __init__(
+        self, settings: ReaderSettings, placement: Placement, seats: Callable[[], list[Seat]], demand: Demand
+    ) -> None:
         """seats: where there is room for one, as machines join and leave; those beside workers first."""
+        self._demand = demand
         self._settings, self._placement, self._find_seats = send(settings), placement, seats
         self._readers: dict[int, ReaderHandle] = {}
         self._lent: dict[int, WorkerHandle] = {}
@@ -140,6 +145,7 @@ class ReaderPool(Readers):
             needed = self._placement.readers
         for seat in self._vacant()[: max(0, needed - len(self._readers))]:
             self._start(seat)
+        self._ask(needed)
         spare = [
             number for number, reader in self._readers.items() if number not in self._lent and not reader.seat.near
         ]
@@ -149,6 +155,12 @@ class ReaderPool(Readers):
             for number in spare[: len(self._readers) - needed]:
                 if now - (self._readers[number].spare_since or now) > _SPARE:
                     self._end(number)
+
+    def _ask(self, needed: int) -> None:
+        """The autoscaler, for machines with CPUs: processes that there are, as far as they are needed, and more."""
+        there = [reader.seat.cpus for reader in self._readers.values()][:needed]
+        more = [READER_CPUS] * min(needed - len(there), _AT_A_TIME)
+        self._demand.need("readers", [{"CPU": float(cpus)} for cpus in there + more])
 
     def _vacant(self) -> list[Seat]:
         """Seats that nobody has, on machines that read well."""

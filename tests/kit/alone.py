@@ -10,7 +10,7 @@ from typing import Any
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import embed as module
-from clipmill.pipeline.running import precision
+from clipmill.pipeline.running import precision, staff
 from clipmill.pipeline.running.events import DoneElsewhere, Event, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.sources import ShardSource
@@ -39,8 +39,8 @@ def patch(set_: Callable[[Any, str, Any], None], on_shard: Callable[[Shard], Non
 
     set_(module, "run_shards", run_shards)
     set_(module, "connected", lambda _: nullcontext())
-    set_(module, "requested", lambda *_: nullcontext())
-    set_(module, "place", lambda *_: Placement(1, 1, 0.0))
-    set_(module, "room", lambda _: 1)
+    set_(module, "demanded", lambda *_: nullcontext())
+    set_(staff, "place", lambda *_: Placement(1, 1, 0.0))
+    set_(staff, "room", lambda _: 1)
     set_(precision, "gpus", lambda: 0.0)
     set_(module, "gpu_kinds", set)

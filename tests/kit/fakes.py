@@ -272,10 +272,12 @@ class ActorFactory:
 
     def pool(self, placement: Any, seats: Any) -> Any:
         """Who reads for them."""
+        from clipmill.pipeline.running.autoscaler import Demand
         from clipmill.pipeline.running.reader_pool import ReaderPool
         from clipmill.pipeline.running.reader_processes import ReaderSettings
 
-        return ReaderPool(ReaderSettings(Decoders((self.decoder,)), FAKE_LAYOUT), placement, seats)
+        settings = ReaderSettings(Decoders((self.decoder,)), FAKE_LAYOUT)
+        return ReaderPool(settings, placement, seats, Demand(lambda _: None))
 
 
 @dataclass

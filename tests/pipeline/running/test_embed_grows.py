@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.running import cluster
-from clipmill.pipeline.running import embed as module
-from clipmill.pipeline.running.cluster import requested
+from clipmill.pipeline.running import autoscaler
+from clipmill.pipeline.running import staff as module
+from clipmill.pipeline.running.autoscaler import demanded
 from clipmill.pipeline.running.driver import RunOptions
 from clipmill.pipeline.running.placement import Placement, divide
 
@@ -21,29 +21,37 @@ JOB = EmbedJob(["a.tar"], "out", "tiny", workers=3, gpus_per_worker=1)
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the autoscaler is asked for."""
     seen: list[Any] = []
-    monkeypatch.setattr(cluster, "request_resources", lambda bundles: seen.append(bundles))
+    monkeypatch.setattr(autoscaler, "request_resources", lambda bundles: seen.append(bundles))
     return seen
 
 
 def test_the_autoscaler_is_asked_for_as_many_workers_and_let_go_at_the_end(asked: list[Any]) -> None:
-    with requested(3, 1.0):
+    with demanded(3, 1.0):
         assert asked == [[{"GPU": 1.0}] * 3]
-    with pytest.raises(ZeroDivisionError), requested(2, None):
+    with pytest.raises(ZeroDivisionError), demanded(2, None):
         _ = 1 / 0
     assert asked[1:] == [[], [{"CPU": 1.0}] * 2, []]
 
 
 def test_without_a_number_of_workers_nothing_is_asked_for(asked: list[Any]) -> None:
-    with requested(None, 1.0):
+    with demanded(None, 1.0):
         pass
     assert asked == []
+
+
+def test_what_reads_is_asked_for_beside_the_workers_and_only_when_that_changes(asked: list[Any]) -> None:
+    with demanded(2, 1.0) as demand:
+        for cpus in ([4.0, 3.0], [4.0, 3.0], [4.0]):
+            demand.need("readers", [{"CPU": size} for size in cpus])
+    workers = [{"GPU": 1.0}] * 2
+    assert asked == [workers, [*workers, {"CPU": 4.0}, {"CPU": 3.0}], [*workers, {"CPU": 4.0}], []]
 
 
 def test_the_first_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[list[dict[str, float]]] = [[{"CPU": 0}], [{"CPU": 0}], [{"CPU": 0}, {"CPU": 8, "GPU": 1}]]
     monkeypatch.setattr(module, "place", lambda *asked: divide(looks.pop(0), *asked))
     monkeypatch.setattr(module, "_POLL", 0.01)
-    assert module._placement(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2)
+    assert module.find_placement(replace(JOB, wait_for_machines=30), 9) == Placement(1, 2, 1, 2)
 
 
 def options_on(
@@ -52,7 +60,7 @@ def options_on(
     """On a cluster that has these machines at first, and then those."""
     monkeypatch.setattr(module, "room", lambda placement: placement.room(looks.pop(0)))
     placement = divide(looks[0], job.workers, job.gpus_per_worker, shards)
-    return placement, module._options(job, lambda: False, shards, placement)
+    return placement, module.run_options(job, lambda: False, shards, placement)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +97,4 @@ def test_the_driver_is_as_patient_as_the_job(monkeypatch: pytest.MonkeyPatch) ->
 def test_one_that_does_not_come_in_time_is_told_with_what_to_do(job: EmbedJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "place", lambda *asked: divide([{"CPU": 0}], *asked))
     with pytest.raises(UserError, match="--wait-for-machines SECONDS"):
-        module._placement(job, 9)
+        module.find_placement(job, 9)

@@ -14,7 +14,7 @@ from clipmill.pipeline.dataset.plan import PLAN
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import embed as embedding
 from clipmill.pipeline.running import precision as module
-from clipmill.pipeline.running import worker
+from clipmill.pipeline.running import staff, worker
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.precision import check_machines, decide
 
@@ -70,7 +70,7 @@ def test_what_only_a_worker_can_see_it_refuses_in_one_line(
     here: list[str], some: EmbedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cluster has a GPU that Ray has no name for; the worker's device is this machine's CPU."""
-    monkeypatch.setattr(embedding, "place", lambda *_: ON_A_GPU)
+    monkeypatch.setattr(staff, "place", lambda *_: ON_A_GPU)
     monkeypatch.setattr(module, "decide", lambda *_: "fp8")
     monkeypatch.setattr(embedding, "decide", lambda *_: "fp8")
     monkeypatch.setattr(worker.WorkerSettings, "device", property(lambda _: "cpu"))

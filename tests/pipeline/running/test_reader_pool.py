@@ -12,6 +12,7 @@ from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Reading, Shard, ShardStats
 from clipmill.pipeline.running import reader_handle
 from clipmill.pipeline.running import reader_pool as module
+from clipmill.pipeline.running.autoscaler import Bundle, Demand
 from clipmill.pipeline.running.events import MachineLeftOut, ReadersChanged
 from clipmill.pipeline.running.placement import Placement, Seat
 from clipmill.pipeline.running.reader_pool import ReaderPool
@@ -127,7 +128,8 @@ class Run:
 
     def __post_init__(self) -> None:
         placement = Placement(len(self.workers), 2, 1.0, self.readers, self.fixed)
-        self.pool = ReaderPool(None, placement, lambda: self.seats)  # type: ignore[arg-type]
+        self.asked: list[list[Bundle]] = []
+        self.pool = ReaderPool(None, placement, lambda: self.seats, Demand(self.asked.append))  # type: ignore[arg-type]
         self.look()
         self.look()  # those that have started are lent
 
@@ -189,6 +191,18 @@ def test_near_the_end_no_worker_needs_more_than_its_shards(ray: FakeRay) -> None
     assert len(worker.lent) == 2 and ray.machines == {"a": 1, "far": 1}
     run.pool.stop()
     assert not ray.alive
+
+
+def test_the_autoscaler_is_asked_for_what_there_is_no_room_for_and_let_go_of_what_is_not_needed(ray: FakeRay) -> None:
+    worker = FakeWorker("a")
+    run = Run(ray, room("a", 2, True), [worker], readers=2)
+    assert run.asked == [[{"CPU": 4.0}] * 2]
+    run.shards(worker, 0.0)
+    run.look()
+    assert run.asked[1:] == [[{"CPU": 4.0}] * 4]
+    run.left = 1
+    run.look()
+    assert run.asked[2:] == [[{"CPU": 4.0}]]
 
 
 def test_as_many_as_were_asked_for_stay_whatever_they_tell(ray: FakeRay) -> None:

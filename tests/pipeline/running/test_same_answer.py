@@ -18,7 +18,7 @@ from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample
-from clipmill.pipeline.running import embed as module
+from clipmill.pipeline.running import staff
 from clipmill.pipeline.running.placement import Placement
 from fakes import COLUMNS, Drawn, clip_tools, parts, write_tar
 from parquet_kit import STRUCT, pack
@@ -119,7 +119,7 @@ def test_nor_do_four_workers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "place", lambda *_: Placement(4, 0.5, 0.0))  # four on two cores
+    monkeypatch.setattr(staff, "place", lambda *_: Placement(4, 0.5, 0.0))  # four on two cores
     (tmp_path / "in").mkdir()
     as_tars(samples, tmp_path / "in")
     out = tmp_path / "out"
