@@ -1,7 +1,10 @@
-"""Evaluates one condition in SQL, in a process of its own: `python -m clipmill.pipeline.searching.filter_process`.
+"""Evaluates one condition in SQL, in a process of its own:
 
-A line of JSON on stdin says which. On stdout comes a line of JSON with the error or null, and then a bit for each row.
-The process cannot take more memory than the request allows, and ends when its stdin does.
+    python -m clipmill.pipeline.searching.filter_process TABLES
+
+TABLES is JSON, see `Tables`. The process opens them and waits for a line of JSON on stdin: the condition. On stdout
+comes a line of JSON with the error or null, and then a bit for each row. The process cannot take more memory than the
+tables say, and ends when its stdin does.
 """
 
 from __future__ import annotations
@@ -15,51 +18,64 @@ from dataclasses import asdict, dataclass
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 
 from ..dataset.conditions import check_condition_of_others
 from ..errors import UserError, one_line
 
+Mask = npt.NDArray[np.bool_]
+
 OPTION = "filter"  # what errors call the condition
+_GONE = f"{OPTION}: the page's copy of the rows has been removed: stop `clipmill serve` and start it again"
 _ROOM = 1 << 30  # bytes of address space for the program itself
 _SPILLED = "2GB"
+_THREADS = 4  # each takes address space of its own
+_QUICK = 1.0  # seconds of a filter at the page's own priority; people wait for quick ones
+_NICENESS = 10  # of a filter that takes longer: the page's other answers go first
 
 
 @dataclass(frozen=True)
-class Request:
-    database: str
-    where: str
+class Tables:
+    database: str  # that `catalogue` wrote
     rows: int
-    memory: int  # bytes
-    seconds: float
-    scratch: str  # a folder
+    memory: int  # bytes that a filter may take for its data
+    scratch: str  # a folder for what does not fit
 
-    def as_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
+    def as_text(self) -> str:
+        return json.dumps(asdict(self))
 
 
 def main() -> None:
+    tables = Tables(**json.loads(sys.argv[1]))
+    _limit(tables)
+    connection = _connected(tables)
     line = sys.stdin.buffer.readline()
     if not line:
         return
-    request = Request(**json.loads(line))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    _limit(request)
-    mask, error = np.zeros(request.rows, dtype=np.bool_), None
-    try:
-        with _connected(request) as connection:
-            connection.extract_statements(f"SELECT 1 WHERE {request.where}")  # its error shows the user's own text
-            check_condition_of_others(request.where, OPTION)
-            mask[connection.execute(_query(connection, request.where)).fetchnumpy()["_place"]] = True
-    except (duckdb.OutOfMemoryException, MemoryError):
-        error = too_large(request.memory)
-    except duckdb.Error as raised:
-        error = f"{OPTION}: {one_line(str(raised).partition(chr(10) + 'LINE ')[0])}"
-    except UserError as raised:
-        error = str(raised)
+    threading.Timer(_QUICK, _step_back).start()
+    mask, error = _evaluate(connection, json.loads(line), tables) if connection is not None else (None, _GONE)
     sys.stdout.buffer.write(json.dumps({"error": error}).encode() + b"\n")
-    if error is None:
+    if mask is not None:
         sys.stdout.buffer.write(np.packbits(mask).tobytes())
     sys.stdout.buffer.flush()
+    os._exit(0)  # at once: without waiting for the timer
+
+
+def _evaluate(connection: duckdb.DuckDBPyConnection, where: str, tables: Tables) -> tuple[Mask | None, str | None]:
+    """A bit for each row, or what is wrong with the condition."""
+    try:
+        connection.extract_statements(f"SELECT 1 WHERE {where}")  # its error shows the user's own text
+        check_condition_of_others(where, OPTION)
+        mask = np.zeros(tables.rows, dtype=np.bool_)
+        mask[connection.execute(_query(connection, where)).fetchnumpy()["_place"]] = True
+        return mask, None
+    except (duckdb.OutOfMemoryException, MemoryError):
+        return None, too_large(tables.memory)
+    except duckdb.Error as raised:
+        return None, f"{OPTION}: {one_line(str(raised).partition(chr(10) + 'LINE ')[0])}"
+    except UserError as raised:
+        return None, str(raised)
 
 
 def too_large(memory: int) -> str:
@@ -71,19 +87,27 @@ def _end_with_stdin() -> None:
     os._exit(1)
 
 
-def _limit(request: Request) -> None:
-    """Of memory by the kernel, whatever DuckDB does; behind the page's other answers; no core dumps."""
-    os.nice(10)
-    resource.setrlimit(resource.RLIMIT_AS, (request.memory + _ROOM,) * 2)
+def _step_back() -> None:
+    """All threads: the process leads a group of its own."""
+    os.setpriority(os.PRIO_PGRP, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def _limit(tables: Tables) -> None:
+    """Of memory by the kernel, whatever DuckDB does; no core dumps."""
+    resource.setrlimit(resource.RLIMIT_AS, (tables.memory + _ROOM,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _connected(request: Request) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(request.database, read_only=True)
+def _connected(tables: Tables) -> duckdb.DuckDBPyConnection | None:
+    """None where there is no such database any more."""
+    try:
+        connection = duckdb.connect(tables.database, read_only=True)
+    except duckdb.IOException:
+        return None
     for setting in (
-        f"threads = {max(1, (os.cpu_count() or 1) // 2)}",
-        f"memory_limit = '{request.memory}B'",
-        f"temp_directory = '{request.scratch}'",
+        f"threads = {min(os.cpu_count() or 1, _THREADS)}",
+        f"memory_limit = '{tables.memory}B'",
+        f"temp_directory = '{tables.scratch}'",
         f"max_temp_directory_size = '{_SPILLED}'",
         "python_enable_replacements = false",
         "enable_external_access = false",

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import ClipmillError, UserError
 from . import filter_process
-from .filter_process import OPTION, Request, too_large
+from .filter_process import OPTION, Tables, too_large
 from .numbered_rows import Mask
 
 PATIENCE = 20.0  # seconds that a filter may take
@@ -29,6 +29,7 @@ _WAITING = 6  # filters that may wait for their turn
 _KEPT = 16  # masks of the last filters
 
 _Process = subprocess.Popen[bytes]
+_Scratch = tempfile.TemporaryDirectory[str]
 
 
 class BusyError(ClipmillError):
@@ -44,8 +45,8 @@ class Filters:
         self._database, self._rows = database, rows
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="filter")
         self._masks: OrderedDict[str, Future[Mask]] = OrderedDict()  # by condition; unfinished ones, too
-        self._ready: SimpleQueue[_Process] = SimpleQueue()  # one for each that may run: starting takes a second
-        self._processes: set[_Process] = set()
+        self._ready: SimpleQueue[_Process] = SimpleQueue()  # one for each that may run: starting takes time
+        self._processes: dict[_Process, _Scratch] = {}
         self._is_closed = False
         self._lock = threading.Lock()
         for _ in range(_AT_ONCE):
@@ -60,8 +61,8 @@ class Filters:
             for process in self._processes:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
-        for process in self._processes:
-            _end(process)
+        for process, scratch in self._processes.items():
+            _end(process, scratch)
 
     def mask(self, where: str) -> Mask:
         """The rows that meet the condition. Waits for it; errors as `submit`."""
@@ -93,8 +94,7 @@ class Filters:
                     del self._masks[where]
 
     def _evaluate(self, where: str) -> Mask:
-        with tempfile.TemporaryDirectory(prefix="clipmill-filter-") as scratch:
-            answer = self._answer(Request(str(self._database), where, self._rows, MEMORY, PATIENCE, scratch))
+        answer = self._answer(json.dumps(where).encode() + b"\n")
         if answer is None:
             raise UserError(f"{OPTION}: takes longer than {PATIENCE:g} s: make it simpler")
         header, _, bits = answer.partition(b"\n")
@@ -104,7 +104,7 @@ class Filters:
             raise UserError(error)
         return np.unpackbits(np.frombuffer(bits, np.uint8), count=self._rows).view(np.bool_)
 
-    def _answer(self, request: Request) -> bytes | None:
+    def _answer(self, question: bytes) -> bytes | None:
         """What a process wrote until it ended, by itself or killed for its memory; None: it took too long."""
         process = self._ready.get()
         late = threading.Event()
@@ -113,41 +113,51 @@ class Filters:
             late.set()
             process.kill()
 
-        timer = threading.Timer(request.seconds, stop)
+        timer = threading.Timer(PATIENCE, stop)
         try:
             timer.start()
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(request.as_line())  # and not closed: the process would end
+            process.stdin.write(question)  # and not closed: the process would end
             process.stdin.flush()
             answer = process.stdout.read()
         except BrokenPipeError:  # somebody ended the process before
             answer = b""
         finally:
             timer.cancel()
-            _end(process)
             with self._lock:
-                self._processes.discard(process)
+                scratch = self._processes.pop(process, None)
+            _end(process, scratch)
             self._start()
         return None if late.is_set() else answer
 
     def _start(self) -> None:
-        """A process that imports what it needs, and waits for a request."""
+        """A process that opens the tables, and waits for a condition. It has none of our environment."""
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with self._lock:
             if self._is_closed:
                 return
+            scratch = tempfile.TemporaryDirectory(prefix="clipmill-filter-")
+            tables = Tables(str(self._database), self._rows, MEMORY, scratch.name)
             process = subprocess.Popen(
-                self.command, stdin=pipe, stdout=pipe, stderr=nothing, cwd=self._database.parent, env=environment
+                (*self.command, tables.as_text()),
+                stdin=pipe,
+                stdout=pipe,
+                stderr=nothing,
+                cwd=self._database.parent,
+                env=environment,
+                start_new_session=True,  # so that all of its threads are named at once
             )
-            self._processes.add(process)
+            self._processes[process] = scratch
         self._ready.put(process)
 
 
-def _end(process: _Process) -> None:
+def _end(process: _Process, scratch: _Scratch | None) -> None:
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with suppress(BrokenPipeError):
                 pipe.close()
+    if scratch is not None:
+        scratch.cleanup()

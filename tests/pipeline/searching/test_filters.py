@@ -141,6 +141,34 @@ def test_no_process_outlives_the_one_that_started_it(unchecked: Filters) -> None
     assert signal.SIGKILL not in {-(process.returncode or 0) for process in processes}
 
 
+def test_processes_open_the_tables_before_they_are_asked(filters: Filters, database: Path) -> None:
+    def opened(pid: int) -> bool:
+        return any(link.is_symlink() and os.readlink(link) == str(database) for link in Path(f"/proc/{pid}/fd").iterdir())
+
+    until(lambda: all(opened(process.pid) for process in filters._processes))
+
+
+def test_a_copy_that_is_gone_is_told(database: Path, tmp_path: Path) -> None:
+    with Filters(tmp_path / "rows.duckdb", ROWS) as opened:
+        with pytest.raises(UserError, match="the page's copy of the rows has been removed"):
+            opened.mask("width = 3")
+
+
+def test_a_filter_that_takes_long_steps_behind_the_page(unchecked: Filters) -> None:
+    """In all of its threads, and nobody else does."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert all(set(_niceness(process.pid)) == {own} for process in unchecked._processes)
+    unchecked.submit(ENDLESS.format(0))
+    until(lambda: any(set(_niceness(process.pid)) == {max(own, 10)} for process in unchecked._processes))
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+def _niceness(pid: int) -> list[int]:
+    """Of each thread."""
+    stats = [path.read_text().rpartition(")")[2].split() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return [int(fields[16]) for fields in stats]
+
+
 def _is_busy(pid: int) -> bool:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / os.sysconf("SC_CLK_TCK") > 1.5  # seconds of work
