@@ -22,10 +22,9 @@ from ...pipeline.searching.catalogue import Condition
 from ...pipeline.searching.filters import BusyError
 from .downloads import Form
 from .guard import Guard
-from .seeing import DEEPEST
 from .site import Site
 from .uploads import Uploads
-from .view import Order, Query, Score, View
+from .view import DEEPEST, Order, Query, Score, View
 
 STATIC = Path(__file__).parent / "static"
 _BUSY = {"Retry-After": "5"}

@@ -13,7 +13,7 @@ from ...pipeline.searching.filters import BusyError
 from ...pipeline.searching.numbered_rows import NumberedRows
 from ...pipeline.searching.search import Space
 
-_PATIENCE = 3.0  # seconds that opening waits for copies: small datasets are ready then
+_PATIENCE = 1.0  # seconds that opening waits for copies: small datasets are ready then
 
 
 class _Closed(Exception):

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from ...pipeline.errors import UserError
 from ...pipeline.searching.scan import Numbers
-from .seeing import DEEPEST, Eye, Seen
-from .view import View
+from .seeing import Eye, Seen
+from .view import DEEPEST, View
 
 Form = Literal["keys", "uids", "parquet"]
 

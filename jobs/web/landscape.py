@@ -39,8 +39,6 @@ class Landscape:
         chosen = np.flatnonzero(allowed)
         places = drawn(chosen, count)
         vectors = np.asarray(space.dense.vectors[places])
-        usable = np.isfinite(vectors).all(axis=1)
-        places, vectors = places[usable], vectors[usable]
         points = self._plane(view.side, space).points(vectors)
         names, labels = self._labels(places)
         rows = self.eye.rows
@@ -59,7 +57,7 @@ class Landscape:
         with self._lock:
             if side not in self._planes:
                 vectors = np.asarray(space.dense.vectors[drawn(np.flatnonzero(space.dense.present), POINTS)])
-                self._planes[side] = plane_of(vectors[np.isfinite(vectors).all(axis=1)])
+                self._planes[side] = plane_of(vectors)
             return self._planes[side]
 
     def _labels(self, places: Numbers) -> tuple[list[str] | None, list[int] | None]:

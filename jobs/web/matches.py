@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,12 +14,13 @@ import numpy as np
 from ...clipmodel.weights import Loaded
 from ...pipeline.errors import UserError
 from ...pipeline.records import Vector
-from ...pipeline.searching.catalogue import Catalogue
+from ...pipeline.searching.catalogue import Catalogue, Condition
+from ...pipeline.searching.numbered_rows import Mask
 from ...pipeline.searching.plane import drawn
 from ...pipeline.searching.query import of_text
-from ...pipeline.searching.scan import Scores
+from ...pipeline.searching.scan import Numbers, Scores
 from .copies import Copies
-from .view import Query
+from .view import DEEPEST, Query
 
 _VECTORS = 64
 _SCORES = 4  # 40 MB each over ten million rows
@@ -32,26 +34,46 @@ V = TypeVar("V")
 
 @dataclass
 class Recent(Generic[K, V]):
-    """The values of the last keys that were asked for. Thread-safe; two threads may make one value twice."""
+    """The values of the last keys that were asked for. Thread-safe; who asks for a value that is being made waits."""
 
     size: int
-    _values: OrderedDict[K, V] = field(default_factory=OrderedDict)
+    _values: OrderedDict[K, Future[V]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
-        self.keep(key, value)
-        return value
+            future, is_new = self._values.get(key, Future()), key not in self._values
+            self._put(key, future)
+        if is_new:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                future.set_exception(error)
+                with self._lock:
+                    if self._values.get(key) is future:  # it may go better the next time
+                        del self._values[key]
+        return future.result()
 
     def keep(self, key: K, value: V) -> None:
+        future: Future[V] = Future()
+        future.set_result(value)
         with self._lock:
-            self._values[key] = value
-            while len(self._values) > self.size:
-                self._values.popitem(last=False)
+            self._put(key, future)
+
+    def _put(self, key: K, future: Future[V]) -> None:
+        self._values[key] = future
+        self._values.move_to_end(key)
+        while len(self._values) > self.size:
+            self._values.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Best:
+    """positions, scores: of the best, best first. total: of the rows that can be found."""
+
+    positions: Numbers
+    scores: Scores
+    total: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,7 @@ class Matches:
     rows: Catalogue
     spaces: Copies
     _vectors: Recent[Query, Vector] = field(default_factory=lambda: Recent(_VECTORS))
+    _best: Recent[tuple[Query, str, Condition], Best] = field(default_factory=lambda: Recent(_VECTORS))
     _scores: Recent[tuple[Query, str], Scores] = field(default_factory=lambda: Recent(_SCORES))
     _weak: Recent[tuple[Query, str], float | None] = field(default_factory=lambda: Recent(_VECTORS))
 
@@ -68,6 +91,16 @@ class Matches:
 
     def vector(self, query: Query) -> Vector:
         return self._vectors.get(query, lambda: self._vector_of(query))
+
+    def best(self, query: Query, side: str, condition: Condition, mask: Mask | None) -> Best:
+        """The `DEEPEST` best rows that meet the condition, by exact comparison. mask: of that condition."""
+
+        def found() -> Best:
+            space = self.spaces[side]
+            rows, scores = space.exactly_nearest(self.vector(query), DEEPEST, mask)
+            return Best(rows, scores, space.among(mask))
+
+        return self._best.get((query, side, condition), found)
 
     def scores(self, query: Query, side: str) -> Scores:
         """Of every row, float32 [rows]; NaN for rows that cannot be found."""
@@ -85,9 +118,7 @@ class Matches:
     def _weak_below(self, query: Query, side: str) -> float | None:
         copy = self.spaces[side].dense
         sample = drawn(np.flatnonzero(copy.present), _SAMPLE)
-        with np.errstate(invalid="ignore"):  # stored numbers may be infinite
-            scores = copy.vectors[sample].astype(np.float32) @ self.vector(query)
-        scores = scores[np.isfinite(scores)]
+        scores = copy.vectors[sample].astype(np.float32) @ self.vector(query)
         if len(scores) < _FEWEST:
             return None
         if (query.text is not None) == (side == "text"):

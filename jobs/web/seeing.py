@@ -11,9 +11,7 @@ from ...pipeline.searching.distribution import Values
 from ...pipeline.searching.numbered_rows import Mask
 from ...pipeline.searching.scan import Numbers, Scores, highest
 from .matches import Matches
-from .view import View
-
-DEEPEST = 2000  # results that can be paged through
+from .view import DEEPEST, View
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,20 @@ class Eye:
             positions, scores = space.nearest(self.matches.vector(view.query), wanted)
             total = space.among() if len(positions) == wanted else len(positions)  # those of NaN are never found
             return Seen(positions, scores, total, exact=False)
-        scores = self.matches.scores(view.query, view.side)
-        allowed = np.isfinite(scores) if view.least_match is None else scores >= np.float32(view.least_match)
-        chosen = np.flatnonzero(allowed if mask is None else allowed & mask)
-        positions, found = highest(chosen, scores[chosen], wanted if view.order == "best" else max(wanted, DEEPEST))
+        if view.least_match is None:
+            best = self.matches.best(view.query, view.side, view.narrowed, mask)
+            positions, found, total = best.positions, best.scores, best.total
+        else:
+            scores = self.matches.scores(view.query, view.side)
+            allowed = scores >= np.float32(view.least_match)  # NaN is not
+            chosen = np.flatnonzero(allowed if mask is None else allowed & mask)
+            positions, found = highest(chosen, scores[chosen], max(wanted, DEEPEST))
+            total = len(chosen)
         if view.order != "best":
             values = _turned(self.rows.similarities[positions], view)
-            order = np.argsort(np.where(np.isnan(values), np.inf, -values), kind="stable")[:wanted]
+            order = np.argsort(np.where(np.isnan(values), np.inf, -values), kind="stable")
             positions, found = positions[order], found[order]
-        return Seen(positions, found, len(chosen))
+        return Seen(positions[:wanted], found[:wanted], total)
 
 
 def _turned(values: Values, view: View) -> Values:

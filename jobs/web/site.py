@@ -36,8 +36,8 @@ from .copies import Copies
 from .downloads import Form, chosen, lines, parquet
 from .landscape import Landscape
 from .matches import Matches
-from .seeing import DEEPEST, Eye
-from .view import Query, View
+from .seeing import Eye
+from .view import DEEPEST, Query, View
 
 _PIXELS = 64_000_000  # of an uploaded image
 _UPLOADS = 2  # that are decoded at the same time
@@ -75,8 +75,8 @@ class Site:
         loaded = load_model(dataset, job.alias, job.model, on_download)
         model = dataset.model(job.alias)
         with (
-            Copies.made(numbered, columns, index, on_bytes) as spaces,
             catalogue(numbered, readable(dataset), f"{model.prefix}similarity", labels) as rows,
+            Copies.made(numbered, columns, index, on_bytes) as spaces,  # last: the page opens while it goes on
         ):
             eye = Eye(rows, Matches(loaded, rows, spaces))
             yield cls(job, dataset, model, eye, Pictures(dataset.output.storage_options), Landscape(eye))

@@ -8,6 +8,8 @@ from typing import Literal
 from ...pipeline.choices import Side
 from ...pipeline.searching.catalogue import Condition
 
+DEEPEST = 2000  # results that can be paged through
+
 Score = Literal["similarity", "match"]  # of image and caption; of the query and what is compared with it
 Order = Literal["best", "similarity", "-similarity"]  # best matches or the dataset's order; highest; lowest first
 

@@ -61,7 +61,7 @@ def measured(card: Card, index: Any, dense: Dense, queries: Mapping[str, Queries
         if min(recall.values()) >= target:
             break
     some = next(iter(queries.values())).vectors[:_TIMED]
-    exact = _seconds(lambda query: best(dense.vectors, query[None], K, dense.present), some)
+    exact = _seconds(lambda query: best(dense.vectors, query[None], K, dense.present, dense.longest), some)
     approximate = _seconds(lambda query: Index(card, index).nearest(dense.vectors, query, K), some)
     return replace(card, exact_seconds=exact, seconds=approximate)
 

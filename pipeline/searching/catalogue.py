@@ -131,10 +131,10 @@ class Catalogue:
         """A column as float32 [rows]; NaN where there is no value."""
         values = np.full(self.rows, np.nan, dtype=np.float32)
         with self._connection.cursor() as cursor:
-            columns = cursor.execute(
+            known = cursor.sql(
                 f"SELECT _place, {identifier(column)}::FLOAT AS value FROM pairs WHERE {identifier(column)} IS NOT NULL"
-            ).fetchnumpy()
-        values[columns["_place"]] = columns["value"]
+            ).to_arrow_table()
+        values[known["_place"].to_numpy()] = known["value"].to_numpy()
         return values
 
     def _with_label(self, label: str) -> Mask:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+import torch
 from filelock import FileLock
 
 from ...clipmodel.download import cache_folder
@@ -25,6 +26,7 @@ from .numbered_rows import Mask, NumberedRows
 
 OnBytes = Callable[[int, "int | None"], None]  # bytes copied, bytes in all
 
+_FORMAT = "2"  # of a copy's files
 _ROWS = 1 << 13  # read at a time, in each thread
 
 
@@ -33,7 +35,8 @@ class Dense:
     """Row i belongs to the dataset's row at position i. Rows without an embedding are zero."""
 
     vectors: npt.NDArray[Any]  # float16 or float32 [rows, dim], L2-normalised, mapped from a file
-    present: Mask
+    present: Mask  # rows with an embedding whose numbers are all finite
+    longest: float  # no vector that is present is longer
 
 
 def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: None) -> Dense:
@@ -42,7 +45,7 @@ def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: No
     OutputError where it cannot be written, or does not fit on the disk.
     """
     dataset = numbered.dataset
-    version = digest(dataset.version, dataset.settings.digest)
+    version = digest(dataset.version, dataset.settings.digest, _FORMAT)
     folder = home(dataset) / f"{column}-{version}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,8 @@ def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: No
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{folder} cannot be written ({reason}): set CLIPMILL_CACHE to a folder") from error
-    return Dense(np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "present.npy"))
+    vectors, present, longest = (folder / f"{name}.npy" for name in ("vectors", "present", "longest"))
+    return Dense(np.load(vectors, mmap_mode="r"), np.load(present), float(np.load(longest).max(initial=0)))
 
 
 def column_of(dataset: Dataset, side: str, alias: str | None) -> str:
@@ -92,6 +96,7 @@ def _make(numbered: NumberedRows, column: str, folder: Path, on_bytes: OnBytes) 
         column,
         np.lib.format.open_memmap(unfinished / "vectors.npy", "w+", dtype, shape),
         np.zeros(len(numbered), dtype=np.bool_),
+        np.zeros(len(numbered.dataset.parts), dtype=np.float32),
     )
     done = 0
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="copy") as pool:
@@ -99,6 +104,7 @@ def _make(numbered: NumberedRows, column: str, folder: Path, on_bytes: OnBytes) 
             done += rows
             on_bytes(done * shape[1] * dtype.itemsize, total)
     np.save(unfinished / "present.npy", copy.present)
+    np.save(unfinished / "longest.npy", copy.longest)
     for path in unfinished.iterdir():  # or a crash of the machine could leave zeros in place of vectors
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -118,6 +124,7 @@ class _Copy:
     column: str
     vectors: npt.NDArray[Any]
     present: Mask
+    longest: npt.NDArray[np.float32]  # [parts]
 
     def part(self, number: int) -> int:
         """Copy one part. Returns its number of rows."""
@@ -131,10 +138,20 @@ class _Copy:
                 if at + len(rows) > stop or not np.array_equal(rows, np.arange(at - start, at - start + len(rows))):
                     break
                 self.vectors[at : at + len(rows)] = vectors
-                self.present[at : at + len(rows)] = present
+                lengths = _lengths(self.vectors[at : at + len(rows)])
+                self.present[at : at + len(rows)] = present & np.isfinite(lengths)
+                self.longest[number] = max(self.longest[number], lengths[np.isfinite(lengths)].max(initial=0))
                 at += len(rows)
         if at != stop:
             raise InfrastructureError(
                 f"{dataset.url_of(part)}: its rows are not those in the dataset's manifest: run `clipmill embed` again"
             )
         return stop - start
+
+
+def _lengths(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """float32 [n]; not finite where a number is not."""
+    lengths: npt.NDArray[np.float32] = torch.linalg.vector_norm(
+        torch.from_numpy(np.asarray(vectors)), dim=1, dtype=torch.float32
+    ).numpy()
+    return lengths

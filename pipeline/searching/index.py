@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from .ann_build import cells_for, fill, kind_for, least_sample, piece_rows, put_
 from .ann_recall import Queries, held_out, measured
 from .dense import Dense, OnBytes, column_of, dense
 from .numbered_rows import NumberedRows
-from .scan import Numbers, finite
+from .scan import Numbers
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def index(job: IndexJob, on_stage: OnStage = notebook.stages, on_bytes: OnBytes 
         return IndexSummary(output.url, dataset.url, before, True, time.monotonic() - began)
     output.delete(CARD)
     numbered = NumberedRows.of(dataset)
-    vectors = dense(numbered, column, on_bytes)
-    usable = replace(vectors, present=finite(vectors.vectors, vectors.present))  # FAISS fails over NaN
-    build = _Build(job, numbered, column, usable, on_stage)
+    build = _Build(job, numbered, column, dense(numbered, column, on_bytes), on_stage)
     with _work_folder({**settings, "version": dataset.version}) as work:
         card = build.into(work)
         for name in (LISTS, INDEX):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,8 @@ import torch
 
 from ..records import Vector, Vectors
 from .numbered_rows import Mask
+from .sieve import Scores, Sieve, Stored
 
-Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]
-Scores = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 _TASK = 1 << 16  # rows a thread takes at a time
@@ -27,21 +26,33 @@ _THREADS = 16  # more do not make memory faster
 _SPARSE = 8  # where fewer than one row in so many is allowed, only the allowed are read
 
 
-def best(vectors: Stored, queries: Vectors, k: int, allowed: Mask) -> list[tuple[Numbers, Scores]]:
+def best(
+    vectors: Stored, queries: Vectors, k: int, allowed: Mask, longest: float = math.inf
+) -> list[tuple[Numbers, Scores]]:
     """For each query [queries, dim] the k rows with the highest scores among the allowed, best first, and their
-    scores; of equal scores the earlier row comes first. Fewer where fewer are allowed, or score a finite number."""
+    scores; of equal scores the earlier row comes first. Fewer where fewer are allowed, or score a finite number.
+
+    longest: no finite row is longer. Where it is known, most rows need no exact score (sieve.py).
+    """
+    nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+    sieve = Sieve.of(vectors, queries[0], longest) if len(queries) == 1 and k else None
 
     def task(start: int) -> list[tuple[Numbers, Scores]]:
-        rows = start + np.flatnonzero(allowed[start : start + _TASK])
-        if len(rows) * _SPARSE < _TASK:
-            scores = similarities(vectors[rows], queries)
-        else:
-            scores = similarities(vectors[start : start + _TASK], queries)[rows - start]
-        return [highest(rows, of_query, k) for of_query in scores.T]
+        inside = np.flatnonzero(allowed[start : start + _TASK])
+        block = vectors[start : start + _TASK]
+        if sieve is not None and len(inside) * _SPARSE >= len(block):
+            scores = nearest[0][1]  # of the tasks that are done
+            floor = float(scores[-1]) if len(scores) == k else -math.inf
+            inside = inside[sieve.passes(block, k, floor, inside)]
+        found = (
+            similarities(block[inside], queries)
+            if len(inside) * _SPARSE < len(block)
+            else similarities(block, queries)[inside]
+        )
+        return [highest(start + inside, of_query, k) for of_query in found.T]
 
-    nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
     for of_task in _threads().map(task, range(0, len(vectors), _TASK)):
-        nearest = [
+        nearest[:] = [
             highest(np.concatenate([rows, more]), np.concatenate([scores, others]), k)
             for (rows, scores), (more, others) in zip(nearest, of_task, strict=True)
         ]
@@ -61,17 +72,6 @@ def every(vectors: Stored, query: Vector, allowed: Mask) -> Scores:
     for _ in _threads().map(task, range(0, len(vectors), _TASK)):
         pass
     return scores
-
-
-def finite(vectors: Stored, allowed: Mask) -> Mask:
-    """The allowed rows whose numbers are all finite. Their product with zero tells: infinity and NaN give NaN."""
-    zero = np.zeros((1, vectors.shape[1]), dtype=np.float32)
-    starts = range(0, len(vectors), _TASK)
-    usable = allowed.copy()
-    scored = _threads().map(lambda start: similarities(vectors[start : start + _TASK], zero)[:, 0], starts)
-    for start, scores in zip(starts, scored, strict=True):
-        usable[start : start + _TASK] &= np.isfinite(scores)
-    return usable
 
 
 def highest(rows: Numbers, scores: Scores, k: int) -> tuple[Numbers, Scores]:

@@ -92,11 +92,15 @@ class Space:
     def nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
         """Positions and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
         cannot tell how far to look for rows that are left."""
-        if self.index is not None and mask is None:
-            rows, scores = self.index.nearest(self.dense.vectors, query, k)
-        else:
-            rows, scores = best(self.dense.vectors, query[None], k, self._allowed(mask))[0]
+        if self.index is None or mask is not None:
+            return self.exactly_nearest(query, k, mask)
+        rows, scores = self.index.nearest(self.dense.vectors, query, k)
         return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
+
+    def exactly_nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
+        copy = self.dense
+        rows, scores = best(copy.vectors, query[None], k, self._allowed(mask), copy.longest)[0]
+        return rows, np.clip(scores, -1, 1)
 
     def scores(self, query: Vector) -> Scores:
         """Of every row, float32 [rows]; NaN for rows that cannot be found."""

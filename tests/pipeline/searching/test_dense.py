@@ -61,6 +61,16 @@ def test_a_copy_that_broke_off_is_begun_again(tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(dense(numbered, COLUMN).vectors, np.tile(unit_vectors(0, 10).astype(np.float16), (2, 1)))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_it_knows_which_rows_are_sound_and_how_long_they_are(tmp_path: Path) -> None:
+    vectors = np.repeat(unit_vectors(0, 1), 6, axis=0) * np.array([[1], [0.5], [3], [1], [9], [1]])
+    vectors[4, 1], vectors[1, 2] = np.inf, -np.inf
+    vectors[3] = np.nan  # has none
+    copy = dense(NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: vectors[:3]}, {COLUMN: vectors[3:]}])), COLUMN)
+    assert copy.present.tolist() == [True, False, True, False, False, True]
+    assert copy.longest == pytest.approx(3, rel=1e-3)
+
+
 def test_a_dataset_without_rows_has_an_empty_one(tmp_path: Path) -> None:
     copy = dense(NumberedRows.of(make_dataset(tmp_path / "in", [{}])), COLUMN)
     assert copy.vectors.shape == (0, 4) and copy.present.shape == (0,)

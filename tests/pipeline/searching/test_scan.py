@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clipmill.pipeline.searching import scan
-from clipmill.pipeline.searching.scan import best, finite, similarities
+from clipmill.pipeline.searching.scan import best, similarities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import unit_vectors
@@ -74,16 +74,11 @@ def test_vectors_with_numbers_that_are_none_are_never_found(dtype: Any, queries:
     asked = np.concatenate([unit_vectors(10, queries - 1, DIM), np.eye(1, DIM, dtype=np.float32)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert finite(vectors, allowed).tolist() == (allowed & sound).tolist()
         for query, (few, _), (every, scores) in zip(
             asked, best(vectors, asked, 7, allowed), best(vectors, asked, 300, allowed), strict=True
         ):
             assert every.tolist() == by_full_sort(np.nan_to_num(vectors), query, 300, allowed & sound)
             assert few.tolist() == every[:7].tolist() and np.isfinite(scores).all()
-
-
-def test_of_no_vectors_none_are_finite() -> None:
-    assert len(finite(np.zeros((0, DIM), np.float16), np.zeros(0, np.bool_))) == 0
 
 
 def test_what_is_mapped_from_a_read_only_file_is_searched_without_a_warning(tmp_path: Any) -> None:
