@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ import fsspec
 from ..errors import ClipmillError, InfrastructureError, OutputError, StorageFullError, one_line
 from ..storage import staging, store
 from ..storage.local_files import move, move_new
-from ..storage.remote import RemoteFile
+from ..storage.ranges import opened
 from ..storage.retry import ATTEMPTS, FULL, already_exists, error_code, is_final, is_full, retry
 from ..storage.urls import canonical_url, open_storage, scheme_of
 from .layout import DATA, EARLIER, OWN, is_own, is_part, moved, part_path
@@ -25,7 +24,6 @@ T = TypeVar("T")
 _STAGING = f"{OWN}/staging"
 _PROBE = f"{OWN}/probe"
 _AT_FIRST = 4  # attempts at the beginning, while somebody waits who may have mistyped the endpoint
-_BLOCK = 256 << 10  # bytes of a request for a part of a file: a footer is smaller
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ class Output:
             return self._local(name).open("rb")
         url = self._url(name)
         size = self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
-        return cast(BinaryIO, io.BufferedReader(RemoteFile(self._storage(), url, size, _BLOCK), _BLOCK))
+        return opened(self._storage(), url, size)
 
     def _write(self, name: str, content: bytes, attempts: int) -> None:
         if self.is_local:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
+from .remote import RemoteFile
 from .retry import retry
 from .seekable import SeekableFile
 
@@ -34,7 +35,7 @@ class Ranges(AbstractFileSystem):
     def open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
         if mode != "rb":
             raise PermissionError(f"{path}: open for reading only")
-        return _RangeFile(self._storage, path, self._size(path))
+        return RangeFile(self._storage, path, self._size(path))
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         return {"name": path, "size": self._size(path), "type": "file"}
@@ -53,7 +54,17 @@ class Ranges(AbstractFileSystem):
         return self._sizes[path]
 
 
-class _RangeFile(SeekableFile):
+def opened(storage: fsspec.AbstractFileSystem, url: str, size: int) -> BinaryIO:
+    """A file of known size: of Parquet what is read, and of others, which are read from beginning to end, what comes
+    next, too."""
+    if url.endswith(".parquet"):
+        return cast(BinaryIO, RangeFile(storage, url, size))
+    return cast(BinaryIO, io.BufferedReader(RemoteFile(storage, url, size)))
+
+
+class RangeFile(SeekableFile):
+    """Each read is a request, tried again where it fails."""
+
     def __init__(self, storage: fsspec.AbstractFileSystem, path: str, size: int) -> None:
         super().__init__(size)
         self._storage, self._path = storage, path
