@@ -45,6 +45,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return data
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests' cluster does not see this memory
     return counted
 
 
