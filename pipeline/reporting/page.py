@@ -20,7 +20,7 @@ from .measured import Measured
 from .numbers import Captions, Counts, Sizes
 from .pictures import MOST
 from .samples import Group, Row
-from .similarity import Similarity
+from .similarity import TOP, Similarity
 from .tables import (
     duplicates_lead,
     facts_table,
@@ -152,6 +152,7 @@ def _similarity(similarity: Similarity, url: str) -> dict[str, Any]:
         ],
         "points": json.dumps(similarity.curve),
         "command": f'clipmill filter {url} -o SUBSET --where "{column} >= {{}}"',
+        "start": similarity.threshold_of(TOP),
         "low": edges[0],
         "high": edges[-1],
         "scored": similarity.scored,

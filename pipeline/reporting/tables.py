@@ -17,8 +17,8 @@ from .words import decimal_text, percent_text, share_row
 
 def labels_table(labels: LabelNumbers) -> dict[str, Any]:
     none = {
-        "none: the background fits better": labels.none_by_background,
-        "none: too unsure": labels.none - labels.none_by_background,
+        "none (background)": labels.none_by_background,
+        "none (too unsure)": labels.none - labels.none_by_background,
     }
     largest = max([*(count.images for count in labels.most), *none.values(), 1])
     most = [share_row(c.label, c.images, largest, f"{c.images:,}", f"{c.probability:.2f}") for c in labels.most]
@@ -115,7 +115,7 @@ def _recipe_row(counts: RecipeCounts, rows: int) -> dict[str, Any]:
     worst = max(counts.dropped, key=lambda reason: counts.dropped[reason], default=None)
     reason = f"{worst} ({percent_text(counts.dropped[worst], counts.rows)})" if worst and counts.dropped[worst] else ""
     row = share_row(counts.recipe, counts.kept, counts.rows, f"{kept:,.0f}", percent_text(counts.kept, counts.rows))
-    return row | {"note": " · ".join(filter(None, [counts.options, reason and f"most drop out as {reason}"]))}
+    return row | {"note": " · ".join(filter(None, [counts.options, reason and f"dropped most: {reason}"]))}
 
 
 def duplicates_lead(found: Duplicates, images: int) -> str:

@@ -1,7 +1,7 @@
 // The thresholds' sliders; without a script the page only lacks these.
 for (const slider of document.querySelectorAll(".slider")) {
   const points = JSON.parse(slider.dataset.points); // [threshold, rows at or above it]
-  const { of, command, low, high, scored } = slider.dataset;
+  const { of, command, low, high, scored, start } = slider.dataset;
   const input = slider.querySelector("input");
   const lines = document.querySelectorAll(`.threshold[data-of="${CSS.escape(of)}"]`);
   const around = document.querySelector(`.around[data-of="${CSS.escape(of)}"]`);
@@ -27,7 +27,8 @@ for (const slider of document.querySelectorAll(".slider")) {
     show(threshold);
   };
   input.max = points.length - 1;
-  input.value = 0;
+  const first = points.findIndex(([threshold]) => threshold >= start); // most thresholds that are chosen are near it
+  input.value = first < 0 ? 0 : first;
   input.addEventListener("input", move);
   move();
   slider.hidden = false;

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from browser import browser
 from clipmill.pipeline import FilterJob, ReportJob, filter, report
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.job.filter import Recipe
@@ -14,6 +15,7 @@ from clipmill.pipeline.reporting.recipes import RecipeNumbers
 from fakes import Ran
 from filter_kit import many
 from made import make_dataset
+from selenium.webdriver.common.by import By
 
 CAPTIONS = ("a dog on the beach", "ein Hund am Strand", "dog", "two of the dogs", "x y", None, "")
 
@@ -92,3 +94,22 @@ def test_of_many_rows_a_sample_is_judged(tmp_path: Path, monkeypatch: pytest.Mon
         assert 40 < counts.rows < 200 and sum(counts.dropped.values()) + counts.kept == counts.rows
         assert counts.kept / counts.rows == pytest.approx(exact.kept / exact.rows, abs=0.2)
     assert f"of {exact.rows:,} rows, chosen at random" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_every_recipe_whole(width: int, tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "in", rows(), models=[("", "ViT-B-32")])
+    found = report(ReportJob(dataset.url, str(tmp_path / "r.html"))).recipes
+    with browser(tmp_path / "profile") as driver:
+        metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get((tmp_path / "r.html").as_uri())
+        shown = driver.find_elements(By.CSS_SELECTOR, ".noted tr:has(th)")
+        for counts, row in zip(found.counts, shown, strict=True):
+            assert row.find_element(By.TAG_NAME, "th").text.startswith(counts.recipe)
+            texts = [cell.text for cell in row.find_elements(By.CSS_SELECTOR, ".number")]
+            assert texts == [f"{counts.kept:,}", f"{counts.kept / counts.rows:.1%}"]
+            assert row.rect["x"] >= 0 and row.rect["x"] + row.rect["width"] <= width
+        foot = driver.find_element(By.XPATH, "//p[starts-with(., 'Not counted')]")
+        assert all(name in foot.text for name in found.lacking)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
