@@ -10,6 +10,7 @@ __all__ = [
     "ClipmillError",
     "InfrastructureError",
     "InputError",
+    "LimitReachedError",
     "ModelError",
     "OutputError",
     "PlanMismatchError",
@@ -61,6 +62,16 @@ class StoppedError(ClipmillError):
     """The run's caller stopped it, and it ended cleanly."""
 
     exit_code = 130
+
+    def __init__(self, reason: str, summary: Any = None) -> None:
+        super().__init__(reason)
+        self.summary = summary  # a `Summary`
+
+
+class LimitReachedError(StoppedError):
+    """The run's deadline or budget stopped it, and it ended cleanly."""
+
+    exit_code = 4
 
 
 class InfrastructureError(ClipmillError):

@@ -12,7 +12,7 @@ from .options import Json
 def embed(job: EmbedJob, json_: Json = False) -> None:
     """Embed and score image-text shards into Parquet, one part a shard. Run again to resume."""
     from ...pipeline import embed as run
-    from ...pipeline.errors import TooManyFailuresError
+    from ...pipeline.errors import StoppedError, TooManyFailuresError
     from ...pipeline.running.events import Event, WorkersStarted
     from ..showing.log import embed_progress
     from ..showing.progress import DownloadProgress
@@ -29,7 +29,7 @@ def embed(job: EmbedJob, json_: Json = False) -> None:
                 progress(event)
 
             summary = run(job, see, download, stop)
-    except TooManyFailuresError as error:
+    except (StoppedError, TooManyFailuresError) as error:
         if json_ and error.summary:
             print(json.dumps(error.summary.as_json()))
         raise

@@ -26,12 +26,13 @@ _HEADINGS: dict[str, tuple[str, ...]] = {
     "Training": ("steps", "learning_rate", "warmup", "weight_decay", "recompute", "seed"),
     "Evaluation": ("evaluate", "label"),
     "Cluster and storage": (
-        "address", "workers", "gpus_per_worker", "decode_workers", "wait_for_machines", "price_per_hour",
+        "address", "workers", "gpus_per_worker", "decode_workers", "wait_for_machines",
         "storage_options",
     ),
     "Failures and limits": (
         "max_failed_samples", "max_failed_shards", "shard_deadline", "retry_failed", "refresh",
     ),
+    "Costs": ("price_per_hour", "budget", "deadline"),
 }  # fmt: skip
 _REST = "Options"
 _HEADING = {name: heading for heading, names in _HEADINGS.items() for name in names}

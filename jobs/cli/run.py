@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...pipeline.redaction import redacted
+from ...pipeline.redaction import redacted, redacted_text
 from .commands import command_of
 from .options import Json
 
@@ -32,9 +32,18 @@ def run(
     set_: Variables = None,
     date: RunDate = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the jobs, with every default.")] = False,
+    limits_are_success: Annotated[
+        bool,
+        typer.Option(
+            "--limits-are-success",
+            help="Exit with 0 where a step stops at its deadline or budget, for schedulers that try again what fails.",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Run a job specification here: a job, or a pipeline of several. Run again to go on where it stopped."""
+    from ...pipeline.errors import LimitReachedError
+    from ..showing.console import err
     from ..specifications.runner import run_specification
     from ..specifications.specification import read_specification
     from ..specifications.templates import Values
@@ -42,8 +51,13 @@ def run(
     specification = read_specification(job, Values.given(set_ or (), date))
     if dry_run:
         _show(specification, json_)
-    else:
+        return
+    try:
         run_specification(specification, lambda kind, job: command_of(kind)(job, json_=json_))
+    except LimitReachedError as error:
+        if not limits_are_success:
+            raise
+        err.print(redacted_text(str(error)))
 
 
 def _show(specification: Specification, as_json: bool) -> None:

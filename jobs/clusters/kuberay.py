@@ -18,12 +18,10 @@ _METRICS = 8080
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "spot")
 
 
-def manifests(
-    cluster: ClusterSpec, job: str, schedule: str | None, variables: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+def manifests(cluster: ClusterSpec, job: str, schedule: str | None, words: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The job's file as a ConfigMap, and what runs it. job: the specification's text, its slots unfilled: they are
-    filled where it runs, from the secrets that `cluster.secrets` names and from variables, NAME=VALUE each."""
-    job_spec = _job_spec(cluster, variables)
+    filled where it runs, from the secrets that `cluster.secrets` names and from words, options of `clipmill run`."""
+    job_spec = _job_spec(cluster, words)
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -62,8 +60,7 @@ def _metadata(cluster: ClusterSpec, name: str | None = None) -> dict[str, Any]:
     return {"name": name or cluster.name, "namespace": cluster.namespace, "labels": labels}
 
 
-def _job_spec(cluster: ClusterSpec, variables: Sequence[str]) -> dict[str, Any]:
-    words = [word for variable in variables for word in ("--set", variable)]
+def _job_spec(cluster: ClusterSpec, words: Sequence[str]) -> dict[str, Any]:
     return {
         "entrypoint": " ".join([ENTRYPOINT, *map(shlex.quote, words)]),  # a shell reads it
         "shutdownAfterJobFinishes": True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import yaml
 from ...pipeline.errors import UserError
 from ...pipeline.redaction import is_secret, shows_secret
 from ..specifications.cluster_spec import read_cluster, with_a_tag
-from ..specifications.specification import check_specification
+from ..specifications.specification import Specification, check_specification
 from ..specifications.templates import Values
 from .kuberay import cluster_manifest, manifests
 
@@ -33,8 +33,19 @@ def render(path: Path, values: Values, cluster_only: bool = False, image: str | 
     if cluster_only:
         documents = [cluster_manifest(cluster)]
     else:
-        documents = manifests(cluster, text, specification.schedule, variables)
+        documents = manifests(cluster, text, specification.schedule, [*_flags(specification), *_set(variables)])
     return yaml.dump_all(documents, Dumper=_Readable, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _flags(specification: Specification) -> list[str]:
+    """Of `clipmill run`: KubeRay would run again what ends with any code but 0, and spend the budget again."""
+    jobs = [step.job for step in specification.steps]
+    limited = any(getattr(job, "deadline", None) or getattr(job, "budget", None) for job in jobs)
+    return ["--limits-are-success"] if limited else []
+
+
+def _set(variables: Sequence[str]) -> list[str]:
+    return [word for variable in variables for word in ("--set", variable)]
 
 
 def _checked(image: str) -> str:

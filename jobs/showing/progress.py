@@ -141,7 +141,10 @@ def _notice(event: Event) -> str | None:
     if isinstance(event, WorkersAdded):
         return counted(event.workers, "more worker")
     if isinstance(event, Stopping) and event.in_hand:  # else the end, which says what is left, comes at once
-        return f"finishing {counted(event.in_hand, 'shard')} in hand; Ctrl-C again stops at once"
+        in_hand = counted(event.in_hand, "shard")
+        if event.why:
+            return f"{event.why} is near: finishing what can be of {in_hand} in hand"
+        return f"finishing {in_hand} in hand; Ctrl-C again stops at once"
     return None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field
+from datetime import date
 from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Described
 
-from ...pipeline.job.fields import help_of, holds, job_fields
+from ...pipeline.job.fields import alternatives, help_of, holds, job_fields
 from ...pipeline.steps import STEPS
 from .cluster_spec import ClusterSpec
 
@@ -69,8 +70,15 @@ def _document(properties: dict[str, Any], body: str) -> dict[str, Any]:
 def _field(field: Field[Any], hint: Any) -> tuple[Any, Any]:
     if holds(hint, Sequence):
         hint = Annotated[hint, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+    elif str in alternatives(hint):
+        hint = Annotated[hint, BeforeValidator(_as_text)]
     if field.default_factory is not MISSING:
         default = Described(default_factory=field.default_factory, description=help_of(hint))
     else:
         default = Described(... if field.default is MISSING else field.default, description=help_of(hint))
     return hint, default
+
+
+def _as_text(value: Any) -> Any:
+    """What YAML takes for a date or a time, where text is wanted."""
+    return value.isoformat() if isinstance(value, date) else value

@@ -37,6 +37,7 @@ class Summary(Result):
     fingerprint: str
     workers: int = 0
     price_per_hour: float | None = None  # of a worker
+    cost: float | None = None  # of this run, start-up included; None where no prices were given
     elsewhere: int = 0  # shards that other runs did while this one was at work
     mended: int | None = None  # rows that failed before and are embedded now; None unless failed ones were retried
     left: int = 0  # shards that this run did not get to; run again to embed them
@@ -55,13 +56,18 @@ class Summary(Result):
         return self.dataset.shards == self.planned and not self.left and not self.failed_shards
 
     @property
-    def cost(self) -> float | None:
-        """Of this run: the price of all workers from its beginning to its end, start-up included."""
-        return None if self.price_per_hour is None else self.price_per_hour * self.workers * self.seconds / 3600
-
-    @property
     def cost_per_million(self) -> float | None:
         return None if self.cost is None or not self.run.rows else self.cost / self.run.rows * 1e6
+
+    @property
+    def seconds_left(self) -> float | None:
+        """That the shards which are left would take at the pace of this run; None where it did none."""
+        return self.busy_seconds / self.run.shards * self.left if self.run.shards else None
+
+    @property
+    def cost_left(self) -> float | None:
+        """The same for what they would cost."""
+        return None if self.cost is None or not self.run.shards else self.cost / self.run.shards * self.left
 
     @property
     def samples_per_second(self) -> float:
@@ -82,6 +88,9 @@ class Summary(Result):
             "price_per_hour": self.price_per_hour,
             "cost": self.cost,
             "cost_per_million_pairs": self.cost_per_million,
+            "shards_left": self.left,
+            "seconds_left": self.seconds_left and round(self.seconds_left, 1),
+            "cost_left": self.cost_left,
             "run": self.run.as_json(),
             "dataset": self.dataset.as_json(),
             "failed_shards": self.failed_shards,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Annotated, Literal
 
 from typing_extensions import Doc
@@ -13,7 +14,9 @@ from ..choices import Decoding, EmbeddingType, Precision, SampleKeys
 from ..errors import UserError
 from .common import Address, StorageOptions
 from .flags import Flag
+from .moments import seconds_until
 from .named_models import NamedModel, named_models
+from .prices import Prices
 from .readable import Readable
 
 
@@ -98,9 +101,23 @@ class EmbedJob(Readable):
         Flag(default="auto: none without GPUs"),
     ] = None
     price_per_hour: Annotated[
+        float | Sequence[str] | None,
+        Doc(
+            "What a worker costs an hour; or KIND=PRICE, what each machine of a kind costs, repeatable. Kinds are GPUs "
+            "as Ray calls them (H200), gpu, cpu, head, and groups of machines. The run's end then says what a million "
+            "pairs cost."
+        ),
+        Flag(metavar="[KIND=]PRICE", default="none"),
+    ] = None
+    budget: Annotated[
         float | None,
-        Doc("What a worker costs an hour; the run's end then says what a million pairs cost."),
+        Doc("What this run may cost, in the currency of --price-per-hour; it stops before, and can be resumed."),
         Flag(default="none"),
+    ] = None
+    deadline: Annotated[
+        str | None,
+        Doc("When this run has to be over: 6h, 1h30m, or a time, 2026-12-01T06:00. It stops then, and can be resumed."),
+        Flag(metavar="TIME", default="none"),
     ] = None
     max_failed_samples: Annotated[float, Doc("Share of samples that may fail.")] = 0.5
     max_failed_shards: Annotated[int, Doc("Shards that may fail.")] = 0
@@ -132,6 +149,11 @@ class EmbedJob(Readable):
         return SampleKeys(tuple(self.image_keys), tuple(self.caption_keys))
 
     @property
+    def prices(self) -> Prices:
+        """UserError for what is none."""
+        return Prices.of(self.price_per_hour)
+
+    @property
     def decoding(self) -> Decoding:
         return "fast" if self.fast_decode else self.decode
 
@@ -155,8 +177,7 @@ class EmbedJob(Readable):
             raise UserError("--precision fp8 needs GPUs, and --gpus-per-worker 0 leaves none: use fp32 or bf16 on CPUs")
         if self.decode_workers is not None and self.decode_workers < 0:
             raise UserError(f"--decode-workers {self.decode_workers}: must not be negative")
-        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
-            raise UserError(f"--price-per-hour {self.price_per_hour:g}: must be a number, and not negative")
+        self._check_limits()
         if not 0 <= self.max_failed_samples <= 1:
             raise UserError(f"--max-failed-samples {self.max_failed_samples:g}: must be a share, from 0 to 1")
         if self.max_failed_shards < 0:
@@ -173,3 +194,12 @@ class EmbedJob(Readable):
             raise UserError("--no-images and --no-texts together leave nothing to embed")
         for model in self.models:
             check_spec(model.spec)
+
+    def _check_limits(self) -> None:
+        prices = self.prices
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UserError(f"--budget {self.budget:g}: must be a number above 0")
+        if self.budget is not None and not prices:
+            raise UserError(f"--budget {self.budget:g}: name --price-per-hour, too, of a worker or as KIND=PRICE")
+        if self.deadline is not None:
+            seconds_until(self.deadline, datetime.now(timezone.utc))

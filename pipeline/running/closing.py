@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -13,10 +14,12 @@ from ..dataset.manifest_files import MANIFEST, segments_of, write_manifest
 from ..dataset.output import Output
 from ..dataset.plan import Fingerprint, Plan, settle
 from ..dataset.summary import QUARANTINE, SUMMARY, Summary, quarantined
-from ..errors import InfrastructureError, StoppedError
+from ..errors import InfrastructureError, LimitReachedError, StoppedError
+from ..job.moments import duration
 from ..records import Shard
 from .start_up import Stopwatch
 from .tally import Tally
+from .until import Limited
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,12 @@ class RunPlan:
         return max(0, sum(self.failed_before.get(url, 0) for url in written) - failed)
 
 
-def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
-    """Account for every shard of the plan. committed: what this run's workers wrote.
+def close_run(run: RunPlan, tally: Tally, committed: Manifest, until: Limited) -> Summary:
+    """Account for every shard of the plan. committed: what this run's workers wrote. until: what may have stopped it.
 
-    Raises StoppedError where the run was stopped with shards left, TooManyFailuresError where more failed than the job
-    allows, and InfrastructureError where parts that workers wrote are not in the output.
+    Raises StoppedError where the run was stopped with shards left, LimitReachedError where a limit did that,
+    TooManyFailuresError where more failed than the job allows, and InfrastructureError where parts that workers wrote
+    are not in the output.
     """
     output, written = run.output, set(committed.urls)
     planned = settle(output, run.plan, written)
@@ -67,6 +71,7 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         fingerprint=run.fingerprint.digest,
         workers=tally.workers,
         price_per_hour=tally.price_per_hour,
+        cost=until.bill.total(time.monotonic()) if until.bill.prices else None,
         left=len(run.todo) - len(written) - len(tally.failed) - tally.elsewhere,
         elsewhere=tally.elsewhere,
         mended=run.mended(written, tally.totals.failed),
@@ -76,11 +81,20 @@ def close_run(run: RunPlan, tally: Tally, committed: Manifest) -> Summary:
         write_manifest(output, manifest, segments)
         _write(output, summary, in_output)
     if tally.stopped and summary.left:
-        raise StoppedError(
-            f"stopped with {summary.left:,} of {len(run.todo):,} shards left; run the same command to go on"
-        )
+        raise _stopped(summary, len(run.todo), until.reached)
     tally.judge(summary)
     return summary
+
+
+def _stopped(summary: Summary, todo: int, limit: str) -> StoppedError:
+    parts = [f"stopped{f' at its {limit}' if limit else ''} with {summary.left:,} of {todo:,} shards left"]
+    if limit and summary.cost is not None:
+        parts.append(f"it cost {summary.cost:,.2f}")
+    if limit and summary.seconds_left is not None:
+        cost = f" and cost {summary.cost_left:,.2f}" if summary.cost_left is not None else ""
+        parts.append(f"at its pace the rest would take {duration(summary.seconds_left)}{cost}")
+    kind = LimitReachedError if limit else StoppedError
+    return kind("; ".join([*parts, "run the same command to go on"]), summary)
 
 
 def _write(output: Output, summary: Summary, committed: Collection[str]) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import ray
 
 from ..errors import InfrastructureError, one_line
+from ..job.prices import HEAD, Names
 from .cluster_address import wants_token
 from .local_ray import guarded, local_options
 from .placement import Placement, Seat, divide, seats
+
+_KIND = "accelerator_type:"  # Ray's resource of the machines that have such an accelerator
 
 
 @contextmanager
@@ -76,8 +79,26 @@ def gpus() -> float:
 
 def gpu_kinds() -> set[str]:
     """What Ray calls the GPUs of the connected cluster: `H100`, `A100`, …; without those that it has no name for."""
-    mark = "accelerator_type:"
-    return {name.removeprefix(mark) for node in _nodes() if node.get("GPU") for name in node if name.startswith(mark)}
+    named = (name for node in _nodes() if node.get("GPU") for name in node if name.startswith(_KIND))
+    return {name.removeprefix(_KIND) for name in named}
+
+
+def machine_names() -> list[Names]:
+    """What each machine goes by: its group where the cluster has groups, its kind of GPU, and gpu or cpu."""
+    return [_names(node) for node in ray.nodes() if node["Alive"]]
+
+
+def _names(node: Mapping[str, Any]) -> Names:
+    resources = node["Resources"]
+    kinds = [name.removeprefix(_KIND) for name in resources if name.startswith(_KIND)]
+    if resources.get("GPU"):
+        kinds.append("gpu")
+    elif resources.get("CPU"):
+        kinds = ["cpu"]
+    else:
+        return (HEAD,)
+    group = (node.get("Labels") or {}).get("ray.io/node-group")
+    return (group, *kinds) if group else kinds
 
 
 def place(workers: int | None, gpus_per_worker: float | None, shards: int, decode_workers: int | None = 0) -> Placement:

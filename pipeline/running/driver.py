@@ -31,6 +31,7 @@ from .events import (
 from .placement import Placement
 from .readers import ReadByThemselves, Readers, ReadingFailed
 from .sources import Listed, ShardSource
+from .until import Until, WhenAsked
 from .worker_handle import WorkerDied, WorkerHandle, news, send, settled
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
@@ -48,7 +49,7 @@ class RunOptions:
     """How a run goes, besides its shards."""
 
     limits: Limits = field(default_factory=Limits)
-    stop: Callable[[], bool] = lambda: False  # once it is True, no more shards are given out; called often
+    until: Until = field(default_factory=WhenAsked)  # asked often
     workers: Callable[[], int] = lambda: 0  # how many there can be, as machines join and leave; called now and then
     patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
     readers: Callable[[], Readers] = ReadByThemselves  # who reads for the workers
@@ -82,7 +83,7 @@ class _Driver:
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
-        self._stopping = self._waiting = False
+        self._stopping = self._over = self._waiting = False
 
     @property
     def _handles(self) -> list[WorkerHandle]:
@@ -90,7 +91,7 @@ class _Driver:
 
     def run(self) -> Iterator[Event]:
         started = False
-        while self._source.left or not self._backlog.is_empty:
+        while not self._over and (self._source.left or not self._backlog.is_empty):
             yield from self._draw()
             yield from self._see_starts()
             if not started and (ready := next((handle for handle in self._handles if handle.is_ready), None)):
@@ -270,11 +271,14 @@ class _Driver:
             yield WorkersAdded(more)
 
     def _heed_stop(self) -> Iterator[Event]:
-        if not self._stopping and self._options.stop():
+        answer = self._options.until.ask(len(self._handles), self._backlog.usual())
+        self._over = not answer.go_on
+        if not self._stopping and not answer.begin:
             self._stopping = True
             left = self._source.left
             self._source.give_up()
-            yield Stopping(left + self._backlog.close(), sum(len(handle.shards) for handle in self._handles))
+            in_hand = 0 if self._over else sum(len(handle.shards) for handle in self._handles)
+            yield Stopping(left + self._backlog.close(), in_hand, answer.why)
 
     def _progress(self) -> Iterator[Event]:
         """Rows since the last look, of all workers; waits for none."""

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ...clipmodel.download import Progress
 from ...clipmodel.formats import check_file
-from ..choices import Precision
-from ..dataset import footer
 from ..dataset.claims import Claims, shared
 from ..dataset.columns import columns_besides
 from ..dataset.layout import SUCCESS
@@ -31,21 +29,22 @@ from ..redaction import redacted_text
 from . import notebook
 from .autoscaler import demanded
 from .closing import RunPlan, close_run
-from .cluster import check_answer, connected, gpu_kinds
+from .cluster import check_answer, connected, gpu_kinds, machine_names
 from .driver import run_shards
 from .events import Event, FewerWorkers, Notice, Planned, ShardDone, ShardFailed, Starting
 from .manifest_keeper import ManifestKeeper
 from .metrics import Metrics
 from .order import spread
 from .precision import ASKS_THE_CLUSTER, check_machines, decide
+from .run_models import RunModels
 from .sources import Ahead
 from .staff import find_placement, reader_pool, run_options, worker_factory
 from .start_up import Stopwatch
 from .tally import Tally
+from .until import Limited
 
 if TYPE_CHECKING:
     from ...clipmodel.weights import ModelCard
-    from ..embedding.model_files import ModelFiles
     from ..embedding.settings import DatasetSettings
 
 OnEvent = Callable[[Event], None]
@@ -60,12 +59,13 @@ def embed(
     """Embed every sample of the inputs into one Parquet part a shard; run again to resume.
 
     stop: called often; once it returns True, no more shards are given out, and StoppedError follows when those in hand
-    are done. Raises UserError before any worker starts for what is wrong with the request, TooManyFailuresError when
-    more samples or shards failed than the job allows (what was embedded stays), InfrastructureError when workers or the
-    storage failed for good.
+    are done. LimitReachedError follows at the job's deadline, or when its budget is spent. Raises UserError before any
+    worker starts for what is wrong with the request, TooManyFailuresError when more samples or shards failed than the
+    job allows (what was embedded stays), InfrastructureError when workers or the storage failed for good.
     """
     watch = Stopwatch()
     _check(job)
+    until = Limited.of(job, watch.began, stop, machine_names)
     on_event(Starting("looking at the inputs"))
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
     if not (there := output.parts()):
@@ -77,7 +77,7 @@ def embed(
     with ExitStack() as stack:
         cluster = partial(connected, job.address) if missing else nullcontext
         on_event(Starting("starting Ray, reading the model" if missing else "reading the model"))
-        models = _beside(cluster, stack, partial(_Models.find, job, on_download, watch), watch)
+        models = _beside(cluster, stack, partial(RunModels.find, job, on_download, watch), watch)
         layout = _layout(job, models.cards)
         claims = stack.enter_context(_at_work(job, output, on_event, stop))
         before = read_plan(output)
@@ -96,16 +96,18 @@ def embed(
         if run.todo:
             metrics = stack.enter_context(Metrics(redacted_text(output.url)))
             metrics.see(planned)
-            settings = models.settings(precision, layout, fingerprint)
             claims.plan(run.todo, run.committed)
             observers = (on_event, metrics.see, keeper.see, tally.see, _seen_by(claims))
-            _embed_shards(job, run, claims, settings, stop, tally, observers)
-    return close_run(run, tally, keeper.manifest)
+            _embed_shards(job, run, claims, models.settings(precision, layout, fingerprint), until, tally, observers)
+    return close_run(run, tally, keeper.manifest, until)
 
 
 def _beside(
-    cluster: Callable[[], AbstractContextManager[None]], stack: ExitStack, find: Callable[[], _Models], watch: Stopwatch
-) -> _Models:
+    cluster: Callable[[], AbstractContextManager[None]],
+    stack: ExitStack,
+    find: Callable[[], RunModels],
+    watch: Stopwatch,
+) -> RunModels:
     """The models, which are read while Ray starts. One that is refused is the reason before a cluster that fails."""
     with ThreadPoolExecutor(1, thread_name_prefix="models") as pool:
         reading = pool.submit(find)
@@ -166,7 +168,7 @@ def _embed_shards(
     run: RunPlan,
     claims: Claims,
     settings: DatasetSettings,
-    stop: Callable[[], bool],
+    until: Limited,
     tally: Tally,
     observers: Sequence[OnEvent],
 ) -> None:
@@ -178,9 +180,11 @@ def _embed_shards(
         run.output.delete(SUCCESS)
         if placement.workers < min(job.workers or 0, len(run.todo)):
             observers[0](FewerWorkers(job.workers or 0, placement.workers))
+        if kinds := until.unpriced():
+            observers[0](Notice(f"no price for machines of the kind {', '.join(kinds)}: they count as free"))
         observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
         factory = worker_factory(job, run, settings, placement)
-        options = run_options(job, stop, len(run.todo), placement)
+        options = run_options(job, until, len(run.todo), placement)
         if placement.readers:
             options = replace(options, readers=reader_pool(factory, demand))
         try:
@@ -189,35 +193,6 @@ def _embed_shards(
                     see(event)
         except TooManyFailuresError as error:
             tally.over = error
-
-
-@dataclass(frozen=True)
-class _Models:
-    """The run's models by alias: their files, and their cards."""
-
-    files: Mapping[str, ModelFiles]
-    cards: Mapping[str, ModelCard]
-
-    @classmethod
-    def find(cls, job: EmbedJob, on_download: Progress | None, watch: Stopwatch) -> _Models:
-        """Files are looked into here too, so that broken ones are refused before workers start."""
-        with watch.stage("models"):
-            from ...clipmodel import weights  # with torch, as above
-            from ..embedding.model_files import find_model
-
-            files = {model.alias: find_model(model.spec, job.storage_options, on_download) for model in job.models}
-            return cls(files, {alias: weights.describe(file.resolved) for alias, file in files.items()})
-
-    @property
-    def names(self) -> str:
-        return ", ".join(f"{card.variant} ({card.weights})" for card in self.cards.values())
-
-    def settings(self, precision: Precision, layout: PartLayout, fingerprint: Fingerprint) -> DatasetSettings:
-        from ..embedding.settings import DatasetSettings  # with torch, as above
-
-        provenance = footer.provenance(fingerprint.digest, self.cards, precision)
-        models = tuple((files, self.cards[alias]) for alias, files in self.files.items())
-        return DatasetSettings(models, precision, layout, provenance)
 
 
 def _plan(

@@ -173,6 +173,7 @@ class Stopping:
     name: ClassVar[str] = "stopping"
     left: int  # shards
     in_hand: int = 0
+    why: str = ""  # which limit was reached; nothing where the run's caller wants it
 
 
 @dataclass(frozen=True)

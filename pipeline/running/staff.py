@@ -16,6 +16,7 @@ from .cluster import place, reader_seats, room
 from .driver import RunOptions
 from .placement import Placement
 from .readers import Readers
+from .until import Until
 
 if TYPE_CHECKING:
     from ..embedding.settings import DatasetSettings
@@ -36,7 +37,7 @@ def find_placement(job: EmbedJob, shards: int) -> Placement:
         time.sleep(min(_POLL, job.wait_for_machines))
 
 
-def run_options(job: EmbedJob, stop: Callable[[], bool], shards: int, placement: Placement) -> RunOptions:
+def run_options(job: EmbedJob, until: Until, shards: int, placement: Placement) -> RunOptions:
     at_first, most = room(placement), min(shards, job.workers or shards)
 
     def workers() -> int:
@@ -45,7 +46,7 @@ def run_options(job: EmbedJob, stop: Callable[[], bool], shards: int, placement:
         return min(placement.workers + now - at_first, most) if now else 0
 
     patience = max(RunOptions.patience, job.wait_for_machines)
-    return RunOptions(Limits(deadline=job.shard_deadline), stop, workers, patience)
+    return RunOptions(Limits(deadline=job.shard_deadline), until, workers, patience)
 
 
 def worker_factory(job: EmbedJob, run: RunPlan, settings: DatasetSettings, placement: Placement) -> WorkerSettings:

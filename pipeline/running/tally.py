@@ -31,7 +31,8 @@ class Tally:
 
     @property
     def price_per_hour(self) -> float | None:
-        return self._job.price_per_hour
+        """Of a worker."""
+        return self._job.prices.worker
 
     @property
     def busy_seconds(self) -> float:

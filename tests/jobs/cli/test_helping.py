@@ -23,7 +23,7 @@ def clipmill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 def test_many_options_are_under_headings(clipmill: Console) -> None:
     headings = re.findall(r"^([A-Z][a-z ]+):$", clipmill("embed", "--help").out, re.MULTILINE)
-    about = ["Input", "Output", "Model", "Cluster and storage", "Failures and limits"]
+    about = ["Input", "Output", "Model", "Cluster and storage", "Failures and limits", "Costs"]
     assert headings == ["Arguments", *about, "Options"]
     assert "Cluster" not in clipmill("status", "--help").out
 

@@ -94,6 +94,14 @@ def test_the_job_runs_with_the_variables_it_was_rendered_with(schedule: str, tmp
     assert words == [*shlex.split(ENTRYPOINT), *(word for each in given for word in ("--set", each))]
 
 
+@pytest.mark.parametrize("line", ["deadline: 6h", "deadline: 2026-12-01T06:00:00Z", "price_per_hour: 2\n  budget: 9"])
+def test_a_job_that_stops_at_its_limits_is_not_begun_again(line: str, tmp_path: Path) -> None:
+    """KubeRay would take any exit code but 0 for a failure, and spend the budget again."""
+    _, runs = rendered(tmp_path, f"{JOB}  {line}\n", values=Values.given(["x=1"], None))
+    words = shlex.split(runs["spec"]["entrypoint"])
+    assert words == [*shlex.split(ENTRYPOINT), "--limits-are-success", "--set", "x=1"]
+
+
 @pytest.mark.parametrize("cluster_only", [False, True])
 @pytest.mark.parametrize("given", ["api_token=hush", "root=https://me:hush@host/x", "root=https://host/x?sig=hush"])
 def test_a_secret_among_the_variables_is_refused(given: str, cluster_only: bool, tmp_path: Path) -> None:

@@ -141,11 +141,19 @@ def test_an_empty_shard_was_never_at_the_encoder() -> None:
 
 
 def test_what_a_run_costs_is_all_of_its_workers_time() -> None:
-    told = summary(price_per_hour=36.0)
-    assert told.cost == pytest.approx(36.0 * 2 * 9 / 3600)
+    told = summary(cost=0.18)
     assert told.as_json()["cost_per_million_pairs"] == pytest.approx(0.18 / 15 * 1e6)
     assert summary().cost is None and summary().as_json()["cost_per_million_pairs"] is None
-    assert summary(run=Totals(), price_per_hour=36.0).cost_per_million is None
+    assert summary(run=Totals(), cost=0.18).cost_per_million is None
+
+
+def test_what_is_left_costs_what_was_done_did() -> None:
+    told = summary(cost=0.5, left=7)
+    assert told.cost_left == pytest.approx(0.5 / told.run.shards * 7)
+    assert told.seconds_left == pytest.approx(told.busy_seconds / told.run.shards * 7)
+    assert (told.as_json()["shards_left"], told.as_json()["cost_left"]) == (7, told.cost_left)
+    nothing = summary(run=Totals(), cost=0.5, left=7)
+    assert nothing.cost_left is None and nothing.seconds_left is None
 
 
 def test_a_summary_is_plain_json() -> None:

@@ -18,6 +18,7 @@ from clipmill.pipeline.running.events import (
     WorkersAdded,
 )
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.until import WhenAsked
 from fakes import FakeWorkers, attempts
 
 TWO = Placement(2, 1, 0.0)
@@ -54,7 +55,9 @@ def test_asked_to_stop_it_ends_what_is_in_hand_and_tells_what_is_left(cluster: N
     asked: list[bool] = []
     names = tuple(f"slow-{i}" for i in range(9))
     events: list[Event] = []
-    for event in run_shards(shards(*names), FakeWorkers(tmp_path), TWO, RunOptions(stop=lambda: bool(asked))):
+    for event in run_shards(
+        shards(*names), FakeWorkers(tmp_path), TWO, RunOptions(until=WhenAsked(lambda: bool(asked)))
+    ):
         events.append(event)
         if isinstance(event, ShardDone):
             asked.append(True)
