@@ -4,10 +4,8 @@ index's recall and time against exact search, and the web page over the same row
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,7 @@ from clipmill.pipeline.searching.catalogue import Condition
 from clipmill.pipeline.searching.dense import Dense, dense
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from clipmill.pipeline.searching.search import Space
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
-from made import make_dataset
+from searched import Action, Parts, actions, dataset_of, seconds
 
 K = 10
 QUERIES = 200  # of the index's recall
@@ -58,55 +54,31 @@ class Clusters:
         return _unit(self.topics[which] + 0.65 * own)
 
 
-@dataclass(frozen=True)
-class Parts(Sequence[Any]):
-    """Made when they are asked for: all together fill the memory."""
-
-    clusters: Clusters
-    parts: int
-    rows: int
-
-    def __len__(self) -> int:
-        return self.parts
-
-    def __getitem__(self, number: Any) -> dict[str, Any]:
-        if number >= self.parts:
-            raise IndexError
-        random = np.random.default_rng(number)
-        return {
-            COLUMN: self.clusters.drawn(number, self.rows),
-            "similarity": random.normal(0.25, 0.05, self.rows).astype(np.float32),
-            "width": random.integers(64, 2048, self.rows).astype(np.int32),
-            "caption": [f"picture {row} of part {number}" for row in range(self.rows)],
-        }
-
-
 def _unit(vectors: Any) -> Vectors:
     unit: Vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
     return unit
 
 
 def measure(quick: bool) -> list[Row]:
-    parts, rows, model = (3, 2_000, "tiny") if quick else (20, 50_000, "ViT-B-32=random:0")
+    count, rows, model = (3, 2_000, "tiny") if quick else (20, 50_000, "ViT-B-32=random:0")
     loaded = load(model)
-    dim = loaded.card.config.embed_dim
-    clusters = Clusters.made(20 if quick else 1_000, dim)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["CLIPMILL_CACHE"] = f"{folder}/cache"
-        variant = (("", loaded.card.variant),)
-        dataset = make_dataset(
-            Path(folder) / "in",
-            Parts(clusters, parts, rows),
-            dim=dim,
-            embeds="images",
-            models=variant,
-            weights_sha256=loaded.card.weights_sha256,
-        )
+    clusters = Clusters.made(20 if quick else 1_000, loaded.card.config.embed_dim)
+
+    def columns_of(number: int) -> dict[str, Any]:
+        random = np.random.default_rng(number)
+        return {
+            COLUMN: clusters.drawn(number, rows),
+            "similarity": random.normal(0.25, 0.05, rows).astype(np.float32),
+            "width": random.integers(64, 2048, rows).astype(np.int32),
+            "caption": [f"picture {row} of part {number}" for row in range(rows)],
+        }
+
+    with dataset_of(Parts(count, columns_of), loaded) as (folder, dataset):
         numbered = NumberedRows.of(dataset)
         copy, first = _first(numbered, 1 if quick else 3)
         space = Space(numbered, copy)
         warm = _warm(space, clusters.drawn(1 << 21, 30), 3 if quick else 9)
-        found = list(_index(folder, space, clusters.drawn(1 << 20, QUERIES), quick))
+        found = list(_index(str(folder), space, clusters.drawn(1 << 20, QUERIES), quick))
         page = list(_page(ServeJob(dataset.url, model=model), 3 if quick else 9))
     return [warm, first, *found, *page]
 
@@ -162,8 +134,8 @@ def _warm(space: Space, queries: Vectors, rounds: int) -> Row:
 
 def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator[Row]:
     began = time.perf_counter()
-    made = index(IndexJob(space.numbered.dataset.url, f"{folder}/index", kind="ivf"))
-    seconds = time.perf_counter() - began
+    built = index(IndexJob(space.numbered.dataset.url, f"{folder}/index", kind="ivf"))
+    took = time.perf_counter() - began
     opened = Index.open(f"{folder}/index", space.numbered, COLUMN)
     quicker = Space(space.numbered, space.dense, opened)
     shares = []
@@ -171,7 +143,7 @@ def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator
         truth, _ = space.nearest(query, K)
         rows, _ = quicker.nearest(query, K)
         shares.append(len(np.intersect1d(truth, rows)) / len(truth))
-    note = f"nprobe {made.card.effort} of {made.card.nlist:,}; built in {seconds:,.0f} s"
+    note = f"nprobe {built.card.effort} of {built.card.nlist:,}; built in {took:,.0f} s"
     yield Row(f"recall@{K} of the ivf index, {len(queries)} queries it never saw", "share", _mean(shares), note=note)
     turn = iter(np.resize(queries, (400, queries.shape[1])))
     rates = in_turn(
@@ -187,7 +159,7 @@ def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator
 def _page(job: ServeJob, rounds: int) -> Iterator[Row]:
     with Site.open(job) as site:
         narrow = Condition("width >= 512 AND caption LIKE '%7%'")
-        asked: dict[str, Callable[[int], Any]] = {
+        asked: dict[str, Action] = {
             "a search by text": lambda n: site.search(View(Query(text=f"picture {n}")), 0, 48),
             "a search by text and filter": lambda n: site.search(
                 View(Query(text=f"photo {n}"), condition=Condition(f"{narrow.where} AND row > {n}")), 0, 48
@@ -195,23 +167,15 @@ def _page(job: ServeJob, rounds: int) -> Iterator[Row]:
             "a slider's move": lambda n: site.threshold(View(condition=narrow), 0.25 + n / 1000),
             "a histogram": lambda n: site.histogram(View(condition=Condition(f"width > {n}"))),
         }
-        for name, ask in asked.items():
-            times = [_seconds(lambda ask=ask, n=n: ask(n)) for n in range(rounds + 1)][1:]  # type: ignore[misc]
-            yield Row(f"the page: {name}, {site.rows.rows:,} rows", "s", Spread.of(times))
+        yield from actions(site, asked, rounds)
 
 
 def _mean(values: list[float]) -> Spread:
     return Spread(float(np.mean(values)), min(values), max(values))
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def _rate(call: Callable[[], object], times: int) -> float:
-    return times / _seconds(lambda: [call() for _ in range(times)])
+    return times / seconds(lambda: [call() for _ in range(times)])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Page, browser
+from browser import Page
 from clipmill.jobs.web.site import Site
 from clipmill.pipeline import SearchJob, ServeJob, search
 from clipmill.pipeline.searching.catalogue import Condition
@@ -29,22 +29,6 @@ def url(scenes: ServeJob) -> Iterator[str]:
         server.terminate()
         assert server.wait(30) is not None
         assert "Traceback" not in server.stderr.read()
-
-
-@pytest.fixture(scope="module")
-def tab(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as driver:
-        yield Page(driver, url)
-
-
-@pytest.fixture
-def page(tab: Page) -> Iterator[Page]:
-    """Wide, with nothing looked for. Nothing may have gone wrong in it in the end."""
-    tab.size(1400, 900)
-    tab.open()
-    yield tab
-    assert tab.driver.title == "clipmill"
-    assert tab.complaints() == []
 
 
 def look_for(page: Page, words: str) -> None:

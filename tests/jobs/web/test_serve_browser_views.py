@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Page, browser
+from browser import Page
 from clipmill.jobs.web.app import app_of
 from clipmill.jobs.web.site import Site
 from clipmill.jobs.web.view import Query, View
@@ -17,20 +17,6 @@ from served import served
 def url(site: Site) -> Iterator[str]:
     with served(app_of(site)) as port:
         yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(scope="module")
-def tab(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browser(tmp_path_factory.mktemp("profile")) as driver:
-        yield Page(driver, url)
-
-
-@pytest.fixture
-def page(tab: Page) -> Iterator[Page]:
-    tab.size(1400, 900)
-    tab.open()
-    yield tab
-    assert tab.complaints() == []
 
 
 def choose(page: Page, selector: str, value: str) -> None:
