@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from ..errors import InfrastructureError
+from ..storage.pace import Share, settle
 from .cluster import connected
 from .worker_handle import own_error
 
@@ -57,14 +58,15 @@ def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
 
 
 def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
-    shared = ray.put(function)
+    shared, at_once = ray.put(function), max(1, int(ray.cluster_resources().get("CPU", 1) / cpus))
 
     @ray.remote
     def call(function: Callable[[T], R], item: T) -> R:
+        settle(Share(at_once))
         return function(item)
 
     task: Any = call.options(num_cpus=cpus, max_retries=_TRIES)
-    most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / cpus))
+    most = 2 * at_once
     under_way: dict[Any, T] = {}
     try:
         for item in items:

@@ -100,11 +100,12 @@ _lock = threading.Lock()
 
 
 def settle(share: Share) -> None:
-    """This process's share from now on. Without, it is taken for the only one."""
+    """This process's share from now on. Without, it is taken for the only one. The same again changes nothing."""
     global _share
     with _lock:
-        _share = share
-        _paces.clear()
+        if share != _share:
+            _share = share
+            _paces.clear()
 
 
 def pace_of(bucket: str) -> Pace:

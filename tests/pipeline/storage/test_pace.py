@@ -133,6 +133,9 @@ def test_each_bucket_has_a_pace_of_its_own() -> None:
     before = pace_of("host/a")
     settle(Share(10))
     try:
-        assert pace_of("host/a") is not before and pace_of("host/a").rate == pytest.approx(100)
+        fresh = pace_of("host/a")
+        assert fresh is not before and fresh.rate == pytest.approx(100)
+        settle(Share(10))
+        assert pace_of("host/a") is fresh, "what was learned is kept from task to task"
     finally:
         settle(Share())

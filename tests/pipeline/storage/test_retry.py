@@ -71,6 +71,18 @@ def test_the_last_failure_is_raised(pauses: list[float]) -> None:
         retry(failing(2, TimeoutError()), attempts=2)
 
 
+def test_to_be_told_to_come_back_later_is_no_failed_attempt(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert retry(failing(5 * ATTEMPTS, WebError(429))) == 5 * ATTEMPTS + 1
+    with pytest.raises(WebError):  # who allows few attempts wants an answer soon
+        retry(failing(3, WebError(429)), attempts=3)
+    clock = iter(range(0, 100_000, 100))
+    monkeypatch.setattr("clipmill.pipeline.storage.retry.time.monotonic", lambda: next(clock))
+    with pytest.raises(WebError):
+        retry(failing(10**6, WebError(429)))
+
+
 def test_pauses_grow_with_jitter_up_to_a_limit(pauses: list[float]) -> None:
     retry(failing(11, OSError()), attempts=12)
     for number, pause in enumerate(pauses):
