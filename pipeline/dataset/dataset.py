@@ -142,9 +142,9 @@ def _committed(output: Output) -> dict[str, int]:
     """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
     planned = count_planned(output)
     if planned >= MANY and output.read(SUCCESS) is not None:
-        table = read_manifest(output).latest().table
-        if len(table) == planned:
-            return dict(zip(table["part"].to_pylist(), table["bytes"].to_pylist(), strict=True))
+        rows = read_manifest(output).latest()
+        if len(rows) == planned:
+            return dict(zip(rows.column("part").to_pylist(), rows.column("bytes").to_pylist(), strict=True))
     sizes = output.part_sizes()
     names = (shard.part_name for shard in planned_shards(output))
     return {name: sizes[name] for name in names if name in sizes}

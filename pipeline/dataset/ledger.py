@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ..records import Shard, ShardStats
@@ -23,16 +23,20 @@ def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manif
     the part has not changed; else it is read from the part's footer (a run was killed before it wrote its manifest, or
     another run made the part anew).
     """
-    sizes = output.part_sizes()
-    committed = [shard for shard in shards if shard.part_name in sizes]
-    known = (seen or Manifest.of()) + read_manifest(output) + fresh
-    known = known.true_to({shard.url: sizes[shard.part_name] for shard in committed})
-    unknown = {shard.url: shard for shard in committed}
-    for url in known.urls:
-        unknown.pop(url, None)
-    with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
-        known += Manifest.of(pool.map(lambda shard: _from_footer(output, shard), unknown.values()))
-    return known.only(shard.url for shard in committed).under(shard.part_name for shard in committed)
+    committed = _committed(output.part_sizes(), shards)
+    known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(committed)
+    if lacking := known.lacks(committed):
+        parts = {shard.url: shard for shard in shards if shard.url in lacking}
+        with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
+            read = Manifest.of(pool.map(lambda shard: _from_footer(output, shard), parts.values()))
+        known += read.under(shard.part_name for shard in parts.values())
+    return known.only(committed)
+
+
+def _committed(sizes: Mapping[str, int], shards: Sequence[Shard]) -> dict[str, int]:
+    """The bytes of parts, by shard, in the order of the plan. sizes: by part."""
+    found = ((shard.url, sizes.get(shard.part_name)) for shard in shards)
+    return {url: size for url, size in found if size is not None}
 
 
 def _from_footer(output: Output, shard: Shard) -> ShardStats:

@@ -40,14 +40,15 @@ _SCHEMA = pa.schema(
 )
 _MAPS = [field.name for field in _SCHEMA if pa.types.is_map(field.type)]
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
-_BATCH = 1 << 16  # rows added up at a time
+_BATCH = 1 << 17  # rows added up, or packed, at a time
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """table: of _SCHEMA. A shard has one row, or several of which the last counts."""
+    """A shard has one row, or several of which the last counts. A choice of rows copies none of them."""
 
-    table: pa.Table
+    _table: pa.Table  # of _SCHEMA
+    _rows: npt.NDArray[np.int64] | None = None  # the chosen ones, in their order; None stands for all
 
     @classmethod
     def of(cls, stats: Iterable[ShardStats] = ()) -> Manifest:
@@ -67,54 +68,91 @@ class Manifest:
 
     def packed(self) -> bytes:
         file = io.BytesIO()
-        pq.write_table(self.table, file, compression="zstd", use_dictionary=False)  # nearly all values differ
+        # nearly all values differ
+        with pq.ParquetWriter(file, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
+            for piece in self._pieces(_BATCH):
+                writer.write_table(piece)
         return file.getvalue()
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._table if self._rows is None else self._rows)
 
     def __iter__(self) -> Iterator[ShardStats]:
-        for batch in self.table.to_batches(_CHUNK):
-            yield from map(_stats, batch.to_pylist())
+        for piece in self._pieces(_BATCH):
+            for batch in piece.to_batches(_CHUNK):
+                yield from map(_stats, batch.to_pylist())
 
     def __add__(self, later: Manifest) -> Manifest:
-        return Manifest(pa.concat_tables([self.table, later.table]))
+        table = pa.concat_tables([self._table, later._table])
+        if self._rows is None and later._rows is None:
+            return Manifest(table)
+        return Manifest(table, np.concatenate([self._chosen, later._chosen + len(self._table)]))
 
     @property
     def urls(self) -> list[str]:
-        urls: list[str] = self.table["shard"].to_pylist()
+        urls: list[str] = self.column("shard").to_pylist()
         return urls
 
     @property
     def totals(self) -> Totals:
         """Of all rows, added up in columns: a million take seconds, and no object each."""
         totals = Totals()
-        for rows in self.table.combine_chunks().to_batches(_BATCH):
-            totals += _totals(rows)
+        for piece in self._pieces(_BATCH):
+            for rows in piece.combine_chunks().to_batches():
+                totals += _totals(rows)
         return totals
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        column = self._table[name]
+        return column if self._rows is None else column.take(self._rows)
 
     def latest(self) -> Manifest:
         """One row a shard, its last one."""
-        places = pa.table({"shard": self.table["shard"], "place": np.arange(len(self))})
+        places = pa.table({"shard": self.column("shard"), "place": np.arange(len(self))})
         last = places.group_by("shard").aggregate([("place", "max")])["place_max"]
-        return self if len(last) == len(self) else Manifest(self.table.take(last.sort()))
+        return self if len(last) == len(self) else self._choice(np.sort(last.to_numpy()))
 
     def true_to(self, sizes: Mapping[str, int], by: str = "shard") -> Manifest:
         """The rows of parts that have not changed. sizes: in bytes, by shard or by part; a part of another size was
         made anew."""
-        names, written = self.table[by].to_pylist(), self.table["bytes"].to_pylist()
+        names, written = self.column(by).to_pylist(), self.column("bytes").to_pylist()
         fits = [sizes.get(name) == size for name, size in zip(names, written, strict=True)]
-        return Manifest(self.table.filter(pa.array(fits, pa.bool_())))
+        return self if all(fits) else self._choice(np.flatnonzero(fits))
 
     def under(self, parts: Iterable[str]) -> Manifest:
         """The same with these names of parts."""
         index = _SCHEMA.get_field_index("part")
-        return Manifest(self.table.set_column(index, _SCHEMA.field(index), pa.array(parts, pa.string())))
+        table = self._table if self._rows is None else self._table.take(self._rows)
+        return Manifest(table.set_column(index, _SCHEMA.field(index), pa.array(list(parts), pa.string())))
 
     def only(self, urls: Iterable[str]) -> Manifest:
         """The rows of these shards, in this order. Shards without a row are passed over."""
-        indices = {url: index for index, url in enumerate(self.urls)}
-        return Manifest(self.table.take(pa.array([indices[url] for url in urls if url in indices], pa.int64())))
+        return self._choice(self._places(urls).drop_null().to_numpy())
+
+    def lacks(self, urls: Iterable[str]) -> set[str]:
+        """Those of the shards that have no row."""
+        wanted = pa.array(list(urls), pa.string())
+        return set(wanted.filter(self._places(wanted).is_null()).to_pylist())
+
+    def _places(self, urls: Iterable[str]) -> pa.Array:
+        """Where the last row of each shard is; null where it has none."""
+        wanted = urls if isinstance(urls, pa.Array) else pa.array(list(urls), pa.string())
+        backwards = self.column("shard").take(np.arange(len(self))[::-1])
+        return pc.subtract(len(self) - 1, pc.index_in(wanted, value_set=backwards).cast(pa.int64()))
+
+    def _choice(self, places: npt.NDArray[np.int64]) -> Manifest:
+        return Manifest(self._table, self._chosen[places])
+
+    @property
+    def _chosen(self) -> npt.NDArray[np.int64]:
+        return np.arange(len(self._table)) if self._rows is None else self._rows
+
+    def _pieces(self, size: int) -> Iterator[pa.Table]:
+        for start in range(0, len(self), size):
+            if self._rows is None:
+                yield self._table.slice(start, size)
+            else:
+                yield self._table.take(self._rows[start : start + size])
 
 
 def _row(stats: ShardStats) -> dict[str, Any]:

@@ -75,17 +75,11 @@ def write_manifest(output: Output, manifest: Manifest, segments: Collection[str]
 
 
 class Segments:
-    """Those of one run. Small ones are merged, so that there are few however long it takes; kept in memory, packed."""
+    """Those of one run. Small ones are merged, so that there are few however long it takes."""
 
     def __init__(self, output: Output) -> None:
         self._output, self._run, self._count = output, uuid.uuid4().hex[:_DIGITS], 0
-        self._levels: list[dict[str, bytes]] = [{}]  # of so many merges each: name -> content
-
-    @property
-    def manifest(self) -> Manifest:
-        """All rows, in the order in which they came."""
-        packed = [content for level in reversed(self._levels) for content in level.values()]
-        return sum(map(Manifest.unpacked, packed), Manifest.of())
+        self._levels: list[list[str]] = [[]]  # names, of so many merges each
 
     def append(self, manifest: Manifest) -> None:
         """Once this returns, the output has these rows."""
@@ -94,20 +88,24 @@ class Segments:
             self._merge()
 
     def _write(self, manifest: Manifest, level: int) -> None:
-        name, content = f"{SEGMENTS}/{self._run}-{self._count:06d}.parquet", manifest.packed()
+        name = f"{SEGMENTS}/{self._run}-{self._count:06d}.parquet"
         self._count += 1
-        self._output.write(name, content)
-        self._levels[level][name] = content
+        self._output.write(name, manifest.packed())
+        self._levels[level].append(name)
 
     def _merge(self) -> None:
-        for level, segments in enumerate(self._levels):
-            if len(segments) < _MERGED:
+        """Segments that are gone are in the one file: another run has ended."""
+        for level, names in enumerate(self._levels):
+            if len(names) < _MERGED:
                 return
             if level + 1 == len(self._levels):
-                self._levels.append({})
-            self._write(sum(map(Manifest.unpacked, segments.values()), Manifest.of()), level + 1)
-            self._levels[level] = {}
-            _delete(self._output, segments)
+                self._levels.append([])
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="segments") as pool:
+                rows = sum(map(_manifest, pool.map(self._output.read, names)), Manifest.of())
+            if rows:
+                self._write(rows, level + 1)
+            self._levels[level] = []
+            _delete(self._output, names)
 
 
 def _manifest(content: bytes | None) -> Manifest:

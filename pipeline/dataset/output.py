@@ -111,7 +111,7 @@ class Output:
 
     def part_sizes(self) -> dict[str, int]:
         """The committed parts, and how many bytes each has."""
-        return {name: size for name, size in self.sizes(DATA).items() if is_part(name)}
+        return {name: size for name, size in self._entries(DATA).items() if size is not None and is_part(name)}
 
     def parts(self) -> set[str]:
         """Names of the committed parts."""
@@ -129,12 +129,11 @@ class Output:
             return None
 
     def modified(self, name: str) -> float | None:
-        """When a file was last written, in seconds since 1970 by the store's clock; None where that is not told."""
+        """When a file was written, in seconds since 1970 by the store's clock; None where that is not told."""
         try:
-            when = self._call(lambda storage: storage.modified(self._url(name)), "cannot be read")
+            return self._call(lambda storage: float(storage.modified(self._url(name)).timestamp()), "cannot be read")
         except (FileNotFoundError, NotImplementedError):
             return None
-        return cast(float, when.timestamp())
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop` of a file, which must be that long."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from ..dataset.layout import SUCCESS
 from ..dataset.ledger import ledger
-from ..dataset.manifest import Manifest
 from ..dataset.manifest_files import MANIFEST, segments_of, write_manifest
 from ..dataset.output import Output
 from ..dataset.plan import Fingerprint, Plan, settle
@@ -17,6 +16,7 @@ from ..dataset.summary import QUARANTINE, SUMMARY, Summary, quarantined
 from ..errors import InfrastructureError, LimitReachedError, StoppedError
 from ..job.moments import duration
 from ..records import Shard
+from .manifest_keeper import ManifestKeeper
 from .start_up import Stopwatch
 from .tally import Tally
 from .until import Limited
@@ -42,19 +42,19 @@ class RunPlan:
         return max(0, sum(self.failed_before.get(url, 0) for url in written) - failed)
 
 
-def close_run(run: RunPlan, tally: Tally, committed: Manifest, until: Limited) -> Summary:
-    """Account for every shard of the plan. committed: what this run's workers wrote. until: what may have stopped it.
+def close_run(run: RunPlan, tally: Tally, keeper: ManifestKeeper, until: Limited) -> Summary:
+    """Account for every shard of the plan. keeper: of what workers wrote. until: what may have stopped it.
 
     Raises StoppedError where the run was stopped with shards left, LimitReachedError where a limit did that,
     TooManyFailuresError where more failed than the job allows, and InfrastructureError where parts that workers wrote
     are not in the output.
     """
-    output, written = run.output, set(committed.urls)
+    output, written = run.output, keeper.urls
     planned = settle(output, run.plan, written)
     segments = segments_of(output)
-    manifest = ledger(output, planned, committed)
+    manifest = ledger(output, planned, keeper.unsaved)
     in_output = set(manifest.urls)
-    if lost := [url for url in committed.urls if url not in in_output]:
+    if lost := sorted(written - in_output):
         raise InfrastructureError(
             f"{output.url}: {len(lost):,} parts that workers wrote are missing here, the part of {lost[0]} for one: "
             "name an output on storage that all machines share"

@@ -99,7 +99,7 @@ def embed(
             claims.plan(run.todo, run.committed)
             observers = (on_event, metrics.see, keeper.see, tally.see, _seen_by(claims))
             _embed_shards(job, run, claims, models.settings(precision, layout, fingerprint), until, tally, observers)
-    return close_run(run, tally, keeper.manifest, until)
+    return close_run(run, tally, keeper, until)
 
 
 def _beside(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import zlib
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,17 +22,19 @@ from .events import Event, ShardDone
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_RECENT = 1024  # parts that are Python's objects; the others are packed, in a tenth of the memory
+_RECENT = 1024  # parts that are Python's objects; of the others their names are kept, in ten bytes each
+_END = "\0"  # of a URL: none holds it
 _SECONDS = 30.0  # seconds between two segments: of younger parts, the footers tell after a killed run
 
 
 class ManifestKeeper:
-    """Of the parts that one run commits. Whoever uses it as a context has them all in the output at its end."""
+    """Of the parts that one run commits. Whoever uses it as a context has them in the output's manifest at its end."""
 
     def __init__(self, output: Output, seconds: float = _SECONDS) -> None:
         self._segments, self._seconds = Segments(output), seconds
         self._recent: deque[tuple[Shard, ShardStats]] = deque()
         self._packed: list[bytes] = []  # in no segment yet
+        self._urls: list[bytes] = []
         self._many = threading.Event()  # parts are recent, or it is the end
         self._ended = False
         self._thread: threading.Thread | None = None
@@ -56,9 +59,14 @@ class ManifestKeeper:
             self._thread.join()
 
     @property
-    def manifest(self) -> Manifest:
-        """Of these parts, once it has ended."""
-        return sum(map(Manifest.unpacked, self._packed), self._segments.manifest)
+    def urls(self) -> set[str]:
+        """The shards of these parts, once it has ended."""
+        return {url for packed in self._urls for url in zlib.decompress(packed).decode().split(_END) if url}
+
+    @property
+    def unsaved(self) -> Manifest:
+        """What the output's manifest lacks, as it could not be written."""
+        return sum(map(Manifest.unpacked, self._packed), Manifest.of())
 
     def _keep(self) -> None:
         written = time.monotonic()
@@ -77,10 +85,11 @@ class ManifestKeeper:
             parts = [self._recent.popleft() for _ in range(min(_RECENT, len(self._recent)))]
             manifest = Manifest.of(stats for _, stats in parts).under(shard.part_name for shard, _ in parts)
             self._packed.append(manifest.packed())
+            self._urls.append(zlib.compress(_END.join(stats.url for _, stats in parts).encode()))
 
     def _write(self) -> None:
         if not self._packed:
             return
         with suppress(ClipmillError, OSError):  # later, then: the end of the run writes it, or the footers tell
-            self._segments.append(sum(map(Manifest.unpacked, self._packed), Manifest.of()))
+            self._segments.append(self.unsaved)
             self._packed = []

@@ -38,8 +38,8 @@ class NumberedRows:
     def of(cls, dataset: Dataset) -> NumberedRows:
         """Counted by the manifest, and by the footers of parts that are not in it."""
         sizes = dict(zip(dataset.parts, dataset.sizes, strict=True))
-        known = read_manifest(dataset.output).true_to(sizes, by="part").table
-        counts = dict(zip(known["part"].to_pylist(), known["rows"].to_pylist(), strict=True))
+        known = read_manifest(dataset.output).true_to(sizes, by="part")
+        counts = dict(zip(known.column("part").to_pylist(), known.column("rows").to_pylist(), strict=True))
         unknown = [part for part in dataset.parts if part not in counts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rows") as pool:
             counts |= zip(unknown, pool.map(lambda part: _count(dataset, part), unknown), strict=True)

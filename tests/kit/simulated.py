@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -55,6 +55,7 @@ class Cluster:
     clock: Clock
     gpus: list[Gpu]
     draw: random.Random
+    stats: Callable[[Shard], ShardStats]  # of a shard that is done
     lost: float = 0.0  # seconds of GPUs with shards that were not done there
     used: float = 0.0  # with those that were
     retried: Counter[str] = field(default_factory=Counter)
@@ -87,7 +88,7 @@ class Cluster:
                 yield worker, shard, OSError("CUDA error")
             else:
                 self.used += seconds
-                yield worker, shard, ShardStats(shard.url, 10, 10)
+                yield worker, shard, self.stats(shard)
 
     def news(self, handles: Sequence[Worker]) -> Iterator[tuple[Worker, int, int]]:
         for handle in handles:
@@ -161,11 +162,13 @@ class Worker:
 
 
 @contextmanager
-def simulated(kinds: Sequence[Kind], a_machine: int) -> Iterator[Cluster]:
+def simulated(
+    kinds: Sequence[Kind], a_machine: int, stats: Callable[[Shard], ShardStats] = lambda shard: ShardStats(shard.url)
+) -> Iterator[Cluster]:
     """Until the end, the driver's workers are on these GPUs, so many of them a machine."""
     clock = Clock()
     gpus = [Gpu(f"machine-{number // a_machine}", kind) for number, kind in enumerate(kinds)]
-    cluster = Cluster(clock, gpus, random.Random(0))
+    cluster = Cluster(clock, gpus, random.Random(0), stats)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
         patch.setattr(driver, "settled", cluster.settled)

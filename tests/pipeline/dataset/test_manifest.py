@@ -98,4 +98,4 @@ def test_manifests_of_before_are_read(stats: list[ShardStats]) -> None:
     )
     pq.write_table(pa.Table.from_pylist([earlier(each) for each in stats], schema), file)
     read = Manifest.unpacked(file.getvalue())
-    assert list(read) == stats and set(read.table["part"].to_pylist()) <= {"p.parquet"}
+    assert list(read) == stats and set(read.column("part").to_pylist()) <= {"p.parquet"}

@@ -34,7 +34,6 @@ def test_two_runs_append_and_neither_overwrites_the_other(output: Output) -> Non
         one.append(rows(number))
         two.append(rows(number + 1))
     assert sorted(urls(output)) == ["1", "2", "3", "4", "5"]
-    assert one.manifest.urls == ["2.tar", "4.tar"] and two.manifest.urls == ["3.tar", "5.tar"]
 
 
 def test_few_segments_are_left_however_many_were_written(output: Output) -> None:
@@ -42,7 +41,7 @@ def test_few_segments_are_left_however_many_were_written(output: Output) -> None
     for number in range(300):
         segments.append(rows(number))
     assert len(segments_of(output)) == 1 + 2 + 12
-    assert segments.manifest.urls == read_manifest(output).urls == [f"{number}.tar" for number in range(300)]
+    assert read_manifest(output).urls == [f"{number}.tar" for number in range(300)]
 
 
 def test_the_end_puts_all_into_one_file(output: Output) -> None:
@@ -83,7 +82,7 @@ def test_what_could_not_be_merged_is_merged_the_next_time(output: Output, monkey
     segments.append(rows(15))
     assert len(segments_of(output)) == 16
     segments.append(rows(16))
-    assert len(segments_of(output)) == 1 and len(segments.manifest) == len(read_manifest(output)) == 17
+    assert len(segments_of(output)) == 1 and len(read_manifest(output)) == 17
 
 
 def between(output: Output, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
@@ -130,3 +129,12 @@ def test_a_later_look_reads_what_is_new(output: Output, monkeypatch: pytest.Monk
     assert reader.read().urls == ["1.tar", "2.tar", "3.tar"] and len(seen) == 3
     write_manifest(output, rows(1, 2, 3), segments_of(output))
     assert reader.read().urls == ["1.tar", "2.tar", "3.tar"] and seen[3:] == [MANIFEST]
+
+
+def test_segments_that_another_run_has_put_into_the_file_are_not_missed(output: Output) -> None:
+    segments = Segments(output)
+    for number in range(15):
+        segments.append(rows(number))
+    write_manifest(output, read_manifest(output), segments_of(output))
+    segments.append(rows(15))
+    assert sorted(map(int, urls(output))) == list(range(16))

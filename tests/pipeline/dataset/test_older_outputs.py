@@ -114,7 +114,7 @@ def test_nothing_of_a_moved_dataset_is_embedded_again(moved: Path) -> None:
     left = [shard for shard in plan.listed if shard.part_name not in output.parts()]
     assert left == [new] and not plan.changed
     assert planned_shards(output) == [*before, new]  # the older parts keep their names
-    names = ledger(output, plan.shards, Manifest.of()).table["part"].to_pylist()
+    names = ledger(output, plan.shards, Manifest.of()).column("part").to_pylist()
     assert names == [shard.part_name for shard in before]
 
 
