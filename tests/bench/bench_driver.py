@@ -1,80 +1,186 @@
-"""What the driver costs: shards a second over fake workers, its memory, and the planning of a resume."""
+"""What the driver costs: a thousand workers through Ray and in simulated time, up to a million shards; its memory and
+its longest pause; what resuming, ending and `status` take.
+
+A million shards take half an hour and a gigabyte in the folder for temporary files: `--quick` shows that it runs.
+"""
 
 from __future__ import annotations
 
+import gc
+import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import benchkit
 import psutil
 import ray
 from benchkit import Row, Spread, expect
-from clipmill.pipeline.dataset.manifest import Manifest, ledger, write_manifest
+from clipmill.pipeline.dataset.claims import shared
+from clipmill.pipeline.dataset.layout import SUCCESS, part_path
+from clipmill.pipeline.dataset.ledger import ledger
+from clipmill.pipeline.dataset.manifest_files import segments_of, write_manifest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
-from clipmill.pipeline.embedding.embed_shard import OnRows
+from clipmill.pipeline.dataset.summary import status
+from clipmill.pipeline.dataset.totals import Totals
 from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running.cluster import connected
 from clipmill.pipeline.running.driver import run_shards
-from clipmill.pipeline.running.events import ShardDone
+from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.manifest_keeper import ManifestKeeper
+from clipmill.pipeline.running.order import spread
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.sources import Ahead
 
-SECONDS = dict.fromkeys(("read", "decode", "encode", "write", "commit", "worker", "total"), 1.5)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
+import fleet as fleet_module
+from fleet import fleet, real_stats
+from simulated import Kind, simulated
+
 PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")
+BAD: list[Kind] = ["starts", "starts", "fails", "fails", "fails", "hangs", "hangs", "slow", "slow", "slow"]
+A_MACHINE = 8  # workers
 
 
-@dataclass(frozen=True)
-class FakeWorkers:
-    """Commits a part of one byte for each shard, and does nothing else."""
+def shards_of(count: int) -> list[Shard]:
+    return [Shard(f"s3://bucket/pairs/{i:07d}.tar", 520_000_000 + i, f"{i:032x}") for i in range(count)]
 
-    folder: Path
 
-    def __call__(self) -> FakeWorkers:
-        return self
+class Watched:
+    """Events of a run: how many shards, how fast, how long at most from one event to the next, memory on the way."""
 
-    def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
-        (self.folder / "data" / shard.part_name).write_bytes(b"0")
-        on_rows(10, 0)
-        waits = dict.fromkeys(SECONDS, 0.25)
-        return ShardStats(shard.url, 10, 10, seconds=SECONDS, part_bytes=1, starved=waits, blocked=waits)
+    def __init__(self, count: int) -> None:
+        self._each, self._me = count // 10, psutil.Process()
+        self.done = 0
+        self.memory: list[float] = []  # MiB
+        self.pause = self.seconds = self.cpu = 0.0
+
+    def run(self, events: Iterable[Event], see: Callable[[Event], None]) -> None:
+        began = None
+        for event in events:
+            see(event)
+            now = time.monotonic(), time.thread_time()
+            if isinstance(event, WorkersStarted):
+                began = last = now
+            if began is not None:
+                self.pause, last = max(self.pause, now[0] - last[0]), now
+            if isinstance(event, ShardDone):
+                self.done += 1
+                if self.done % self._each == 0:
+                    self.memory.append(self._me.memory_info().rss / 2**20)
+        assert began is not None
+        self.seconds, self.cpu = now[0] - began[0], now[1] - began[1]
+
+
+def through_ray(count: int, workers: int) -> list[Row]:
+    """Calls and answers are Ray's; the workers are in four processes, which take as much of the CPUs as the driver."""
+    watched = Watched(count)
+    with tempfile.TemporaryDirectory() as folder, connected("local"):
+        ray.cloudpickle.register_pickle_by_value(fleet_module)
+        output = prepared(folder)
+        with fleet(Path(folder), 0.5, hosts=4), ManifestKeeper(output) as keeper:
+            placement = Placement(workers, 1, 0.0)
+            watched.run(run_shards(shards_of(count), object, placement), keeper.see)  # type: ignore[arg-type]
+    expect(watched.done == count, f"driver: {watched.done:,} shards of {count:,}")
+    name = f"driver, {workers:,} workers through Ray"
+    return [
+        Row(f"{name}", "shards/s", Spread.of([count / watched.seconds])),
+        Row(f"{name}: its own thread", "µs a shard", Spread.of([watched.cpu / count * 1e6])),
+        Row(f"{name}: longest pause", "ms", Spread.of([watched.pause * 1e3])),
+    ]
+
+
+def in_simulation(count: int, workers: int) -> list[Row]:
+    """The whole of a run but for Ray and the workers: plan, claims, driver, manifest, the end; then again, and status."""
+    watched, draw, totals = Watched(count), random.Random(0), Totals()
+    with tempfile.TemporaryDirectory() as folder:
+        output = prepared(folder)
+
+        def commit(shard: Shard) -> ShardStats:
+            Path(folder, part_path(shard.part_name)).touch()
+            return real_stats(shard, draw)
+
+        plan = freeze(output, PRINT, shards_of(count))
+        with shared(output) as claims, ManifestKeeper(output) as keeper:
+            claims.plan(spread(plan.listed))
+
+            def see(event: Event) -> None:
+                keeper.see(event)
+                if isinstance(event, ShardDone):
+                    claims.done(event.shard)
+                    totals.add(event.stats)
+
+            with Ahead(claims) as source, simulated(["good"] * workers, A_MACHINE, commit):
+                watched.run(run_shards(source, object, Placement(workers, 1, 1.0)), see)  # type: ignore[arg-type]
+        expect(watched.done == count == totals.shards, f"driver: {watched.done:,} shards of {count:,}")
+        end, peak = timed(lambda: close(output, plan.shards, keeper))
+        del plan
+        gc.collect()
+        resume, _ = timed(lambda: expect(not resumed(output, count), "driver: shards left"))
+        looked, _ = timed(lambda: expect((told := status(output)) is not None and told.complete, "driver: status"))
+    memory, name = watched.memory, f"driver, {count:,} shards"
+    first = f"MiB after a tenth of {count:,} shards"
+    return [
+        Row(f"{name}, simulated workers", "shards/s", Spread.of([count / watched.seconds])),
+        Row(f"{name}: longest pause", "ms", Spread.of([watched.pause * 1e3])),
+        Row("driver's memory at the end", "MiB", Spread.of(memory[-1:]), Spread.of(memory[:1]), first),
+        Row(f"{name}: accounting for all", "s", Spread.of([end]), note=f"{peak:,.0f} MiB"),
+        Row(f"{name}: planning a resume", "s", Spread.of([resume])),
+        Row(f"{name}: status", "s", Spread.of([looked])),
+    ]
+
+
+def with_bad_workers(count: int, workers: int) -> list[Row]:
+    """Ten of them are bad, each on a machine of its own: every shard is done; what that costs."""
+    kinds: list[Kind] = ["good"] * workers
+    for number, kind in enumerate(BAD):
+        kinds[number * workers // len(BAD)] = kind
+    done = failed = 0
+    with simulated(kinds, A_MACHINE) as cluster:
+        for event in run_shards(shards_of(count), object, Placement(workers, 1, 1.0)):  # type: ignore[arg-type]
+            done += isinstance(event, ShardDone)
+            failed += isinstance(event, ShardFailed)
+    expect((done, failed) == (count, 0), f"driver: {done:,} shards of {count:,} done, {failed:,} failed")
+    lost = cluster.lost / (cluster.lost + cluster.used)
+    return [Row(f"driver, {count:,} shards, 10 of {workers:,} workers bad: lost", "% of work", Spread.of([100 * lost]))]
+
+
+def prepared(folder: str) -> Output:
+    output = Output.at(folder).prepare()
+    Path(folder, "data").mkdir()
+    return output
+
+
+def close(output: Output, planned: list[Shard], keeper: ManifestKeeper) -> None:
+    segments = segments_of(output)
+    manifest = ledger(output, planned, keeper.unsaved)
+    expect(manifest.totals.shards == len(keeper.urls) == len(planned), "driver: parts are missing in the manifest")
+    write_manifest(output, manifest, segments)
+    output.write(SUCCESS, b"")
+
+
+def resumed(output: Output, count: int) -> list[Shard]:
+    """What a second run would have to do."""
+    committed = output.parts()
+    return [
+        shard for shard in freeze(output, PRINT, shards_of(count), committed).listed if shard.part_name not in committed
+    ]
+
+
+def timed(call: Callable[[], None]) -> tuple[float, float]:
+    """Seconds, and the process's memory afterwards, in MiB."""
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began, psutil.Process().memory_info().rss / 2**20
 
 
 def measure(quick: bool) -> list[Row]:
-    count = 500 if quick else 100_000
-    shards = [Shard(f"/data/{i:07d}.tar", 1000, str(i)) for i in range(count)]
-    me = psutil.Process()
-    with tempfile.TemporaryDirectory() as folder, connected("local"):
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        output = Output.at(folder)
-        output.prepare()
-        (Path(folder) / "data").mkdir()
-        freeze(output, PRINT, shards)
-        keeper, done, memory, began = ManifestKeeper(output), 0, list[float](), time.monotonic()
-        for event in run_shards(shards, FakeWorkers(Path(folder)), Placement(2, 1, 0.0)):
-            keeper.see(event)
-            if isinstance(event, ShardDone):
-                done += 1
-                if done % (count // 10) == 0:
-                    memory.append(me.memory_info().rss / 2**20)
-        seconds = time.monotonic() - began
-        write_manifest(output, keeper.manifest)
-        began = time.monotonic()
-        committed = output.parts()
-        planned = freeze(output, PRINT, shards, committed).shards
-        todo = [shard for shard in planned if shard.part_name not in committed]
-        rows = ledger(output, planned, Manifest.of()).totals.rows
-        resume = time.monotonic() - began
-    expect(rows == 10 * count and not todo, f"driver: {rows:,} rows of {10 * count:,}, {len(todo)} shards left")
-    first = f"MiB after a tenth of {count:,} shards"
-    return [
-        Row("driver, fake workers, start-up included", "shards/s", Spread.of([count / seconds])),
-        Row("planning a resume", "shards/s", Spread.of([count / resume])),
-        Row("driver's memory at the end", "MiB", Spread.of(memory[-1:]), Spread.of(memory[:1]), first),
-    ]
+    rows = through_ray(500 if quick else 50_000, 20 if quick else 1000)
+    rows += in_simulation(2_000 if quick else 1_000_000, 100 if quick else 1000)
+    return rows + with_bad_workers(2_000 if quick else 1_000_000, 100 if quick else 1000)
 
 
 if __name__ == "__main__":
