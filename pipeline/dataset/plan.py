@@ -185,6 +185,8 @@ def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:
     now = {shard.url: shard for shard in plan.changed if shard.url in done}
     for _ in range(_TRIES):
         planned = planned_shards(output)
+        if planned == plan.shards and not now:
+            return plan.shards  # and not the same again: there may be a million
         known = {shard.url: shard for shard in planned}
         added = {shard.url: shard for shard in plan.shards if shard.url not in known}
         shards = list((known | added | now).values())

@@ -65,6 +65,10 @@ class Backlog:
         """Shards that may be taken now."""
         return len(self._waiting) + len(self._again)
 
+    def is_out(self, shard: Shard) -> bool:
+        """Whether somebody has it in hand, and nobody has done it."""
+        return shard.url in self._in_work
+
     def failed_before(self, shard: Shard) -> bool:
         return shard.url in self._failures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -68,9 +69,11 @@ def run_shards(
     options = options or RunOptions()
     source = shards if isinstance(shards, ShardSource) else Listed(shards)
     driver = _Driver(source, factory, placement, options)
+    gc.freeze()  # looking through a million shards takes the collector seconds, again and again
     try:
         yield from driver.run()
     finally:
+        gc.unfreeze()
         driver.stop()
 
 
@@ -230,6 +233,8 @@ class _Driver:
                 self._backlog.give_back(other)
 
     def _take(self, shard: Shard, handle: WorkerHandle | None, reason: str) -> Iterator[Event]:
+        if not self._backlog.is_out(shard):  # a second worker has done it
+            return
         attempt = self._backlog.attempt(shard)
         machine = handle.node if handle else ""
         kind = ShardFailed if self._backlog.expire(shard, time.monotonic(), machine) else ShardRetried

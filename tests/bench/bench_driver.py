@@ -94,7 +94,7 @@ def through_ray(count: int, workers: int) -> list[Row]:
 
 
 def in_simulation(count: int, workers: int) -> list[Row]:
-    """The whole of a run but for Ray and the workers: plan, claims, driver, manifest, the end; then again, and status."""
+    """A run without Ray and without work: plan, claims, driver, manifest, the end; then again, and status."""
     watched, draw, totals = Watched(count), random.Random(0), Totals()
     with tempfile.TemporaryDirectory() as folder:
         output = prepared(folder)

@@ -47,3 +47,12 @@ def test_what_failed_goes_to_workers_that_have_done_something() -> None:
 def test_a_gpu_that_starts_no_worker_does_not_end_a_run_that_goes_on() -> None:
     events, _ = run(["good", "good", "good", "starts"])
     assert sum(isinstance(event, ShardDone) for event in events) == len(SHARDS)
+
+
+def test_a_shard_that_a_second_worker_has_done_is_not_taken_from_the_one_that_hangs_with_it() -> None:
+    """Others are slow, so that the run goes on until it is found to hang."""
+    kinds: list[Kind] = ["good"] * 100
+    kinds[::10] = ALL
+    with simulated(kinds, A_MACHINE):
+        events = list(run_shards(SHARDS[:2000], object, Placement(100, 1, 1.0)))  # type: ignore[arg-type]
+    assert sum(isinstance(event, ShardDone) for event in events) == 2000
