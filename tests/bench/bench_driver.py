@@ -6,12 +6,12 @@ A million shards take half an hour and a gigabyte in the folder for temporary fi
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import benchkit
@@ -116,9 +116,7 @@ def in_simulation(count: int, workers: int) -> list[Row]:
             with Ahead(claims) as source, simulated(["good"] * workers, A_MACHINE, commit):
                 watched.run(run_shards(source, object, Placement(workers, 1, 1.0)), see)  # type: ignore[arg-type]
         expect(watched.done == count == totals.shards, f"driver: {watched.done:,} shards of {count:,}")
-        end, peak = timed(lambda: close(output, plan.shards, keeper))
-        del plan
-        gc.collect()
+        end, peak = timed(partial(close, output, plan.shards, keeper))
         resume, _ = timed(lambda: expect(not resumed(output, count), "driver: shards left"))
         looked, _ = timed(lambda: expect((told := status(output)) is not None and told.complete, "driver: status"))
     memory, name = watched.memory, f"driver, {count:,} shards"
