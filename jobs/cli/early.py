@@ -47,8 +47,9 @@ def _servers(job: Any) -> list[str]:
     return [url for (scheme, _), url in by_server.items() if scheme != "memory"]
 
 
-def _check_dataset(job: Any, url: str) -> None:
-    begun_at(url, job.storage_options)
+def _check_dataset(job: Any, named: str | Sequence[str]) -> None:
+    for url in [named] if isinstance(named, str) else named:
+        begun_at(url, job.storage_options)
 
 
 def _check_source(job: Any, url: str) -> None:

@@ -96,6 +96,18 @@ class Dataset:
         names = ", ".join(model.alias or "(no alias)" for model in self.models)
         raise InputError(f"{self.url}: no model is called {alias!r}; its models are {names}")
 
+    def same_model(self, model: DatasetModel, name: str, other: str) -> DatasetModel:
+        """This dataset's model of the same weights. InputError where there is none. name: what errors call this
+        dataset; other: the model's."""
+        same = next((mine for mine in self.models if mine.weights_sha256 == model.weights_sha256), None)
+        if same is None:
+            names = ", ".join(f"{mine.variant} ({mine.weights})" for mine in self.models)
+            raise InputError(
+                f"{name} was made with {names}, but {other} with {model.variant} ({model.weights}); name a dataset of "
+                "the same weights"
+            )
+        return same
+
     def model_cards(self) -> Any:
         """The only model's card, or the cards by alias, as the parts' footers have them."""
         with self.output.open(part_path(self.parts[0])) as file:

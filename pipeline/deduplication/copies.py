@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -14,16 +15,27 @@ from .components import Ids
 from .parts import PART
 
 FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons to drop
+EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --against"
 
 
-def view_rows(connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: str, keep_by: str) -> None:
+def view_rows(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, content: str, keep_by: str, against: str | None
+) -> None:
     """The view `rows`: `pairs` with `id`, int64, ascending in the dataset's order; `content`, equal for exact copies;
-    and `value`, by which the best is kept."""
+    `value`, by which the best is kept; and `there`, null unless the row is in the file `against` (a URL): whether it is
+    there for being near, not equal. Those rows have an error in the view, so that nothing else is done with them."""
+    there = (
+        f"SELECT id AS other, is_near FROM {files([against])}"
+        if against
+        else "SELECT 0 AS other, true AS is_near LIMIT 0"
+    )
     numbers = {"shard": dataset.shards(), "number": range(len(dataset.parts))}
     connection.register("parts", pa.table(numbers, pa.schema([("shard", pa.string()), ("number", pa.int64())])))
     connection.execute(
-        f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, error, "
-        f"{identifier(content)} AS content, {identifier(keep_by)} AS value FROM pairs JOIN parts USING (shard)"
+        f"CREATE VIEW rows AS SELECT number << {PART} | row AS id, key, shard, row, is_near AS there, "
+        f"CASE WHEN is_near IS NULL THEN error ELSE '' END AS error, "
+        f"{identifier(content)} AS content, {identifier(keep_by)} AS value "
+        f"FROM pairs JOIN parts USING (shard) LEFT JOIN ({there}) ON other = number << {PART} | row"
     )
 
 
@@ -49,8 +61,19 @@ def count_left(connection: duckdb.DuckDBPyConnection, exact: str) -> int:
     return int(count)
 
 
-def write_groups(connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, groups: Path, dropped: Path) -> Funnel:
+@dataclass(frozen=True)
+class Written:
+    """Where `write_groups` writes."""
+
+    groups: Path
+    dropped: Path
+
+
+def write_groups(
+    connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, to: Written, against: bool = False
+) -> Funnel:
     """exact: URL of the file of `write_exact`. near: int64 [n, 2], ids, each with the lowest id that it is near to.
+    against: whether rows were compared with other datasets', too.
 
     groups: `key`, `shard`, `row`, `group` (from 0, in the dataset's order) and `kept`. dropped: `id` and `reason`, in
     order of id.
@@ -73,13 +96,20 @@ def write_groups(connection: duckdb.DuckDBPyConnection, exact: str, near: Ids, g
         COPY (
             SELECT key, shard, row, dense_rank() OVER (ORDER BY lowest) - 1 AS "group", kept
             FROM grouped ORDER BY lowest, id
-        ) TO {literal(str(groups))} (FORMAT parquet, COMPRESSION zstd);
-        COPY (SELECT id FROM grouped WHERE NOT kept ORDER BY id)
-            TO {literal(str(dropped))} (FORMAT parquet, COMPRESSION zstd);
+        ) TO {literal(str(to.groups))} (FORMAT parquet, COMPRESSION zstd);
+        COPY (
+            SELECT id FROM grouped WHERE NOT kept UNION ALL SELECT id FROM rows WHERE there IS NOT NULL ORDER BY id
+        )
+            TO {literal(str(to.dropped))} (FORMAT parquet, COMPRESSION zstd);
         """
     )
     ((rows, *reasons),) = connection.execute(
-        "SELECT count(*), count(error), (SELECT count(*) FROM grouped WHERE copy), "
+        "SELECT count(*), count(error) - count(there), count(*) FILTER (NOT there), count(*) FILTER (there), "
+        "(SELECT count(*) FROM grouped WHERE copy), "
         "(SELECT count(*) FROM grouped WHERE NOT copy AND NOT kept) FROM rows"
     ).fetchall()
-    return Funnel(rows, dict(zip((FAILED, EXACT, NEAR), reasons, strict=True)), rows - sum(reasons))
+    names = (FAILED, EQUAL_THERE, NEAR_THERE, EXACT, NEAR)
+    dropped = dict(zip(names, reasons, strict=True))
+    if not against:
+        del dropped[EQUAL_THERE], dropped[NEAR_THERE]
+    return Funnel(rows, dropped, rows - sum(reasons))

@@ -30,9 +30,10 @@ from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from . import kmeans
+from .against import FindRun, Reference, write_found
 from .cells import CellFiles, index_name
 from .components import Ids, connect
-from .copies import count_left, view_rows, write_exact, write_groups
+from .copies import Written, count_left, view_rows, write_exact, write_groups
 from .groups import GROUPS, sizes
 from .near import ComparePiece, pieces
 from .parts import AssignRun, Candidates, WritePart, runs_of
@@ -93,6 +94,7 @@ class _Request:
     vectors: str  # column of embeddings
     keep_by: str
     within: Subset | None
+    references: tuple[Reference, ...]
 
     @classmethod
     def of(cls, job: DedupJob) -> _Request:
@@ -103,15 +105,20 @@ class _Request:
             raise InputError(f"{dataset.url} has no embeddings of {job.side}s; use --no-near, or the other --for")
         keep_by = _sortable(dataset, job.keep_by or f"{prefix}similarity")
         within = Subset.within(job.within, dataset)
-        dataset = replace(dataset, version=version_of(dataset, within))
+        content, vectors = "sha256" if job.side == "image" else "caption", f"{job.side}_embedding"
+        compared = (content if job.exact else None, vectors if job.near else None)
+        references = tuple(Reference.open(url, dataset, job.alias, *compared) for url in job.against)
+        version = " against ".join([version_of(dataset, within), *(other.dataset.version for other in references)])
+        dataset = replace(dataset, version=version)
         output = Output.at(job.out, job.storage_options).prepare()
-        content = "sha256" if job.side == "image" else "caption"
-        return cls(job, dataset, output, content, f"{prefix}{job.side}_embedding", keep_by, within)
+        return cls(job, dataset, output, content, f"{prefix}{vectors}", keep_by, within, references)
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the subset depends on."""
         near = {"threshold": self.job.threshold, "cells": self.job.cells, "probes": self.job.probes}
+        against = {"against": [other.dataset.url for other in self.references]} if self.references else {}
+        alone = {"only against": True} if self.job.only_against else {}
         return {
             "for": self.job.side,
             "model": self.dataset.model(self.job.alias).alias,
@@ -119,6 +126,8 @@ class _Request:
             "near": near if self.job.near else False,
             "keep by": self.keep_by,
             "within": self.within.output.url if self.within else None,
+            **against,
+            **alone,
         }
 
     @property
@@ -127,11 +136,13 @@ class _Request:
         return f"{_SCRATCH}{hashlib.sha256(self.dataset.version.encode()).hexdigest()[:12]}-"
 
     @contextmanager
-    def sql(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with the view `rows`, and with access to the output's storage."""
+    def sql(self, against: str | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the view `rows`, and with access to the output's storage. against: name of a file of rows
+        that other datasets have."""
         with connect_sql(self.dataset, self.within) as connection:
-            view_rows(connection, self.dataset, self.content, self.keep_by)
             register_storage(connection, self.output.url, self.output.storage_options)
+            there = f"{self.output.url}/{against}" if against else None
+            view_rows(connection, self.dataset, self.content, self.keep_by, there)
             yield connection
 
 
@@ -144,32 +155,50 @@ def _sortable(dataset: Dataset, column: str) -> str:
 
 
 def _deduplicate(request: _Request, on_stage: OnStage) -> Subset:
-    dataset, output, address = request.dataset, request.output, request.job.address
+    dataset, output, job = request.dataset, request.output, request.job
     _clear(output, but=request.scratch)
     exact, dropped = f"{request.scratch}exact.parquet", f"{request.scratch}dropped.parquet"
-    with request.sql() as connection:
+    against = _against(request, on_stage) if request.references else None
+    with request.sql(against) as connection:
         if exact not in _names(output):
             with output.staged(exact, replace=True) as path:
-                write_exact(connection, path, request.job.exact)
+                write_exact(connection, path, job.exact and not job.only_against)
         near = np.empty((0, 2), np.int64)
-        if request.job.near:
+        if job.near and not job.only_against:
             left = partial(count_left, connection, f"{output.url}/{exact}")
-            near = _near(request, exact, left, on_stage)
+            near = _near(request, (exact, against) if against else (exact,), left, on_stage)
         with output.staged(GROUPS, replace=True) as groups, output.staged(dropped, replace=True) as path:
-            funnel = write_groups(connection, f"{output.url}/{exact}", near, groups, path)
+            written = Written(groups, path)
+            funnel = write_groups(connection, f"{output.url}/{exact}", near, written, against is not None)
     write, numbered = WritePart(dataset, output, dropped, request.within), list(enumerate(dataset.parts))
-    for _ in counted(scatter(write, numbered, address), "writing", "parts", len(numbered), on_stage):
+    for _ in counted(scatter(write, numbered, job.address), "writing", "parts", len(numbered), on_stage):
         pass
     return finish_subset(output, dataset, funnel)
 
 
-def _near(request: _Request, exact: str, rows: Callable[[], int], on_stage: OnStage) -> Ids:
+def _against(request: _Request, on_stage: OnStage) -> str:
+    """The name of a file with the rows that other datasets have, or have near ones of; see `write_found`."""
+    job, dataset, output = request.job, request.dataset, request.output
+    columns = (request.content if job.exact else None, request.vectors if job.near else None)
+    find = FindRun(dataset, *columns, request.references, job.threshold, request.within, output, request.scratch)
+    runs, done = runs_of(dataset), _names(output)
+    todo = [run for run in runs if find.name_of(run) not in done]
+    for _ in counted(scatter(find, todo, job.address), "comparing with other datasets", "runs", len(todo), on_stage):
+        pass
+    equal, near = zip(*map(find.found, runs), strict=True)
+    name = f"{request.scratch}against.parquet"
+    write_found(np.concatenate(equal), np.concatenate(near), output, name)
+    return name
+
+
+def _near(request: _Request, left_out: tuple[str, ...], rows: Callable[[], int], on_stage: OnStage) -> Ids:
     """int64 [n, 2]: each id that is near to others, and the lowest of those that it is connected to.
 
-    rows: counts the rows to compare; called only where centroids are still to be made.
+    left_out: files of ids that are not compared. rows: counts those that are; called only where centroids are still to
+    be made.
     """
     job, dataset, output = request.job, request.dataset, request.output
-    candidates = Candidates(dataset, request.vectors, output, exact, request.within)
+    candidates = Candidates(dataset, request.vectors, output, left_out, request.within)
     assign = AssignRun(candidates, _centroids(request, candidates, rows), job.probes, request.scratch)
     runs, done = runs_of(dataset), _names(output)
     todo = [run for run in runs if index_name(assign.name_of(run)) not in done]

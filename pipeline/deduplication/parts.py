@@ -38,7 +38,7 @@ class Candidates:
     dataset: Dataset
     column: str  # of embeddings
     output: Output
-    exact: str  # file with the ids of exact copies, which are no candidates
+    left_out: tuple[str, ...]  # files with ids that are no candidates: of exact copies, say
     within: Subset | None
 
     @property
@@ -47,13 +47,13 @@ class Candidates:
 
     def of(self, number: int, part: str) -> Iterator[tuple[Ids, Vectors]]:
         """The candidates' ids, int64 [n], and their vectors, float32 [n, dim] of length one."""
-        copies = _ids(self.output, self.exact, number)
+        left_out = np.concatenate([_ids(self.output, name, number) for name in self.left_out])
         inside = rows_within(self.within, part)
         for batch in replace(self.dataset, parts=(part,)).batches(["row", "error", self.column]):
             rows = batch["row"].to_numpy().astype(np.int64)
             vectors, present = vectors_of(batch[self.column])
             present &= batch["error"].is_null().to_numpy(zero_copy_only=False)
-            present &= ~np.isin(rows, copies)
+            present &= ~np.isin(rows, left_out)
             if inside is not None:
                 present &= np.isin(rows, inside)
             yield (number << PART) + rows[present], kmeans.unit(vectors[present])

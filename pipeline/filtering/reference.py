@@ -9,7 +9,6 @@ import numpy as np
 
 from ..dataset.dataset import Dataset, vectors_of
 from ..deduplication import kmeans
-from ..errors import InputError
 from ..records import Vectors
 from ..running.scatter import scatter
 from .row_functions import RowFunction, near
@@ -27,13 +26,7 @@ def near_reference(
     another model.
     """
     model = dataset.model(alias)
-    same = next((other for other in reference.models if other.weights_sha256 == model.weights_sha256), None)
-    if same is None:
-        others = ", ".join(f"{other.variant} ({other.weights})" for other in reference.models)
-        raise InputError(
-            f"--reference {reference.url} was made with {others}, but {dataset.url} with {model.variant} "
-            f"({model.weights}); name a dataset of the same weights"
-        )
+    same = reference.same_model(model, f"--reference {reference.url}", dataset.url)
     sampled = kmeans.sample(_sampled_from(dataset, f"{model.prefix}image_embedding"), _A_CELL * (cells or _CELLS))
     if not len(sampled):
         return near(np.zeros((1, model.dim), np.float32), np.zeros(1, np.bool_))

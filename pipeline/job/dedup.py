@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -37,6 +38,15 @@ class DedupJob(Readable):
         Flag(default="auto"),
     ] = None
     probes: Annotated[int, Doc("Nearest cells that each embedding is compared in: more miss fewer pairs.")] = 2
+    against: Annotated[
+        Sequence[str],
+        Doc(
+            "Another dataset of the same model, such as a test set: rows that equal one of its rows, or are near one, "
+            "are dropped. Repeatable."
+        ),
+        Flag(metavar="DATASET"),
+    ] = ()
+    only_against: Annotated[bool, Doc("Drop only what --against names; find no duplicates within the dataset.")] = False
     within: Within = None
     alias: Alias = None
     overwrite: Overwrite = False
@@ -49,6 +59,8 @@ class DedupJob(Readable):
             raise UserError(f"--threshold {self.threshold:g}: must be a cosine, from -1 to 1")
         if not (self.exact or self.near):
             raise UserError("--no-exact and --no-near together leave nothing to find; drop one of them")
+        if self.only_against and not self.against:
+            raise UserError("--only-against leaves nothing to find; name a dataset with --against, too")
         for name, value in (("--cells", self.cells), ("--probes", self.probes)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: must be at least 1")
