@@ -13,10 +13,11 @@ from s3fs import S3FileSystem
 
 from .pace import Pace, pace_of
 
-_PACE = "clipmill_pace"  # in a request's context
+_PACE, _SINCE = "clipmill_pace", "clipmill_since"  # in a request's context
 _CODES = ("RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled", "TooManyRequests")
 _STATUSES = (429, 503)
 _LONGEST = 0.5  # seconds from a throttled answer to the next attempt, besides the pace
+_PATIENCE = 300.0  # seconds for one request: then it is not the pace, but something with this object
 
 
 class PacedS3(S3FileSystem):
@@ -35,7 +36,9 @@ class PacedS3(S3FileSystem):
 async def _wait(request: Any, **_: Any) -> None:
     bucket = request.context.get("input_params", {}).get("Bucket", "")
     pace = request.context[_PACE] = pace_of(f"{urlsplit(request.url).netloc}/{bucket}")
-    await asyncio.sleep(pace.wait(time.monotonic()))
+    now = time.monotonic()
+    request.context.setdefault(_SINCE, now)
+    await asyncio.sleep(pace.wait(now))
 
 
 def _count(context: Mapping[str, Any], parsed_response: Mapping[str, Any] | None, **_: Any) -> None:
@@ -46,10 +49,12 @@ def _count(context: Mapping[str, Any], parsed_response: Mapping[str, Any] | None
 
 def _again(response: tuple[Any, Mapping[str, Any]] | None, request_dict: Mapping[str, Any], **_: Any) -> float | None:
     """Seconds until the request is sent again. None leaves it to the client's own rules."""
-    pace: Pace | None = request_dict["context"].get(_PACE)
-    if pace and response and _is_throttled(response[1]) and pace.lets_through(time.monotonic()):
-        return random.uniform(0, _LONGEST)
-    return None
+    context, now = request_dict["context"], time.monotonic()
+    pace: Pace | None = context.get(_PACE)
+    if not (pace and response and _is_throttled(response[1])):
+        return None
+    is_early = now - context[_SINCE] < _PATIENCE
+    return random.uniform(0, _LONGEST) if is_early and pace.lets_through(now) else None
 
 
 def _is_throttled(answer: Mapping[str, Any]) -> bool:

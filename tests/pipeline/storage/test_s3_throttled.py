@@ -50,6 +50,20 @@ def test_a_request_that_is_throttled_for_long_does_not_fail_while_others_get_thr
     assert net.count(status=503) > 3
 
 
+def test_an_object_that_is_refused_for_ever_is_told(
+    bucket: Bucket, net: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = through(net, bucket, **IMPATIENT)._storage()
+    bucket.storage.pipe_file(bucket.url("a"), b"a")
+    assert storage.cat_file(bucket.url("a")) == b"a"
+    monkeypatch.setattr("clipmill.pipeline.storage.paced_s3._PATIENCE", 1.0)
+    monkeypatch.setattr(storage, "retries", 1)
+    net.faults = Faults(slow_down=1)
+    with pytest.raises(OSError, match=r"Slow down|Service Unavailable"):
+        storage.cat_file(bucket.url("a"))
+    assert net.count(status=503) > 1
+
+
 def test_no_shard_fails_or_is_begun_again_for_being_throttled(
     cluster: None, bucket: Bucket, net: Proxy, drawn: Drawn
 ) -> None:
