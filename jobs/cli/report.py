@@ -18,8 +18,10 @@ _FRACTION = 0.3  # of the rows, whose threshold is shown
 def report(job: ReportJob, json_: Json = False) -> None:
     """Write a page about a dataset: counts, failures, similarity, sizes, labels, pictures, how it was made."""
     from ...pipeline import report as run
+    from ..showing.stage_bar import StageBar
 
-    result = run(job)
+    with StageBar() as bar:
+        result = run(job, bar)
     print(json.dumps(result.as_json())) if json_ else _show(result)
 
 

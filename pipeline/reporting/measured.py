@@ -12,7 +12,9 @@ from ..dataset.labels import Labels
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..deduplication.groups import DuplicateGroups
+from ..filtering.rows import Rows
 from ..job.report import ReportJob
+from ..running.stages import OnStage, Stage
 from .against import Against, agreement_of
 from .duplicates import Duplicates, duplicates_of
 from .groups import Grouped, grouped
@@ -71,19 +73,21 @@ class Measured:
         return list({row.place: row for row in rows}.values())
 
     @classmethod
-    def of(cls, request: ReportRequest) -> Measured:
+    def of(cls, request: ReportRequest, on_stage: OnStage) -> Measured:
         job, dataset, labels = request.job, request.dataset, request.labels
         with connect(dataset, request.within) as connection:
             if labels is not None:
                 create_view(connection, labels)
+            on_stage(Stage("counting", "parts", 0, len(dataset.parts)))
             numbers = numbers_of(connection, dataset)
             scored = [(similarity, _column(dataset, similarity)) for similarity in numbers.similarities]
             by_group = [found for of, _ in scored for found in grouped(connection, dataset, of, labels is not None)]
+            rows = Rows(dataset, request.within)
             return cls(
                 numbers=numbers,
                 labels=label_numbers(connection, labels) if labels is not None else None,
                 grouped=tuple(by_group),
-                recipes=recipe_numbers(connection, dataset, job.alias, numbers.similarities),
+                recipes=recipe_numbers(connection, rows, job.alias, numbers.similarities, on_stage),
                 duplicates=duplicates_of(connection, dataset, request.duplicates, request.within, job.alias),
                 against=_against(connection, job, dataset, numbers),
                 ladders={of.alias: along(connection, column, of) for of, column in scored},

@@ -12,6 +12,7 @@ from ..inputs.names import image_urls
 from ..inputs.parquet_input import read_images
 from ..inputs.shards import is_parquet
 from ..records import Shard
+from ..running.stages import OnStage, counted
 from .samples import Row
 
 MOST = 32 << 20  # bytes of a Parquet file that are read for one picture
@@ -21,7 +22,7 @@ _SIDE = 240  # pixels of a picture's longer side
 Place = tuple[str, int]  # shard and row
 
 
-def pictures(dataset: Dataset, rows: Sequence[Row]) -> dict[Place, bytes]:
+def pictures(dataset: Dataset, rows: Sequence[Row], on_stage: OnStage) -> dict[Place, bytes]:
     """(shard, row) -> a small JPEG, for the rows whose image can still be fetched from its shard."""
     of_parquet: dict[str, list[Row]] = {}
     others: list[Row] = []
@@ -31,10 +32,12 @@ def pictures(dataset: Dataset, rows: Sequence[Row]) -> dict[Place, bytes]:
         else:
             others.append(row)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
-        jpegs = list(pool.map(partial(_picture, dataset), others))
+        fetched = pool.map(partial(_picture, dataset), others)
+        jpegs = list(counted(fetched, "fetching pictures", "pictures", len(others), on_stage))
     found = {row.place: picture for row, picture in zip(others, jpegs, strict=True) if picture is not None}
     with ThreadPoolExecutor(_PARQUET_AT_ONCE, thread_name_prefix="pictures") as pool:
-        for some in pool.map(partial(_in_parquet, dataset), of_parquet, of_parquet.values()):
+        read = pool.map(partial(_in_parquet, dataset), of_parquet, of_parquet.values())
+        for some in counted(read, "reading pictures", "files", len(of_parquet), on_stage) if of_parquet else ():
             found |= some
     return found
 

@@ -13,10 +13,13 @@ from ..errors import UserError
 from ..filtering import row_functions
 from ..filtering.recipes import RECIPES, SCORE_OPTIONS, Step, flag_of, in_top
 from ..filtering.request import FAILED
+from ..filtering.rows import Rows
 from ..job.filter import FilterJob
+from ..running.stages import OnStage, counted
 from .similarity import TOP, Similarity
 
 MOST = 1 << 20  # rows that are judged: some 30 µs each, most of it whether the caption is English
+_QUERIES = 64  # at most: between them it is told how far this is
 _DETECTOR = "rough"  # the default of `clipmill filter`
 
 
@@ -40,9 +43,14 @@ class RecipeNumbers:
 
 
 def recipe_numbers(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, similarities: Sequence[Similarity]
+    connection: duckdb.DuckDBPyConnection,
+    rows: Rows,
+    alias: str | None,
+    similarities: Sequence[Similarity],
+    on_stage: OnStage,
 ) -> RecipeNumbers:
-    """Of the view `pairs`, in one scan: a condition that several recipes have is judged once for each row."""
+    """In one scan: a condition that several recipes have is judged once for each row. connection: to the dataset."""
+    dataset = rows.dataset
     recipes: dict[str, tuple[Step, ...]] = {}
     lacking: dict[str, str] = {}
     options: dict[str, str] = {}
@@ -61,7 +69,8 @@ def recipe_numbers(
                 continue
             recipes[name] = tuple(dict.fromkeys((FAILED, *steps, *score)))
             options[name] = f"--top-fraction {TOP}" if score else ""
-    patterns, is_sample = _judged(connection, [step.condition for steps in recipes.values() for step in steps])
+    conditions = [step.condition for steps in recipes.values() for step in steps]
+    patterns, is_sample = _judged(connection, rows, list(dict.fromkeys(conditions)), on_stage)
     counts = (_counts(name, options[name], steps, patterns) for name, steps in recipes.items())
     return RecipeNumbers(tuple(counts), lacking, is_sample)
 
@@ -76,17 +85,22 @@ def _best_share(dataset: Dataset, alias: str | None, similarities: Sequence[Simi
 _Patterns = Mapping[frozenset[str], int]  # the conditions that hold -> the rows for which just these do
 
 
-def _judged(connection: duckdb.DuckDBPyConnection, conditions: Sequence[str]) -> tuple[_Patterns, bool]:
+def _judged(
+    connection: duckdb.DuckDBPyConnection, rows: Rows, conditions: Sequence[str], on_stage: OnStage
+) -> tuple[_Patterns, bool]:
     """And whether only a sample was judged."""
     row_functions.english(_DETECTOR).register(connection)
-    ((rows,),) = connection.execute("SELECT count(*) FROM pairs").fetchall()
-    every = -(-rows // MOST)
-    unique = list(dict.fromkeys(conditions))
-    columns = ", ".join(f"({condition}\n) IS TRUE" for condition in unique)
+    ((count,),) = connection.execute("SELECT count(*) FROM pairs").fetchall()
+    every = -(-count // MOST)
     sampled = f"WHERE hash(row, shard) % {every} = 0" if every > 1 else ""
-    patterns: dict[frozenset[str], int] = {}
-    for *holds, count in connection.execute(f"SELECT {columns}, count(*) FROM pairs {sampled} GROUP BY ALL").fetchall():
-        patterns[frozenset(c for c, holds_here in zip(unique, holds, strict=True) if holds_here)] = count
+    columns = ", ".join(f"({condition}\n) IS TRUE" for condition in conditions)
+    parts, size = rows.dataset.parts, -(-len(rows.dataset.parts) // _QUERIES)
+    runs = [parts[start : start + size] for start in range(0, len(parts), size)]
+    patterns = Counter[frozenset[str]]()
+    for run in counted(runs, "judging by recipes", "parts", len(parts), on_stage, weigh=len):
+        query = f"SELECT {columns}, count(*) FROM {rows.source(run)} {sampled} GROUP BY ALL"
+        for *holds, times in connection.execute(query).fetchall():
+            patterns[frozenset(c for c, holds_here in zip(conditions, holds, strict=True) if holds_here)] += times
     return patterns, every > 1
 
 

@@ -10,6 +10,8 @@ from ..dataset.summary import Status, status
 from ..errors import InputError
 from ..job.readable import Result
 from ..job.report import ReportJob
+from ..running import notebook
+from ..running.stages import OnStage
 from .against import Against
 from .duplicates import Duplicates
 from .groups import Grouped
@@ -42,7 +44,7 @@ class Report(Result):
         return {**asdict(self), "status": self.status.as_json()}
 
 
-def report(job: ReportJob) -> Report:
+def report(job: ReportJob, on_stage: OnStage = notebook.stages) -> Report:
     """Writes the page; replaces an earlier report. UserError for a dataset, subset or labels that are not there or do
     not fit each other; OutputError for another file where the page would be, unless `job.overwrite`."""
     out = SingleFile.at(job.out, job.storage_options)
@@ -53,8 +55,8 @@ def report(job: ReportJob) -> Report:
     progress = status(dataset.output)
     if progress is None:
         raise InputError(f"{dataset.url}: the dataset was removed while the report was made")
-    measured = Measured.of(request)
-    small = pictures(dataset, measured.shown)
+    measured = Measured.of(request, on_stage)
+    small = pictures(dataset, measured.shown, on_stage)
     contents = Contents(
         url=dataset.url,
         version=dataset.version,

@@ -18,6 +18,7 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.reporting import pictures as module
 from clipmill.pipeline.reporting.pictures import pictures
 from clipmill.pipeline.reporting.samples import Row
+from clipmill.pipeline.running.stages import Stage
 from embedded import embed_here
 from fakes import jpeg
 from parquet_kit import STRUCT
@@ -41,10 +42,12 @@ def test_those_of_parquet_are_its_columns(layout: str, tmp_path: Path) -> None:
     table = pa.table({"image": LAYOUTS[layout], "caption": CAPTIONS, "other": ["x" * 1000] * 10})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=4)
     dataset = embed_here([tmp_path / "in.parquet"], tmp_path / "out")
-    found = pictures(dataset, rows_of(str(tmp_path / "in.parquet"))[1::2])
+    told: list[Stage] = []
+    found = pictures(dataset, rows_of(str(tmp_path / "in.parquet"))[1::2], told.append)
     assert {row: picture for (_, row), picture in found.items()} == {
         row: thumbnail(IMAGES[row], 240) for row in (1, 3, 5, 7, 9)
     }
+    assert told[-1] == Stage("reading pictures", "files", 1, 1)
     page = report(ReportJob(dataset.url, str(tmp_path / "r.html")))
     assert (page.pictures, page.pictures_missing) == (10, 0)
 
@@ -95,7 +98,7 @@ def test_where_a_file_is_gone_or_another_the_rest_is_shown(tmp_path: Path) -> No
     assert found.pictures == 10 and found.pictures_missing > 0
     assert "pictures cannot be shown" in (tmp_path / "r.html").read_text()
     pq.write_table(pa.table({"image": [b"other"] * 10, "caption": CAPTIONS}), tmp_path / "c.parquet")
-    assert pictures(dataset, rows_of(str(tmp_path / "c.parquet"))) == {}
+    assert pictures(dataset, rows_of(str(tmp_path / "c.parquet")), lambda _: None) == {}
 
 
 def test_a_page_says_how_much_is_read_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.job.filter import Recipe
 from clipmill.pipeline.reporting import recipes
 from clipmill.pipeline.reporting.recipes import RecipeNumbers
+from clipmill.pipeline.running.stages import Stage
 from fakes import Ran
 from filter_kit import many
 from made import make_dataset
@@ -43,7 +44,9 @@ def check(found: RecipeNumbers, dataset: str, within: str | None = None, alias: 
 
 def test_they_are_what_filter_keeps(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "in", rows(), models=[("", "ViT-B-32")])
-    found = report(ReportJob(dataset.url, str(tmp_path / "r.html"))).recipes
+    told: list[Stage] = []
+    found = report(ReportJob(dataset.url, str(tmp_path / "r.html")), told.append).recipes
+    assert [stage.done for stage in told if stage.name == "judging by recipes"] == [0, 1, 2, 3, 4, 5, 6]
     assert [counts.recipe for counts in found.counts] == ["no_filter", "basic", "clip_score", "laion2b"]
     assert all(0 < counts.kept < counts.rows for counts in found.counts)
     assert found.lacking == {
