@@ -37,6 +37,12 @@ def _show(report: Report) -> None:
         )
     if report.labels:
         out.print(f"labels      {report.labels.images:,} images, {report.labels.classes:,} classes")
+    if counts.rows:
+        kept = ", ".join(f"{of.recipe} {of.kept / of.rows:.1%}" for of in report.recipes.counts if of.rows)
+        out.print(f"recipes     {kept} would stay")
+    if found := report.duplicates:
+        among = f" among {found.compared:,} images" if found.compared is not None else ""
+        out.print(f"duplicates  {found.rows:,} rows in {found.groups:,} groups{among}")
     missing = f", {report.pictures_missing} could not be fetched" if report.pictures_missing else ""
     out.print(f"pictures    {report.pictures}{missing}")
     out.print(f"in {report.out}")

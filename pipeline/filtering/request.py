@@ -58,7 +58,7 @@ class FilterRequest:
         if labels is not None:
             dataset = replace(dataset, version=f"{dataset.version} labels {labels.identity}")
         if job.uids is not None:
-            check_uids(dataset)
+            check_uids(dataset, job.uids, options, job.overwrite)
         request = cls(
             job=job,
             dataset=dataset,

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 
 from ..dataset.dataset import Dataset
+from ..dataset.single_file import SingleFile
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..errors import InputError, OutputError
@@ -27,9 +28,12 @@ UID = np.dtype("u8,u8")
 _ROWS = 1 << 20  # at once
 
 
-def check_uids(dataset: Dataset) -> None:
+def check_uids(dataset: Dataset, target: str, storage_options: Mapping[str, Any], overwrite: bool) -> None:
+    """InputError for a dataset without uids; OutputError for a file in the way that holds none, unless `overwrite`."""
     if "uid" not in dataset.schema.names:
         raise InputError(f"--uids: {dataset.url} has no column uid; run `clipmill embed` with --column uid")
+    if not overwrite:
+        SingleFile.at(target, storage_options).check_own(repr(np.lib.format.dtype_to_descr(UID)).encode(), "filter")
 
 
 def write_uids(dataset: Dataset, subset: Subset, target: str, storage_options: Mapping[str, Any] | None = None) -> int:

@@ -26,6 +26,8 @@ def test_it_tells_what_is_on_the_page_and_where(clipmill: Console, dataset: str,
     assert (ran.code, ran.err) == (0, "")
     assert "4 = 3 embedded + 1 failed" in ran.out
     assert "the top 30%: similarity >= 0.3000, 1 rows" in ran.out
+    assert "recipes     no_filter 75.0%, basic 0.0%, clip_score 25.0% would stay" in ran.out
+    assert "duplicates  0 rows in 0 groups among 0 images" in ran.out
     assert "0, 3 could not be fetched" in ran.out
     assert ran.out.endswith(f"in {tmp_path / 'report.html'}\n")
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
@@ -35,6 +37,16 @@ def test_as_json_it_is_the_numbers(clipmill: Console, dataset: str, tmp_path: Pa
     found = json.loads(clipmill("report", dataset, "-o", tmp_path / "report.html", "--json").out)
     assert found["numbers"]["counts"]["rows"] == found["status"]["dataset"]["rows"] == 4
     assert found["numbers"]["similarities"][0]["scored"] == 3
+    assert {of["recipe"]: of["kept"] for of in found["recipes"]["counts"]}["clip_score"] == 1
+    assert found["duplicates"]["groups"] == 0
+
+
+def test_another_file_is_kept(clipmill: Console, dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.html").write_text("my notes")
+    ran = clipmill("report", dataset, "-o", tmp_path / "notes.html")
+    assert (ran.code, "`clipmill report` did not write it" in ran.complaint()) == (2, True)
+    assert (tmp_path / "notes.html").read_text() == "my notes"
+    assert clipmill("report", dataset, "-o", tmp_path / "notes.html", "--overwrite").code == 0
 
 
 def test_what_is_wrong_is_one_line(clipmill: Console, dataset: str, tmp_path: Path) -> None:

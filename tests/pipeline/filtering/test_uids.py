@@ -52,6 +52,18 @@ def test_they_can_be_asked_for_later(tmp_path: Path) -> None:
     assert summary.done_before and np.array_equal(np.load(tmp_path / "uids.npy"), expected())
 
 
+def test_a_file_that_holds_no_uids_is_kept(tmp_path: Path) -> None:
+    asked = job(tmp_path)
+    np.save(tmp_path / "uids.npy", np.zeros(3))
+    theirs = (tmp_path / "uids.npy").read_bytes()
+    with pytest.raises(OutputError, match=r"uids\.npy is there already, and `clipmill filter` did not write it"):
+        filter(asked)
+    assert (tmp_path / "uids.npy").read_bytes() == theirs and not (tmp_path / "subset").exists()
+    filter(replace(asked, overwrite=True))
+    assert np.array_equal(np.load(tmp_path / "uids.npy"), expected())
+    filter(asked)  # which replaces its own
+
+
 def test_no_row_is_an_empty_array(tmp_path: Path) -> None:
     filter(replace(job(tmp_path), where=["false"]))
     assert np.load(tmp_path / "uids.npy").shape == (0,)
