@@ -26,7 +26,7 @@ _HEADINGS: dict[str, tuple[str, ...]] = {
     "Training": ("steps", "learning_rate", "warmup", "weight_decay", "recompute", "seed"),
     "Evaluation": ("evaluate", "label"),
     "Cluster and storage": (
-        "address", "workers", "gpus_per_worker", "decode_workers", "wait_for_machines",
+        "address", "workers", "gpus_per_worker", "decode_workers", "wait_for_machines", "max_requests_per_second",
         "storage_options",
     ),
     "Failures and limits": (

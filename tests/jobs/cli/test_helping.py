@@ -22,9 +22,11 @@ def clipmill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def test_many_options_are_under_headings(clipmill: Console) -> None:
-    headings = re.findall(r"^([A-Z][a-z ]+):$", clipmill("embed", "--help").out, re.MULTILINE)
+    text = clipmill("embed", "--help").out
+    headings = re.findall(r"^([A-Z][a-z ]+):$", text, re.MULTILINE)
     about = ["Input", "Output", "Model", "Cluster and storage", "Failures and limits", "Costs"]
     assert headings == ["Arguments", *about, "Options"]
+    assert re.findall(r"^  (-\S+)", text[text.index("\nOptions:") :], re.MULTILINE) == ["--json", "--debug", "-h,"]
     assert "Cluster" not in clipmill("status", "--help").out
 
 
