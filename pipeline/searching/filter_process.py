@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 import threading
@@ -27,6 +28,7 @@ Mask = npt.NDArray[np.bool_]
 
 OPTION = "filter"  # what errors call the condition
 _GONE = f"{OPTION}: the page's copy of the rows has been removed: stop `clipmill serve` and start it again"
+_MISSING = re.compile(r'Binder Error: Referenced column "(.*)" not found in FROM clause! Candidate bindings: (.*)$')
 _ROOM = 1 << 30  # bytes of address space for the program itself
 _SPILLED = "2GB"
 _THREADS = 4  # each takes address space of its own
@@ -47,6 +49,8 @@ class Tables:
 
 def main() -> None:
     tables = Tables(**json.loads(sys.argv[1]))
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # a group of its own, see _step_back
     _limit(tables)
     connection = _connected(tables)
     line = sys.stdin.buffer.readline()
@@ -73,9 +77,15 @@ def _evaluate(connection: duckdb.DuckDBPyConnection, where: str, tables: Tables)
     except (duckdb.OutOfMemoryException, MemoryError):
         return None, too_large(tables.memory)
     except duckdb.Error as raised:
-        return None, f"{OPTION}: {one_line(str(raised).partition(chr(10) + 'LINE ')[0])}"
+        return None, f"{OPTION}: {_in_words(one_line(str(raised).partition(chr(10) + 'LINE ')[0]))}"
     except UserError as raised:
         return None, str(raised)
+
+
+def _in_words(message: str) -> str:
+    """DuckDB's message; where a column is missing, in plain words."""
+    missing = _MISSING.match(message)
+    return f"no column is called {missing[1]}; there are {missing[2].replace(chr(34), '')}" if missing else message
 
 
 def too_large(memory: int) -> str:
@@ -88,7 +98,8 @@ def _end_with_stdin() -> None:
 
 
 def _step_back() -> None:
-    """All threads: the process leads a group of its own."""
+    """In all threads: a priority given to a process is that of one thread, one given to a group is everybody's in it. A
+    session of its own would have a share of its own of the processor, whatever the priority."""
     os.setpriority(os.PRIO_PGRP, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 

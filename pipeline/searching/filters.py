@@ -146,7 +146,6 @@ class Filters:
                 stderr=nothing,
                 cwd=self._database.parent,
                 env=environment,
-                start_new_session=True,  # so that all of its threads are named at once
             )
             self._processes[process] = scratch
         self._ready.put(process)

@@ -35,7 +35,7 @@ def best(
     longest: no finite row is longer. Where it is known, most rows need no exact score (sieve.py).
     """
     nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-    sieve = Sieve.of(vectors, queries[0], longest) if len(queries) == 1 and k else None
+    sieve = _threads().submit(Sieve.of, vectors, queries[0], longest).result() if len(queries) == 1 and k else None
 
     def task(start: int) -> list[tuple[Numbers, Scores]]:
         inside = np.flatnonzero(allowed[start : start + _TASK])

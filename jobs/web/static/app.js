@@ -95,14 +95,15 @@ function draw(found, now, start) {
       : [found.total ? "No further rows" : "No rows to show"]),
   );
   if (found.map) $("status").replaceChildren("A map of ", element("b", {}, sampled(found.map)));
-  taking.seen(narrowed(now), ranked && !(now.only && now.at !== "" && score(now) === "match") ? most : found.total);
+  const cut = now.only && now.at !== "" && score(now) === "match";
+  taking.seen(narrowed(now), ranked && !cut ? most : found.total, ranked && !cut && most < found.total);
   const weak = ranked && found.weak_below !== null && found.hits.length && start === 0 && found.hits[0].score < found.weak_below;
   $("note").hidden = !weak && !found.why_none;
   $("note").textContent = found.why_none ?? (weak ? `Nothing fits well: ${weakness(found, now)}.` : "");
   $("map").hidden = !found.map;
   $("results").hidden = Boolean(found.map);
   turnable(start > 0, last < Math.min(most, about.deepest));
-  $("below-results").hidden = Boolean(found.map) || found.hits.length < PAGE;
+  $("below-results").hidden = Boolean(found.map) || (found.hits.length < PAGE && start === 0);
   $("results").replaceChildren(...found.hits.map((hit, i) => card(hit, ranked && !now.order ? start + i + 1 : null, found.weak_below)));
   mark();
 }
@@ -213,7 +214,7 @@ function orders(now) {
 }
 
 function hint() {
-  $("words").placeholder = $("by").value === "key" ? "The key of a pair, such as 000012345" : "Describe what to look for";
+  $("words").placeholder = $("by").value === "key" ? "The key of a pair, such as 000012345" : "What to look for";
 }
 
 function submit() {

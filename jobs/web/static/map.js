@@ -7,12 +7,12 @@ const LOW = [202, 103, 2], MIDDLE = [148, 160, 158], HIGH = [13, 148, 136];
 const $ = (id) => document.getElementById(id);
 
 export class Landscape {
-  #ask; #onOpen; #found = null; #asked = 0; #at = null; #hovered = null;
+  #ask; #onOpen; #found = null; #asked = 0; #at = null; #hovered = null; #chosen = false;
 
   constructor({ ask, onOpen }) {
     this.#ask = ask;
     this.#onOpen = onOpen;
-    $("colour").addEventListener("change", () => this.#draw());
+    $("colour").addEventListener("change", () => { this.#chosen = true; this.#draw(); });
     $("canvas").addEventListener("pointermove", (event) => this.#hover(event));
     $("canvas").addEventListener("pointerleave", () => this.#hover(null));
     $("canvas").addEventListener("click", (event) => { this.#hover(event); this.#open(); });
@@ -28,6 +28,7 @@ export class Landscape {
     for (const [name, there] of [["label", found.names], ["match", found.match], ["similarity", found.similarity.some((v) => v !== null)]]) {
       $("colour").querySelector(`[value="${name}"]`).hidden = !there;
     }
+    if (!this.#chosen && found.match) $("colour").value = "match"; // something is looked for: show where it is
     const chosen = $("colour").selectedOptions[0];
     if (!chosen || chosen.hidden) $("colour").value = [...$("colour").options].find((option) => !option.hidden)?.value ?? "";
     this.#draw();

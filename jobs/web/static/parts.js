@@ -8,7 +8,7 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 export const number = (value) => Number(value).toLocaleString("en");
-export const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+export const plural = (count, noun, nouns = `${noun}s`) => `${number(count)} ${count === 1 ? noun : nouns}`;
 
 // The image of a row; where there is none, why.
 export function picture(row, side, rank = null) {

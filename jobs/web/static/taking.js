@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const FORMS = [["keys", "Keys, a text file"], ["uids", "Uids, a text file"], ["parquet", "Rows, a Parquet file"]];
 
 export class Taking {
-  #places = new Set(); #parameters = {}; #total = 0;
+  #places = new Set(); #parameters = {}; #total = 0; #best = false;
 
   constructor() {
     $("clear").addEventListener("click", () => {
@@ -17,10 +17,11 @@ export class Taking {
     document.addEventListener("click", (event) => { if (!$("take").contains(event.target)) $("take").open = false; });
   }
 
-  // What is seen now: the parameters of the search, and how many rows it has.
-  seen(parameters, total) {
+  // What is seen now: the parameters of the search, and how many rows it gives. best: there are more, which match less.
+  seen(parameters, total, best) {
     this.#parameters = parameters;
     this.#total = total;
+    this.#best = best;
     this.#offer();
   }
 
@@ -38,10 +39,10 @@ export class Taking {
     const selected = this.#places.size;
     const many = !selected && this.#total > MOST;
     $("take").hidden = !selected && !this.#total;
-    $("take-what").textContent = selected ? `${plural(selected, "selected row")}` : `All ${plural(this.#total, "row")} that match`;
+    $("take-what").textContent = selected ? plural(selected, "selected row") : this.#best ? `The best ${plural(this.#total, "match", "matches")}` : `All ${plural(this.#total, "row")} that match`;
     $("take-many").hidden = !many;
     $("clear").hidden = !selected;
-    $("selected").textContent = selected ? ` (${selected})` : "";
+    $("selected").textContent = selected ? `(${selected})` : "";
     const given = { ...this.#parameters, ...(selected ? { places: [...this.#places].join(",") } : {}) };
     const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value !== "" && value != null));
     $("take-links").replaceChildren(...(many ? [] : FORMS.map(([form, name]) => element("a", { href: `/api/download/${form}?${query}`, download: "" }, name))));

@@ -1,12 +1,12 @@
 // The similarity slider: a histogram, what falls either side, and the command that keeps what is above.
-import { number, picture } from "./parts.js";
+import { element, number, picture } from "./parts.js";
 
 const MATCHES = 0.95; // of all rows lie below the first threshold on matches
 const PATIENCE = 120; // milliseconds without a move before the server is asked
 const $ = (id) => document.getElementById(id);
 
 export class Threshold {
-  #ask; #onChange; #onOpen; #condition = {}; #bins = null; #timer = 0; #asked = 0; #wanted = null; #score = "similarity";
+  #ask; #onChange; #onOpen; #condition = {}; #bins = null; #timer = 0; #asked = 0; #wanted = null; #score = "similarity"; #without = "";
   at = null; // what the slider says; null where there is nothing to cut
 
   constructor({ ask, onChange, onOnly, onOpen }) {
@@ -25,7 +25,7 @@ export class Threshold {
     $("score-name").textContent = score === "match" ? "Match" : "Similarity";
     $("scores").hidden = !searching;
     $("command-name").textContent = searching ? "Find these rows" : "Keep these rows";
-    $("without").textContent = score === "match" ? "No row that is shown can be compared with the query." : "No row that is shown has a similarity: it takes an image and a caption.";
+    this.#without = score === "match" ? "No row that is shown can be compared with the query." : "No row that is shown has a similarity: it takes an image and a caption.";
   }
   set only(value) { $("only").checked = value; }
 
@@ -43,6 +43,7 @@ export class Threshold {
     }
     if (mine !== this.#asked) return;
     const there = found.counts.reduce((sum, count) => sum + count, 0);
+    $("without").textContent = found.missing ? this.#without : "No row is left to cut.";
     $("with").hidden = there === 0;
     $("without").hidden = there > 0;
     this.#bins = there ? found : null;
@@ -100,7 +101,7 @@ export class Threshold {
       $(side).replaceChildren(number(found[side]), share);
       $(`just-${side}`).replaceChildren(...found[`just_${side}`].map(({ row }) => this.#sample(row)));
     }
-    $("command").textContent = found.command;
+    $("command").replaceChildren(...unbroken(found.command));
   }
 
   #sample(row) {
@@ -117,13 +118,17 @@ export class Threshold {
   async #copy() {
     try {
       await navigator.clipboard.writeText($("command").textContent);
+      $("copy").textContent = "Copied";
     } catch { // not on a page without TLS that is not this machine's own: select it instead
       getSelection().selectAllChildren($("command"));
+      $("copy").textContent = "Selected";
     }
-    $("copy").textContent = "Copied";
     setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
   }
 }
+
+// Its words, each on one line where it fits: lines break after hyphens, and `--` is no option.
+const unbroken = (command) => command.split(/( +)/).map((word) => (word.trim() ? element("span", {}, word) : word));
 
 function quantile({ counts, lowest, highest }, there, share) {
   let seen = 0;

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page
+from clipmill.jobs.web import site as module
 from clipmill.jobs.web.app import app_of
 from clipmill.jobs.web.site import Site
 from clipmill.jobs.web.view import Query, View
@@ -61,6 +62,9 @@ def test_weak_matches_look_weak_and_an_empty_page_says_why(page: Page, site: Sit
     page.open("where=width+%3E+99999")
     page.until(lambda: page.one("#note").is_displayed())
     assert page.text("#note") == "No row meets the filter." and not page.all(".card")
+    page.until(lambda: page.text("#without") == "No row is left to cut.")
+    page.open("where=widht+%3E+3")
+    assert page.text("#error").startswith("filter: no column is called widht; there are width, ")
 
 
 def test_the_map_shows_a_row_where_it_is_pointed_at(page: Page, site: Site) -> None:
@@ -86,6 +90,8 @@ def test_the_map_shows_a_row_where_it_is_pointed_at(page: Page, site: Site) -> N
     page.until(lambda: page.text("#detail-title") != "")
     assert page.text("#detail-title") in {row["key"] for row in site.rows.read(range(121))}
     page.run("document.querySelector('#detail').close()")
+    page.open("text=a+red+star&way=map")
+    page.until(lambda: page.one("#colour").get_attribute("value") == "match")  # something is looked for
     choose(page, "#colour", "similarity")
     page.until(lambda: len(page.all("#legend li")) == 3)
 
@@ -106,6 +112,22 @@ def test_what_is_selected_is_downloaded(page: Page, site: Site) -> None:
     assert not page.all(".tick input:checked")
 
 
+def test_a_download_promises_no_more_than_can_be_paged_through(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEEPEST", 50)
+    page.open("text=a+red+star")
+    assert page.text("#take-what") == "The best 50 matches"
+    page.open("where=width+%3E+0")
+    assert page.text("#take-what").startswith("All ")
+
+
+def test_the_command_is_not_broken_at_a_hyphen(page: Page) -> None:
+    page.open("text=a+red+star")
+    page.until(lambda: "--where" in page.text("#command"))
+    words = page.run("return [...document.querySelectorAll('#command span')].map(w => w.textContent)")
+    lines = page.run("return [...document.querySelectorAll('#command span')].map(w => w.getClientRects().length)")
+    assert " ".join(words) == page.text("#command") and lines[words.index("--where")] == 1
+
+
 @pytest.mark.parametrize("width", [360, 400])
 def test_a_small_screen_has_all_of_it(tab: Page, width: int, tmp_path: Path) -> None:
     tab.size(width, 900)
@@ -115,6 +137,8 @@ def test_a_small_screen_has_all_of_it(tab: Page, width: int, tmp_path: Path) -> 
     by = tab.run("const b = document.querySelector('#by').getBoundingClientRect(); return [b.left, b.right, b.width]")
     words = tab.run("return document.querySelector('#words').getBoundingClientRect().width")
     assert by[0] >= 0 and by[2] >= 40 and words >= 110  # text or key can be chosen, and what is typed is seen
+    page_buttons = tab.run("return [...document.querySelectorAll('.tools nav')].map(n => n.offsetWidth)")
+    assert page_buttons == [0]  # those below the rows are enough
     for selector in ("#by", "#words", "#label", "#order", "#colour", ".menu summary", "#canvas"):
         assert tab.one(selector).is_displayed()
     assert tab.driver.save_screenshot(str(tmp_path / f"{width}.png"))
