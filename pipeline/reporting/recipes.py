@@ -50,29 +50,37 @@ def recipe_numbers(
     on_stage: OnStage,
 ) -> RecipeNumbers:
     """In one scan: a condition that several recipes have is judged once for each row. connection: to the dataset."""
-    dataset = rows.dataset
-    recipes: dict[str, tuple[Step, ...]] = {}
-    lacking: dict[str, str] = {}
-    options: dict[str, str] = {}
-    for name, recipe in RECIPES.items():
-        other = [names for names in recipe.needs if names != SCORE_OPTIONS]
-        score = _best_share(dataset, alias, similarities) if SCORE_OPTIONS in recipe.needs else ()
-        if other:
-            lacking[name] = f"needs {' and '.join(flag_of(one) for (one,) in other)}"
-        elif score is None:
-            lacking[name] = "needs a similarity, which no row has"
-        else:
-            try:
-                steps = recipe.steps(dataset, FilterJob(dataset.url, count=True, alias=alias))
-            except UserError:
-                lacking[name] = f"is for {recipe.model}"
-                continue
-            recipes[name] = tuple(dict.fromkeys((FAILED, *steps, *score)))
-            options[name] = f"--top-fraction {TOP}" if score else ""
+    score = _best_share(rows.dataset, alias, similarities)
+    steps_or_lack = {name: _steps(name, rows.dataset, alias, score) for name in RECIPES}
+    recipes = {name: steps for name, steps in steps_or_lack.items() if not isinstance(steps, str)}
+    lacking = {name: lack for name, lack in steps_or_lack.items() if isinstance(lack, str)}
     conditions = [step.condition for steps in recipes.values() for step in steps]
     patterns, is_sample = _judged(connection, rows, list(dict.fromkeys(conditions)), on_stage)
-    counts = (_counts(name, options[name], steps, patterns) for name, steps in recipes.items())
+    counts = (_counts(name, steps, patterns) for name, steps in recipes.items())
     return RecipeNumbers(tuple(counts), lacking, is_sample)
+
+
+_Steps = tuple[Step, ...]
+
+
+def _steps(name: str, dataset: Dataset, alias: str | None, score: _Steps | None) -> _Steps | str:
+    """The recipe's conditions in order, as `filter` has them; or what it lacks. score: those of the best share, None
+    without scores."""
+    recipe = RECIPES[name]
+    files = [names for names in recipe.needs if names != SCORE_OPTIONS]
+    if files:
+        return f"needs {' and '.join(flag_of(one) for (one,) in files)}"
+    if _is_ranked(name) and score is None:
+        return "needs a similarity, which no row has"
+    try:
+        steps = recipe.steps(dataset, FilterJob(dataset.url, count=True, alias=alias))
+    except UserError:
+        return f"is for {recipe.model}"
+    return tuple(dict.fromkeys((FAILED, *steps, *((score or ()) if _is_ranked(name) else ()))))
+
+
+def _is_ranked(name: str) -> bool:
+    return SCORE_OPTIONS in RECIPES[name].needs
 
 
 def _best_share(dataset: Dataset, alias: str | None, similarities: Sequence[Similarity]) -> tuple[Step, ...] | None:
@@ -104,7 +112,7 @@ def _judged(
     return patterns, every > 1
 
 
-def _counts(name: str, options: str, steps: Sequence[Step], patterns: _Patterns) -> RecipeCounts:
+def _counts(name: str, steps: Sequence[Step], patterns: _Patterns) -> RecipeCounts:
     dropped, kept = Counter({step.reason: 0 for step in steps}), 0
     for holding, rows in patterns.items():
         reason = next((step.reason for step in steps if step.condition not in holding), None)
@@ -112,4 +120,5 @@ def _counts(name: str, options: str, steps: Sequence[Step], patterns: _Patterns)
             kept += rows
         else:
             dropped[reason] += rows
+    options = f"--top-fraction {TOP}" if _is_ranked(name) else ""
     return RecipeCounts(name, options, sum(patterns.values()), dict(dropped), kept)
