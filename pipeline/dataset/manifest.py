@@ -115,9 +115,10 @@ class Manifest:
     def true_to(self, sizes: Mapping[str, int], by: str = "shard") -> Manifest:
         """The rows of parts that have not changed. sizes: in bytes, by shard or by part; a part of another size was
         made anew."""
-        names, written = self.column(by).to_pylist(), self.column("bytes").to_pylist()
-        fits = [sizes.get(name) == size for name, size in zip(names, written, strict=True)]
-        return self if all(fits) else self._choice(np.flatnonzero(fits))
+        places = pc.index_in(self.column(by), value_set=pa.array(sizes.keys(), pa.string()))
+        now = pa.array(sizes.values(), pa.int64()).take(places)
+        fits = pc.equal(now, self.column("bytes")).fill_null(False).to_numpy()
+        return self if fits.all() else self._choice(np.flatnonzero(fits))
 
     def under(self, parts: Iterable[str]) -> Manifest:
         """The same with these names of parts."""

@@ -9,7 +9,7 @@ and the file afterwards misses no row.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -51,11 +51,10 @@ class ManifestReader:
     def _read_segments(self, names: set[str]) -> bool:
         """Whether they were all there still."""
         new = sorted(names - self._segments.keys())
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="segments") as pool:
-            contents = dict(zip(new, pool.map(self._output.read, new), strict=True))
-        read = {name: _manifest(content) for name, content in contents.items() if content is not None}
-        self._segments = {name: rows for name, rows in (self._segments | read).items() if name in names}
-        return None not in contents.values()
+        read = dict(zip(new, _read(self._output, new), strict=True))
+        there = {name: rows for name, rows in (self._segments | read).items() if name in names}
+        self._segments = {name: rows for name, rows in there.items() if rows is not None}
+        return None not in read.values()
 
 
 def read_manifest(output: Output) -> Manifest:
@@ -100,12 +99,22 @@ class Segments:
                 return
             if level + 1 == len(self._levels):
                 self._levels.append([])
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="segments") as pool:
-                rows = sum(map(_manifest, pool.map(self._output.read, names)), Manifest.of())
+            rows = [rows for rows in _read(self._output, names) if rows is not None]
             if rows:
-                self._write(rows, level + 1)
+                self._write(sum(rows, Manifest.of()), level + 1)
             self._levels[level] = []
             _delete(self._output, names)
+
+
+def _read(output: Output, names: Sequence[str]) -> list[Manifest | None]:
+    """None for files that are gone."""
+
+    def read(name: str) -> Manifest | None:
+        content = output.read(name)
+        return None if content is None else _manifest(content)
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="segments") as pool:
+        return list(pool.map(read, names))
 
 
 def _manifest(content: bytes | None) -> Manifest:

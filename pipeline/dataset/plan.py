@@ -160,8 +160,8 @@ def freeze(
         raise OutputError(f"{output.url} holds {min(strangers)}, but no {PLAN}: choose an empty folder")
     planned = planned_shards(output) if begun else []
     by_url = {shard.url: shard for shard in planned}
-    named = {shard.url: shard.named for shard in planned}
-    shards = [replace(shard, named=named.get(shard.url)) for shard in shards]
+    named = {shard.url: shard.named for shard in planned if shard.named is not None}
+    shards = [replace(shard, named=named[shard.url]) if shard.url in named else shard for shard in shards]
     changed = [s for s in shards if s.part_name in committed and s.url in by_url and is_another(by_url[s.url], s)]
     kept = {shard.url for shard in changed}
     by_url |= {shard.url: shard for shard in shards if shard.url not in kept}

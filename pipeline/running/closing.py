@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..dataset.layout import SUCCESS
 from ..dataset.ledger import ledger
+from ..dataset.manifest import Manifest
 from ..dataset.manifest_files import MANIFEST, segments_of, write_manifest
 from ..dataset.output import Output
 from ..dataset.plan import Fingerprint, Plan, settle
@@ -53,8 +54,7 @@ def close_run(run: RunPlan, tally: Tally, keeper: ManifestKeeper, until: Limited
     planned = settle(output, run.plan, written)
     segments = segments_of(output)
     manifest = ledger(output, planned, keeper.unsaved)
-    in_output = set(manifest.urls)
-    if lost := sorted(written - in_output):
+    if lost := sorted(manifest.lacks(written)):
         raise InfrastructureError(
             f"{output.url}: {len(lost):,} parts that workers wrote are missing here, the part of {lost[0]} for one: "
             "name an output on storage that all machines share"
@@ -79,7 +79,7 @@ def close_run(run: RunPlan, tally: Tally, keeper: ManifestKeeper, until: Limited
     )
     if written or tally.failed or segments or None in (output.read(SUCCESS), output.read(MANIFEST)):
         write_manifest(output, manifest, segments)
-        _write(output, summary, in_output)
+        _write(output, summary, manifest)
     if tally.stopped and summary.left:
         raise _stopped(summary, len(run.todo), until.reached)
     tally.judge(summary)
@@ -97,9 +97,11 @@ def _stopped(summary: Summary, todo: int, limit: str) -> StoppedError:
     return kind("; ".join([*parts, "run the same command to go on"]), summary)
 
 
-def _write(output: Output, summary: Summary, committed: Collection[str]) -> None:
+def _write(output: Output, summary: Summary, committed: Manifest) -> None:
     output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
-    earlier = {url: reason for url, reason in quarantined(output).items() if url not in committed}
+    earlier = quarantined(output)
+    lacking = committed.lacks(earlier)
+    earlier = {url: reason for url, reason in earlier.items() if url in lacking}
     output.write(QUARANTINE, json.dumps(earlier | summary.failed_shards, indent=2).encode())
     if summary.complete:
         output.write(SUCCESS, b"")
