@@ -13,6 +13,8 @@ from statistics import median
 
 from ..records import Shard
 
+_BEYOND = 1.2  # times what nearly all shards took: what takes longer is no large shard, but a late one
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -23,8 +25,8 @@ class Limits:
     pause: float = 1.0  # seconds before the second attempt, doubled for each further one
     deadline: float | None = None  # seconds; a shard in hand for longer is taken away
     silent: float = 10.0  # times the median; a worker that tells of no row for so long is replaced
-    late: float = 3.0  # times the median, from which a shard is late
-    least_late: float = 30.0  # seconds; nothing is late before
+    late: float = 2.0  # times the median, from which a shard is late
+    least_late: float = 20.0  # seconds; nothing is late before
 
 
 @dataclass
@@ -33,6 +35,7 @@ class _InWork:
 
     shard: Shard
     since: float
+    machine: str  # of the first who got it
     copies: int = 1
 
 
@@ -69,6 +72,19 @@ class Backlog:
         """Whether somebody has it in hand, and nobody has done it."""
         return shard.url in self._in_work
 
+    @property
+    def paused(self) -> int:
+        """Shards that may be tried again in a while."""
+        return len(self._paused)
+
+    @property
+    def tries_left(self) -> int:
+        """Workers that shards may need which have failed and are tried again: each attempt is on another machine."""
+        if not self._failures:
+            return 0
+        tried = self._again or self._paused or any(url in self._failures for url in self._in_work)
+        return self._limits.attempts if tried else 0
+
     def failed_before(self, shard: Shard) -> bool:
         return shard.url in self._failures
 
@@ -97,7 +113,7 @@ class Backlog:
             self._again.remove(shard)
         else:
             self._waiting.popleft()
-        self._in_work[shard.url] = _InWork(shard, now)
+        self._in_work[shard.url] = _InWork(shard, now, machine)
         return shard
 
     def done(self, shard: Shard, now: float) -> bool:
@@ -153,17 +169,26 @@ class Backlog:
             if not self._closed:
                 self._waiting.appendleft(shard)
 
-    def late(self, now: float) -> Shard | None:
-        """When nothing else is left to do: a shard, out far longer than others took, for a second worker to try."""
+    def late(self, now: float, machine: str = "") -> Shard | None:
+        """When nothing else is left to do: a shard, out far longer than others took, for a second worker to try; on
+        another machine, where there are several. A copy pays where the first attempt is far behind nearly all others:
+        it would take about the median, and its worker has nothing else to do."""
         if self.waiting or self._paused or not self._seconds:
             return None
-        usual = max(self._limits.late * median(self._seconds), self._limits.least_late)
-        late = [out for out in self._in_work.values() if out.copies == 1 and now - out.since > usual]
+        after = self._late_after()
+        late = [out for out in self._in_work.values() if out.copies == 1 and now - out.since > after]
+        if self.machines > 1 and machine:
+            late = [out for out in late if out.machine != machine]
         if not late:
             return None
         oldest = min(late, key=lambda out: out.since)
         oldest.copies += 1
         return oldest.shard
+
+    def _late_after(self) -> float:
+        taken = sorted(self._seconds)
+        nearly_all = taken[int(0.95 * (len(taken) - 1))]
+        return max(self._limits.late * median(taken), _BEYOND * nearly_all, self._limits.least_late)
 
     def usual(self) -> float | None:
         """Seconds that recent shards took; None before the first one is done."""

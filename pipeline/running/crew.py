@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import InfrastructureError
@@ -35,6 +35,15 @@ class Crew:
 
     def grow(self, by: int) -> None:
         self.handles += [self.new() for _ in range(by)]
+
+    def release(self, handles: Sequence[WorkerHandle]) -> None:
+        """Workers without shards; their machines are for others now."""
+        for handle in handles:
+            self._heard.pop(handle, None)
+            handle.kill()
+        gone = set(handles)
+        self.handles = [handle for handle in self.handles if handle not in gone]
+        self.count_machines()
 
     def replace(self, handle: WorkerHandle) -> list[Shard]:
         """A new worker for an old one; the shards that this one had."""

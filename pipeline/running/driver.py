@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import InfrastructureError, ShardError, StorageFullError, UserError
 from ..records import Shard
-from .backlog import Backlog, Limits
+from .backlog import Backlog
 from .cluster import leaving
 from .crew import Crew
 from .events import (
@@ -30,9 +29,10 @@ from .events import (
     WorkersStarted,
 )
 from .placement import Placement
-from .readers import ReadByThemselves, Readers, ReadingFailed
+from .readers import ReadingFailed
+from .run_options import RunOptions
 from .sources import Listed, ShardSource
-from .until import Until, WhenAsked
+from .tail import Tail
 from .worker_handle import WorkerDied, WorkerHandle, news, send, settled
 
 if TYPE_CHECKING:  # torch takes a second: not before what is missing is refused
@@ -43,17 +43,6 @@ _TELL = 0.5  # seconds between two questions about progress
 _LOOK = 1.0  # seconds between two looks at which machines are about to leave
 _GROW = 15.0  # seconds between two looks at what the cluster has
 _SPARE = 2.0  # seconds before a machine leaves, when its worker lets go of what it has not done
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run goes, besides its shards."""
-
-    limits: Limits = field(default_factory=Limits)
-    until: Until = field(default_factory=WhenAsked)  # asked often
-    workers: Callable[[], int] = lambda: 0  # how many there can be, as machines join and leave; called now and then
-    patience: float = 60.0  # seconds with neither a worker nor a machine for one, when all have left
-    readers: Callable[[], Readers] = ReadByThemselves  # who reads for the workers
 
 
 def run_shards(
@@ -83,6 +72,7 @@ class _Driver:
         self._backlog = Backlog((), options.limits)
         self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
         self._readers = options.readers()
+        self._tail = Tail(self._crew, self._backlog, options.need)
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
@@ -107,6 +97,7 @@ class _Driver:
             yield from self._progress()
             yield from self._take_away()
             yield from self._leave()
+            yield from self._tail.look(time.monotonic(), self._coming)
             yield from self._grow()
             yield from self._heed_stop()
 
@@ -119,6 +110,11 @@ class _Driver:
         """Shards that are not done."""
         return self._source.left + self._backlog.waiting + sum(len(handle.shards) for handle in self._handles)
 
+    @property
+    def _coming(self) -> int:
+        """Shards that the source may give now."""
+        return 0 if self._source.waits else self._source.left
+
     def _see_starts(self) -> Iterator[Event]:
         for handle, outcome in self._crew.see_starts():
             if isinstance(outcome, WorkerDied):
@@ -128,7 +124,9 @@ class _Driver:
 
     def _draw(self) -> Iterator[Event]:
         """More shards than workers may hold; while other runs have what is left, none."""
-        enough = sum(self._readers.in_flight(handle) + 1 for handle in self._handles)
+        enough = (
+            sum(self._readers.in_flight(handle) + 1 for handle in self._handles) or 1
+        )  # if all workers are released
         while (wanted := enough - self._backlog.waiting) > 0 and (shards := self._source.take(wanted)):
             self._backlog.add(shards)
         if elsewhere := self._source.elsewhere():
@@ -149,7 +147,7 @@ class _Driver:
             if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
             self._give(handle, self._backlog.take(now, handle.node, again), now)
-        if not handle.shards and self._readers.in_flight(handle) and (late := self._backlog.late(now)):
+        if not handle.shards and self._readers.in_flight(handle) and (late := self._backlog.late(now, handle.node)):
             yield ShardLate(late)
             self._give(handle, late, now)
 
@@ -263,14 +261,14 @@ class _Driver:
         if now - self._grown < _GROW or self._stopping:
             return
         self._grown = now
-        workers = self._options.workers()
-        if workers or any(handle.is_ready for handle in self._handles):
+        workers, wanted = self._options.workers(), self._tail.wanted(self._coming)
+        if workers or not wanted or any(handle.is_ready for handle in self._handles):
             self._manned = now
         elif now - self._manned > self._options.patience:
             raise InfrastructureError(
                 "the cluster has no machine left for workers; run the same command again to go on"
             )
-        more = workers - len(self._handles)
+        more = min(workers, wanted) - len(self._handles)
         if more > 0:
             self._crew.grow(more)
             yield WorkersAdded(more)

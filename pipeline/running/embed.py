@@ -184,7 +184,7 @@ def _embed_shards(
             observers[0](Notice(f"no price for machines of the kind {', '.join(kinds)}: they count as free"))
         observers[0](Starting("starting workers" + (", which may compile the model" if placement.gpus else "")))
         factory = worker_factory(job, run, settings, placement)
-        options = run_options(job, until, len(run.todo), placement)
+        options = run_options(job, until, len(run.todo), placement, demand)
         if placement.readers:
             options = replace(options, readers=reader_pool(factory, demand))
         try:

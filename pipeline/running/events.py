@@ -56,6 +56,14 @@ class WorkersAdded:
 
 
 @dataclass(frozen=True)
+class WorkersReleased:
+    """Nothing is left to do for them: at the end of a run, or while other runs have in hand what is left."""
+
+    name: ClassVar[str] = "workers released"
+    workers: int
+
+
+@dataclass(frozen=True)
 class FewerWorkers:
     """The cluster has no room for all workers of the job; before they start."""
 
@@ -193,6 +201,7 @@ Event = (
     | Notice
     | WorkersStarted
     | WorkersAdded
+    | WorkersReleased
     | FewerWorkers
     | WorkerLost
     | WorkerMoved

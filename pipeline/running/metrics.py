@@ -26,6 +26,7 @@ from .events import (
     WorkerLost,
     WorkerReplaced,
     WorkersAdded,
+    WorkersReleased,
     WorkersStarted,
 )
 
@@ -94,9 +95,12 @@ class Metrics:
     def see(self, event: Event) -> None:
         if isinstance(event, Planned):
             self._now["clipmill_shards_planned"] = event.todo
-        elif isinstance(event, (WorkersStarted, WorkersAdded)):
-            self._workers += event.workers
-            self._now["clipmill_workers"] = self._workers
+        elif isinstance(event, WorkersStarted):
+            self._has_workers(event.workers)
+        elif isinstance(event, WorkersAdded):
+            self._has_workers(self._workers + event.workers)
+        elif isinstance(event, WorkersReleased):
+            self._has_workers(self._workers - event.workers)
         elif isinstance(event, ReadersChanged):
             self._now["clipmill_readers"] = event.readers
         elif isinstance(event, Rows):
@@ -118,6 +122,10 @@ class Metrics:
         if isinstance(event, (ShardFailed, ShardRetried)) and event.machine:
             self._count("clipmill_machine_failures", 1, machine=self._machines.name(event.machine))
         self._set_gauges()
+
+    def _has_workers(self, workers: int) -> None:
+        self._workers = workers
+        self._now["clipmill_workers"] = max(workers, 0)
 
     def _set_gauges(self) -> None:
         self._now["clipmill_quiet_seconds"] = time.monotonic() - self._last_rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
 from ..errors import InfrastructureError
 from ..records import Shard, ShardStats
@@ -66,6 +66,11 @@ class ReaderPool(Readers):
     def look(self, now: float, workers: Sequence[WorkerHandle], left: int) -> Iterator[Event]:
         """See to it that all workers that have started have the processes that they need. left: shards of the run that
         are not done."""
+        if not workers:  # all were released; there may be some again
+            self.stop()
+            self._demand.need("readers", [])
+            self._began = None
+            return
         self._began = now if self._began is None else self._began
         news = yield from self._see_starts(now)
         ready = [worker for worker in workers if worker.is_ready]
@@ -78,7 +83,11 @@ class ReaderPool(Readers):
         self._know(ready)
         before = len(self._readers)
         wanted = self._wanted(ready, workers, left)
-        self._resize(now, max(sum(wanted.values()), self._at_first(left) if not self._any_started else 0))
+        if self._placement.fixed:
+            needed = -(-self._placement.readers * min(len(workers), self._placement.workers) // self._placement.workers)
+        else:
+            needed = max(sum(wanted.values()), self._at_first(left) if not self._any_started else 0)
+        self._resize(now, needed, {worker.node for worker in workers})
         self._lend(ready, wanted)
         if len(self._readers) != before:
             for reader in self._readers.values():
@@ -138,20 +147,20 @@ class ReaderPool(Readers):
         for number in [number for number, reader in self._readers.items() if reader.seat.machine not in machines]:
             self._end(number)
 
-    def _resize(self, now: float, needed: int) -> None:
+    def _resize(self, now: float, needed: int, manned: Collection[str]) -> None:
         """More processes where there is room for them; those that nobody has needed for a while are ended where no
-        worker is, so that such machines can go."""
-        if self._placement.fixed:
-            needed = self._placement.readers
+        worker is, so that such machines can go. manned: machines with workers."""
         for seat in self._vacant()[: max(0, needed - len(self._readers))]:
             self._start(seat)
         self._ask(needed)
         spare = [
-            number for number, reader in self._readers.items() if number not in self._lent and not reader.seat.near
+            number
+            for number, reader in self._readers.items()
+            if number not in self._lent and not (reader.seat.near and reader.seat.machine in manned)
         ]
         for number, reader in self._readers.items():
             reader.spare_since = (reader.spare_since or now) if number in spare else None
-        if len(self._readers) > needed and not self._placement.fixed:
+        if len(self._readers) > needed:
             for number in spare[: len(self._readers) - needed]:
                 if now - (self._readers[number].spare_since or now) > _SPARE:
                     self._end(number)

@@ -13,9 +13,9 @@ from .autoscaler import Demand
 from .backlog import Limits
 from .closing import RunPlan
 from .cluster import place, reader_seats, room
-from .driver import RunOptions
 from .placement import Placement
 from .readers import Readers
+from .run_options import RunOptions
 from .until import Until
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def find_placement(job: EmbedJob, shards: int) -> Placement:
         time.sleep(min(_POLL, job.wait_for_machines))
 
 
-def run_options(job: EmbedJob, until: Until, shards: int, placement: Placement) -> RunOptions:
+def run_options(job: EmbedJob, until: Until, shards: int, placement: Placement, demand: Demand) -> RunOptions:
     at_first, most = room(placement), min(shards, job.workers or shards)
 
     def workers() -> int:
@@ -46,7 +46,7 @@ def run_options(job: EmbedJob, until: Until, shards: int, placement: Placement) 
         return min(placement.workers + now - at_first, most) if now else 0
 
     patience = max(RunOptions.patience, job.wait_for_machines)
-    return RunOptions(Limits(deadline=job.shard_deadline), until, workers, patience)
+    return RunOptions(Limits(deadline=job.shard_deadline), until, workers, patience, need=demand.need_workers)
 
 
 def worker_factory(job: EmbedJob, run: RunPlan, settings: DatasetSettings, placement: Placement) -> WorkerSettings:

@@ -8,7 +8,17 @@ from ..dataset.summary import QUARANTINE, Summary
 from ..dataset.totals import Totals
 from ..errors import TooManyFailuresError
 from ..job.embed import EmbedJob
-from .events import DoneElsewhere, Event, Rows, ShardDone, ShardFailed, Stopping, WorkersAdded, WorkersStarted
+from .events import (
+    DoneElsewhere,
+    Event,
+    Rows,
+    ShardDone,
+    ShardFailed,
+    Stopping,
+    WorkersAdded,
+    WorkersReleased,
+    WorkersStarted,
+)
 
 _FEW = 1000  # samples, before which a share of failures says nothing
 
@@ -20,7 +30,8 @@ class Tally:
         self._job = job
         self.failed: dict[str, str] = {}  # URL -> reason
         self.totals = Totals()
-        self.workers = 0
+        self.workers = 0  # at most at once
+        self._workers = 0  # now
         self.over: TooManyFailuresError | None = None  # why the run was broken off
         self.elsewhere = 0  # shards that other runs into the same output have done
         self.stopped = False  # whether the run's caller stopped it
@@ -42,10 +53,14 @@ class Tally:
     def see(self, event: Event) -> None:
         """TooManyFailuresError as soon as more samples have failed than the job allows."""
         if isinstance(event, WorkersStarted):
-            self.workers, self._ready = event.workers, time.monotonic()
+            self.workers = self._workers = event.workers
+            self._ready = time.monotonic()
             self.start_up.update(event.seconds)
         elif isinstance(event, WorkersAdded):
-            self.workers += event.workers
+            self._workers += event.workers
+            self.workers = max(self.workers, self._workers)
+        elif isinstance(event, WorkersReleased):
+            self._workers -= event.workers
         elif isinstance(event, ShardDone):
             self._has_rows()
             self.totals.add(event.stats)

@@ -11,6 +11,7 @@ from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import embed as module
 from clipmill.pipeline.running import precision, staff
+from clipmill.pipeline.running.autoscaler import Demand
 from clipmill.pipeline.running.events import DoneElsewhere, Event, Rows, ShardDone, ShardFailed, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.sources import ShardSource
@@ -39,7 +40,7 @@ def patch(set_: Callable[[Any, str, Any], None], on_shard: Callable[[Shard], Non
 
     set_(module, "run_shards", run_shards)
     set_(module, "connected", lambda _: nullcontext())
-    set_(module, "demanded", lambda *_: nullcontext())
+    set_(module, "demanded", lambda *_: nullcontext(Demand(lambda _: None)))
     set_(staff, "place", lambda *_: Placement(1, 1, 0.0))
     set_(staff, "room", lambda _: 1)
     set_(precision, "gpus", lambda: 0.0)

@@ -23,9 +23,10 @@ from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running import crew
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.cluster import room
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import MachineLeftOut, ShardDone, ShardFailed, WorkerLost, WorkerReplaced
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from ray.cluster_utils import Cluster
 
 NODES, PAUSE = 8, 0.1

@@ -22,8 +22,9 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.cluster import place, room
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerMoved
+from clipmill.pipeline.running.run_options import RunOptions
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2

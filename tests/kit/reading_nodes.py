@@ -23,9 +23,10 @@ from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import reader_pool
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.cluster import reader_seats
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, ShardDone
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}

@@ -12,9 +12,10 @@ import pytest
 from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Limits
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import MachineLeftOut, ShardDone, ShardFailed, ShardRetried, WorkerReplaced
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from fake_handles import NAMES, FakeCluster
 
 SCRIPT = Path(__file__).parents[2] / "kit" / "bad_nodes.py"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Limits
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardFailed, ShardRetried
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from fake_handles import FakeCluster
 
 SHARDS = [Shard(f"/{i}.tar") for i in range(5)]

@@ -9,9 +9,10 @@ import pytest
 from clipmill.pipeline.errors import InfrastructureError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running import driver as module
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, WorkerLost, WorkerMoved, WorkersStarted
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from fake_handles import FakeCluster
 
 SHARDS = [Shard(f"/{i:02d}.tar") for i in range(12)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Limits
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import (
     Event,
     ShardDone,
@@ -18,6 +18,7 @@ from clipmill.pipeline.running.events import (
     WorkersAdded,
 )
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from clipmill.pipeline.running.until import WhenAsked
 from fakes import FakeWorkers, attempts
 

@@ -10,9 +10,10 @@ from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import autoscaler
 from clipmill.pipeline.running import staff as module
-from clipmill.pipeline.running.autoscaler import demanded
-from clipmill.pipeline.running.driver import RunOptions
+from clipmill.pipeline.running.autoscaler import Demand, demanded
 from clipmill.pipeline.running.placement import Placement, divide
+from clipmill.pipeline.running.run_options import RunOptions
+from clipmill.pipeline.running.until import WhenAsked
 
 JOB = EmbedJob(["a.tar"], "out", "tiny", workers=3, gpus_per_worker=1)
 
@@ -60,7 +61,7 @@ def options_on(
     """On a cluster that has these machines at first, and then those."""
     monkeypatch.setattr(module, "room", lambda placement: placement.room(looks.pop(0)))
     placement = divide(looks[0], job.workers, job.gpus_per_worker, shards)
-    return placement, module.run_options(job, lambda: False, shards, placement)
+    return placement, module.run_options(job, WhenAsked(), shards, placement, Demand(lambda _: None))
 
 
 @pytest.mark.parametrize(

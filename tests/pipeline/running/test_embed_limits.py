@@ -17,9 +17,10 @@ from clipmill.pipeline.errors import LimitReachedError, StoppedError, UserError
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.bill import Bill
 from clipmill.pipeline.running.cluster import machine_names
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import Event, ShardDone, Stopping
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from clipmill.pipeline.running.until import Limited
 from fakes import FakeWorkers, attempts
 

@@ -228,6 +228,25 @@ def test_machines_that_join_are_filled_and_those_that_leave_are_forgotten(ray: F
     assert worker.machines == {"a": 1} and ray.machines == {"a": 1}
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_released_workers_take_their_processes_with_them(fixed: bool, ray: FakeRay) -> None:
+    """Their machines are to be empty, so that others and the autoscaler get them."""
+    first, second = FakeWorker("a"), FakeWorker("b")
+    run = Run(ray, room("a", 2, True) + room("b", 2, True), [first, second], readers=4, fixed=fixed)
+    run.workers, run.left = [first], 2
+    run.look()
+    run.look(module._SPARE + 1)
+    assert ray.machines == {"a": 2}
+    run.workers = []
+    run.look()
+    assert not ray.alive and run.asked[-1] == []
+    run.look(module._PATIENCE + 1)  # nobody complains that none has room
+    run.workers, run.left = [FakeWorker("b")], 9
+    run.look()
+    run.look()
+    assert len(run.workers[0].lent) == 2
+
+
 def test_what_read_for_a_lost_worker_is_made_anew(ray: FakeRay) -> None:
     """It may hang in the middle of a shard that nobody wants any more."""
     run = Run(ray, room("a", 2, True), [FakeWorker("a")], readers=2)

@@ -22,11 +22,12 @@ from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.embedding.together import Decoders
 from clipmill.pipeline.errors import ShardError
 from clipmill.pipeline.records import Decoded, Shard
-from clipmill.pipeline.running.driver import RunOptions, run_shards
+from clipmill.pipeline.running.driver import run_shards
 from clipmill.pipeline.running.events import ShardDone, ShardRetried, WorkerLost
 from clipmill.pipeline.running.placement import Placement, Seat
 from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader, ReaderProcess, ReaderSettings
 from clipmill.pipeline.running.readers import LentReader, ReadingFailed
+from clipmill.pipeline.running.run_options import RunOptions
 from fakes import FAKE_LAYOUT, ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, rows_of, write_pairs
 
 
