@@ -110,14 +110,16 @@ class Status(Result):
     model: str
     complete: bool
     price_per_hour: float | None = None  # of a worker, as given to the last run
+    last_cost_per_million: float | None = None  # of the last run, whatever its prices were of
     at_work: tuple[AtWork, ...] = ()  # runs
     exact: bool = True  # the parts were counted; else the manifest tells, which is half a minute behind a run
 
     @property
     def cost_per_million(self) -> float | None:
-        """Of the workers' time for the committed shards; start-up and failures come on top."""
+        """Of the workers' time for the committed shards; start-up and failures come on top. Where machines have prices
+        and workers have none, what the last run said."""
         if self.price_per_hour is None or not self.dataset.rows:
-            return None
+            return self.last_cost_per_million
         return self.price_per_hour * self.dataset.seconds["worker"] / 3600 / self.dataset.rows * 1e6
 
     @property
@@ -167,6 +169,7 @@ class Watch:
             self._seen = ledger(self.output, planned_shards(self.output), Manifest.of(), self._seen)
         else:
             self._seen = self._manifest.read().latest()
+        last = _read_json(self.output, SUMMARY)
         return Status(
             out=self.output.url,
             planned=planned,
@@ -175,7 +178,8 @@ class Watch:
             fingerprint=plan.digest,
             model=f"{plan.model} ({plan.weights}), {plan.precision}",
             complete=ended and len(self._seen) == planned,
-            price_per_hour=_read_json(self.output, SUMMARY).get("price_per_hour"),
+            price_per_hour=last.get("price_per_hour"),
+            last_cost_per_million=last.get("cost_per_million_pairs"),
             at_work=tuple(at_work(self.output)),
             exact=exact,
         )

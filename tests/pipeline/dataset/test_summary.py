@@ -172,6 +172,9 @@ def test_status_tells_how_far_a_dataset_is(output: Output, shards: list[Shard]) 
     assert told.as_json()["shards_left"] == 1
 
     assert told.cost_per_million is None
+    output.write(SUMMARY, b'{"price_per_hour": null, "cost_per_million_pairs": 1.5}')  # machines have prices
+    told = status(output)
+    assert told is not None and told.cost_per_million == 1.5
     output.write(SUMMARY, b'{"price_per_hour": 3.6}')
     output.write(QUARANTINE, b'{"x.tar": "not a tar"}')
     output.write(SUCCESS, b"")
