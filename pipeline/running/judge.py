@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 STRIKES = 2  # failures without a success between them: of a worker, and of workers of a machine,
+FEW = 2  # machines that do well, beside one that never has
 PROVEN_STRIKES = 4  # or of one that has done shards before: processes die for other reasons, too
 
 
@@ -81,6 +82,7 @@ class Judge:
         return why
 
     def _others_fare_better(self, machine: str) -> bool:
+        """Most of the others; where it has never done a shard, a few: storage would not fail there alone."""
         others = [name for name in self._machines if name != machine and name not in self.left_out]
         good = sum(self._machines[name].failures == 0 and self._successes[name] > 0 for name in others)
-        return good * 2 > len(others)
+        return good * 2 > len(others) or (good >= FEW and not self._successes[machine])

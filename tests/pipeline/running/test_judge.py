@@ -70,6 +70,18 @@ def test_where_most_machines_fail_no_machine_is_to_blame() -> None:
     assert judge.left_out == {}
 
 
+def test_machines_that_never_did_a_shard_are_left_out_though_they_are_most() -> None:
+    judge = with_good("d", "e")
+    for machine in ("a", "b", "c", "f"):
+        assert judge.gone("w", machine, ["1"], "no GPU") is None
+    for number, machine in enumerate(("a", "b", "c", "f")):
+        assert judge.gone("x", machine, [f"{number}0"], "no GPU") == "2 workers in a row: no GPU"
+    judge = with_good("a", "d", "e")
+    for machine in ("a", "b", "c", "f"):
+        judge.gone("w", machine, ["1"], "storage")
+    assert judge.left_out == {} and judge.gone("x", "a", ["2"], "storage") is None, "it has done some"
+
+
 def test_the_only_machine_is_never_left_out() -> None:
     judge = with_good("a")
     assert all(judge.gone(number, "a", [str(number)], "dies") is None for number in range(9))
