@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import InfrastructureError, InputError
@@ -18,7 +19,7 @@ from .footer import model_cards, not_a_part, read_footer
 from .layout import SUCCESS, part_path
 from .manifest_files import MANIFEST, MANY, read_manifest
 from .output import Output
-from .plan import Fingerprint, count_planned, planned_shards, read_plan
+from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
 
 if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
     from ..records import Vectors
@@ -154,9 +155,10 @@ def _committed(output: Output) -> dict[str, int]:
     """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
     planned = count_planned(output)
     if planned >= MANY and output.read(SUCCESS) is not None:
-        rows = read_manifest(output).latest()
-        if len(rows) == planned:
-            return dict(zip(rows.column("part").to_pylist(), rows.column("bytes").to_pylist(), strict=True))
+        rows, parts = read_manifest(output).latest(), planned_parts(output)
+        places = pc.index_in(parts, value_set=rows.column("part"))
+        if not places.null_count:
+            return dict(zip(parts.to_pylist(), rows.column("bytes").take(places).to_pylist(), strict=True))
     sizes = output.part_sizes()
     names = (shard.part_name for shard in planned_shards(output))
     return {name: sizes[name] for name in names if name in sizes}

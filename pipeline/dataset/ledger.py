@@ -10,14 +10,14 @@ from ..records import Shard, ShardStats
 from .footer import read_footer, stats_of
 from .layout import part_path
 from .manifest import Manifest
-from .manifest_files import read_manifest
+from .manifest_files import MANY, read_manifest
 from .output import Output
 
 _FOOTERS = 16  # read at a time
 
 
 def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manifest | None = None) -> Manifest:
-    """Every committed part, in the order of the plan.
+    """Every committed part, in the order of the plan; many in any order, as bringing them into it takes a gigabyte.
 
     A part's row is that of this run (`fresh`), else the manifest's, else the one `seen` at an earlier look, as long as
     the part has not changed; else it is read from the part's footer (a run was killed before it wrote its manifest, or
@@ -30,7 +30,8 @@ def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manif
         with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
             read = Manifest.of(pool.map(lambda shard: _from_footer(output, shard), parts.values()))
         known += read.under(shard.part_name for shard in parts.values())
-    return known.only(committed)
+    known = known.among(committed)
+    return known if len(known) >= MANY else known.only(committed)
 
 
 def _committed(sizes: Mapping[str, int], shards: Sequence[Shard]) -> dict[str, int]:

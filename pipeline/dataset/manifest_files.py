@@ -26,6 +26,7 @@ MANY = 20_000  # parts; of so many the manifest is believed, as listing them tak
 _AT_ONCE = 16  # files read, or deleted
 _TRIES = 5  # to read all segments, while somebody merges them
 _MERGED = 16  # segments that become one
+_LARGE = 8192  # rows of a segment that is left as it is: merging takes memory
 _DIGITS = 8  # of a run's number, in the names of its segments
 
 
@@ -74,7 +75,8 @@ def write_manifest(output: Output, manifest: Manifest, segments: Collection[str]
 
 
 class Segments:
-    """Those of one run. Small ones are merged, so that there are few however long it takes."""
+    """Those of one run. Small ones are merged, so that there are few however long it takes: some dozens, and one for
+    each 8,192 shards at most."""
 
     def __init__(self, output: Output) -> None:
         self._output, self._run, self._count = output, uuid.uuid4().hex[:_DIGITS], 0
@@ -90,7 +92,8 @@ class Segments:
         name = f"{SEGMENTS}/{self._run}-{self._count:06d}.parquet"
         self._count += 1
         self._output.write(name, manifest.packed())
-        self._levels[level].append(name)
+        if len(manifest) < _LARGE:
+            self._levels[level].append(name)
 
     def _merge(self) -> None:
         """Segments that are gone are in the one file: another run has ended."""

@@ -234,6 +234,14 @@ def planned_shards(output: Output) -> list[Shard]:
     return [_planned(Shard(url, size, etag), part) for url, size, etag, part in zip(*columns, strict=True)]
 
 
+def planned_parts(output: Output) -> pa.ChunkedArray:
+    """The names of the planned shards' parts, in the plan's order, without an object for each shard."""
+    try:
+        return unpacked(output.read(SHARDS) or b"")["part"]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise _damaged(output) from error
+
+
 def count_planned(output: Output) -> int:
     """How many shards are planned; reads the end of a file."""
     try:

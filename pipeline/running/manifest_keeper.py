@@ -12,6 +12,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from ..dataset.manifest import Manifest
 from ..dataset.manifest_files import Segments
 from ..dataset.output import Output
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _RECENT = 1024  # parts that are Python's objects; of the others their names are kept, in ten bytes each
+_MOST = 32  # times so many, that make a segment before its time
 _END = "\0"  # of a URL: none holds it
 _SECONDS = 30.0  # seconds between two segments: of younger parts, the footers tell after a killed run
 
@@ -74,7 +77,7 @@ class ManifestKeeper:
             self._many.wait(max(0.0, written + self._seconds - time.monotonic()))
             self._many.clear()
             self._pack()
-            if time.monotonic() - written >= self._seconds:
+            if time.monotonic() - written >= self._seconds or len(self._packed) >= _MOST:
                 self._write()
                 written = time.monotonic()
         self._pack()
@@ -93,3 +96,4 @@ class ManifestKeeper:
         with suppress(ClipmillError, OSError):  # later, then: the end of the run writes it, or the footers tell
             self._segments.append(self.unsaved)
             self._packed = []
+        pa.default_memory_pool().release_unused()

@@ -57,7 +57,7 @@ class Watched:
         self._each, self._me = count // 10, psutil.Process()
         self.done = 0
         self.memory: list[float] = []  # MiB
-        self.pause = self.seconds = self.cpu = 0.0
+        self.pause = self.work = self.seconds = self.cpu = 0.0
 
     def run(self, events: Iterable[Event], see: Callable[[Event], None]) -> None:
         began = None
@@ -67,7 +67,8 @@ class Watched:
             if isinstance(event, WorkersStarted):
                 began = last = now
             if began is not None:
-                self.pause, last = max(self.pause, now[0] - last[0]), now
+                self.pause, self.work = max(self.pause, now[0] - last[0]), max(self.work, now[1] - last[1])
+                last = now
             if isinstance(event, ShardDone):
                 self.done += 1
                 if self.done % self._each == 0:
@@ -90,7 +91,7 @@ def through_ray(count: int, workers: int) -> list[Row]:
     return [
         Row(f"{name}", "shards/s", Spread.of([count / watched.seconds])),
         Row(f"{name}: its own thread", "µs a shard", Spread.of([watched.cpu / count * 1e6])),
-        Row(f"{name}: longest pause", "ms", Spread.of([watched.pause * 1e3])),
+        _pause(name, watched),
     ]
 
 
@@ -124,12 +125,17 @@ def in_simulation(count: int, workers: int) -> list[Row]:
     first = f"MiB after a tenth of {count:,} shards"
     return [
         Row(f"{name}, simulated workers", "shards/s", Spread.of([count / watched.seconds])),
-        Row(f"{name}: longest pause", "ms", Spread.of([watched.pause * 1e3])),
+        _pause(name, watched),
         Row("driver's memory at the end", "MiB", Spread.of(memory[-1:]), Spread.of(memory[:1]), first),
         Row(f"{name}: accounting for all", "s", Spread.of([end]), note=f"{peak:,.0f} MiB"),
         Row(f"{name}: planning a resume", "s", Spread.of([resume])),
         Row(f"{name}: status", "s", Spread.of([looked])),
     ]
+
+
+def _pause(name: str, watched: Watched) -> Row:
+    note = f"{watched.pause * 1e3:,.0f} with what other threads and programs took"
+    return Row(f"{name}: longest pause, work of its own thread", "ms", Spread.of([watched.work * 1e3]), note=note)
 
 
 def with_bad_workers(count: int, workers: int) -> list[Row]:

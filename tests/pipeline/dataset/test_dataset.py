@@ -14,6 +14,7 @@ import ray
 from clipmill.pipeline.dataset import dataset as module
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.dataset.derived import begin, begun
+from clipmill.pipeline.dataset.manifest_files import read_manifest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.sql import connect, identifier, literal
 from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
@@ -59,12 +60,15 @@ def test_what_is_no_dataset_or_has_no_part_is_one_line(tmp_path: Path, ran: Ran)
 
 
 def test_many_parts_that_are_complete_are_told_by_the_manifest(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order of its rows."""
     listed = Dataset.open(str(ran.out))
     monkeypatch.setattr(module, "MANY", 3)
+    rows = read_manifest(listed.output)
+    monkeypatch.setattr(module, "read_manifest", lambda _: rows.only(reversed(rows.urls)))
     with monkeypatch.context() as patched:
         patched.setattr(Output, "part_sizes", None)
         assert Dataset.open(str(ran.out)) == listed
-    monkeypatch.setattr(module, "count_planned", lambda _: 4)  # a run has planned more, and has not ended
+    monkeypatch.setattr(module, "read_manifest", lambda _: rows.only(rows.urls[1:]))  # it is damaged
     assert Dataset.open(str(ran.out)) == listed
 
 

@@ -73,6 +73,12 @@ def test_the_latest_row_of_each_shard_is_kept() -> None:
     assert list(Manifest.of().latest()) == []
 
 
+def test_rows_of_some_shards_keep_their_order() -> None:
+    rows = Manifest.of(ShardStats(name, 1, 1) for name in "cab")
+    assert rows.among("abc").urls == ["c", "a", "b"] and rows.among("ba").urls == ["a", "b"]
+    assert rows.only("abc").among("bc").urls == ["b", "c"]
+
+
 def test_parts_are_true_by_their_names_too() -> None:
     made = Manifest.of([ShardStats("a", 1, 1, part_bytes=5), ShardStats("b", 2, 2, part_bytes=6)]).under(["x", "y"])
     assert made.true_to({"x": 5, "y": 7}, by="part").urls == ["a"]

@@ -44,6 +44,16 @@ def test_few_segments_are_left_however_many_were_written(output: Output) -> None
     assert read_manifest(output).urls == [f"{number}.tar" for number in range(300)]
 
 
+def test_large_segments_are_left_as_they_are(output: Output) -> None:
+    segments = Segments(output)
+    large = rows(*range(8192))
+    for _ in range(3):
+        segments.append(large)
+    for number in range(16):
+        segments.append(rows(10_000 + number))
+    assert len(segments_of(output)) == 4 and len(read_manifest(output).latest()) == 8192 + 16
+
+
 def test_the_end_puts_all_into_one_file(output: Output) -> None:
     segments = Segments(output)
     segments.append(rows(1))
