@@ -20,8 +20,7 @@ from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline import EmbedJob, embed
 from fakes import Drawn, Ran
 from hypothesis import settings
-from s3 import Bucket, S3Server
-from s3fs import S3FileSystem
+from s3 import Bucket, S3Server, forget_clients
 
 torch.set_num_threads(1)
 settings.register_profile("no deadline", parent=settings(), deadline=None)  # slow machines run the tests, too
@@ -101,9 +100,9 @@ def job(ran: Ran, base: EmbedJob, tmp_path: Path) -> EmbedJob:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3.serve(tmp_path_factory.mktemp("s3")) as server:
-        S3FileSystem.clear_instance_cache()  # clients keep to the environment in which they were made
+        forget_clients()
         yield server
-        S3FileSystem.clear_instance_cache()
+        forget_clients()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -68,11 +69,15 @@ class Manifest:
 
     def packed(self) -> bytes:
         file = io.BytesIO()
+        self.write(file)
+        return file.getvalue()
+
+    def write(self, file: BinaryIO | Path) -> None:
+        """As Parquet, a piece at a time."""
         # nearly all values differ
         with pq.ParquetWriter(file, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
             for piece in self._pieces(_BATCH):
                 writer.write_table(piece)
-        return file.getvalue()
 
     def __len__(self) -> int:
         return len(self._table if self._rows is None else self._rows)

@@ -70,7 +70,8 @@ def segments_of(output: Output) -> set[str]:
 
 def write_manifest(output: Output, manifest: Manifest, segments: Collection[str] = ()) -> None:
     """Write the one file. segments: those whose rows are in it; they are deleted."""
-    output.write(MANIFEST, manifest.packed())
+    with output.staged(MANIFEST, replace=True) as path:  # not in memory: a million rows are half a gigabyte there
+        manifest.write(path)
     _delete(output, segments)
 
 

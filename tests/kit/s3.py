@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipmill.pipeline.storage.paced_s3 import PacedS3
 from needs import CEPH, may_skip
 from s3fs import S3FileSystem
 
@@ -30,6 +31,12 @@ REGION = "us-east-1"
 def kind() -> str:
     """The server that tests get: "ceph" or "moto". CLIPMILL_TEST_S3=moto chooses the mock where both are installed."""
     return os.environ.get("CLIPMILL_TEST_S3") or ("moto" if CEPH.is_missing else "ceph")
+
+
+def forget_clients() -> None:
+    """They keep to the environment in which they were made."""
+    for kind in (S3FileSystem, PacedS3):
+        kind.clear_instance_cache()
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from clipmill.pipeline.records import Sample, Shard
 from clipmill.pipeline.storage.remote import RemoteFile
 from fakes import jpeg
 from proxy import Faults, Proxy, proxy
-from s3 import Bucket
-from s3fs import S3FileSystem
+from s3 import Bucket, forget_clients
 
 COUNT = 30
 
@@ -57,7 +56,7 @@ def test_all_formats_over_a_bad_connection(filled: Bucket, monkeypatch: pytest.M
     monkeypatch.setattr("clipmill.pipeline.inputs.tar_input.RemoteFile", partial(RemoteFile, block=50_000))
     monkeypatch.setattr("clipmill.pipeline.inputs.parquet_input._BLOCK", 50_000)
     with proxy(filled.server.endpoint) as there:
-        S3FileSystem.clear_instance_cache()
+        forget_clients()
         shards = listed(filled, there)
         look_into(shards, through(there))
         there.faults = Faults(slow_down=0.1, cut=0.1)
@@ -67,12 +66,12 @@ def test_all_formats_over_a_bad_connection(filled: Bucket, monkeypatch: pytest.M
             assert [s.error for s in samples] == [None] * COUNT
         assert there.count(status=503) > 0
         assert there.count(path=f"/{filled.name}/data/0.parquet") == 0
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 def test_small_files_are_fetched_side_by_side_with_one_request_each(filled: Bucket) -> None:
     with proxy(filled.server.endpoint, Faults(latency=0.2)) as there:
-        S3FileSystem.clear_instance_cache()
+        forget_clients()
         shard = listed(filled, there)[2]
         there.seen.clear()
         began = time.monotonic()
@@ -81,7 +80,7 @@ def test_small_files_are_fetched_side_by_side_with_one_request_each(filled: Buck
         assert len(samples) == COUNT
         assert there.by_method() == {"GET": COUNT + 1}  # and one listing
         assert took < COUNT * 0.2  # what the latencies alone would take, one after another
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 def test_keys_with_two_slashes_are_listed_as_they_are(bucket: Bucket) -> None:
@@ -94,7 +93,7 @@ def test_keys_with_two_slashes_are_listed_as_they_are(bucket: Bucket) -> None:
         *(f"many//{i:02d}.tar" for i in range(40)),
     ]
     bucket.storage.pipe({bucket.url(name): b"1" for name in names})
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
     options = {"endpoint_url": bucket.server.endpoint}
 
     def listing(name: str) -> list[str]:
@@ -105,4 +104,4 @@ def test_keys_with_two_slashes_are_listed_as_they_are(bucket: Bucket) -> None:
     assert listing("out/*//*.tar") == ["out/x//4.tar"]
     assert listing("out//{1,2}.tar") == ["out//1.tar", "out//2.tar"]
     assert listing("many//{00..39}.tar") == names[5:]
-    S3FileSystem.clear_instance_cache()
+    forget_clients()

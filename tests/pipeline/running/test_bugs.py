@@ -21,7 +21,7 @@ def caught(call: Callable[[], object]) -> Exception:
 def test_a_mistake_in_our_lines_is_named_with_its_place() -> None:
     found = bug(caught(lambda: Shard(None).part_name))  # type: ignore[arg-type]
     assert found is not None
-    assert found.startswith("AttributeError: 'NoneType' object has no attribute 'rstrip' (a bug in clipmill.pipeline.")
+    assert found.startswith("AttributeError: 'NoneType' object has no attribute 'split' (a bug in clipmill.pipeline.")
 
 
 def test_what_comes_out_of_a_library_or_the_storage_is_none() -> None:
