@@ -43,18 +43,24 @@ def test_metrics_equal_the_summary(cluster: None, base: EmbedJob, tmp_path: Path
     assert scraped == wanted
 
 
-def test_gauges_are_told_again_with_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray drops those that were not set for two of its reports, and most change once a run."""
-    told: list[tuple[str, float]] = []
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """What Ray is told of gauges, in order."""
+    gauges: list[tuple[str, float]] = []
 
     class Recorded:
         def __init__(self, name: str, *_: object) -> None:
             self.name = name
 
         def set(self, value: float, _: dict[str, str]) -> None:
-            told.append((self.name, value))
+            gauges.append((self.name, value))
 
     monkeypatch.setattr(module, "Gauge", Recorded)
+    return gauges
+
+
+def test_gauges_are_told_again_with_every_event(told: list[tuple[str, float]]) -> None:
+    """Ray drops those that were not set for two of its reports, and most change once a run."""
     metrics = Metrics("out")
     for event in (Planned(4, 1, "tiny", "fp32", 3), WorkersStarted(2), WorkersAdded(1)):
         metrics.see(event)
@@ -158,18 +164,8 @@ def test_alerts_say_what_is_wrong_and_what_to_do() -> None:
         assert used <= set(re.split(r"[,\s]+", re.findall(r"by \(([^)]*)\)", rule["expr"])[0]))
 
 
-def test_gauges_go_on_where_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gauges_go_on_where_nothing_happens(told: list[tuple[str, float]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is silent is what an alert is for; silence must not end what it looks at."""
-    told: list[tuple[str, float]] = []
-
-    class Recorded:
-        def __init__(self, name: str, *_: object) -> None:
-            self.name = name
-
-        def set(self, value: float, _: dict[str, str]) -> None:
-            told.append((self.name, value))
-
-    monkeypatch.setattr(module, "Gauge", Recorded)
     monkeypatch.setattr(module, "_BEAT", 0.02)
     with Metrics("out") as metrics:
         metrics.see(Planned(4, 1, "tiny", "fp32", 3))
