@@ -58,6 +58,8 @@ def _connect(address: str) -> None:
         # when a client is killed, its workers go on for so long: Ray waits half a minute for it to come back
         os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "10")
         failure = f"no Ray cluster answers at {address}"
+    # when a run ends by an error, Ray would print those of the shards beside it, whose results nobody asks for any more
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
     try:
         ray.init(address, **options)

@@ -164,7 +164,9 @@ def _on_gpus(nodes: Sequence[Node], workers: int | None, share: float, shards: i
 
 def _on_cpus(nodes: Sequence[Node], workers: int | None, shards: int) -> Placement:
     machines = [int(node.get("CPU", 0.0)) for node in nodes]
-    cores = max(1, sum(machines))
+    cores = sum(machines)
+    if not cores:
+        raise UserError(f"no machine of the cluster has a whole CPU for a worker; where it grows, {_GROWS}")
     size = _best_size(machines)
     most = workers or max(1, sum(machine // size for machine in machines))
     count = max(1, min(most, max(shards, 1), cores))
@@ -173,8 +175,8 @@ def _on_cpus(nodes: Sequence[Node], workers: int | None, shards: int) -> Placeme
 
 def _best_size(machines: Sequence[int]) -> int:
     """Cores of each worker, where all are of one size: about an eighth of a small cluster, four on a large one, and
-    such that few are left over on any machine."""
-    cores = max(1, sum(machines))
+    such that few are left over on any machine. machines: the cores of each, at least one in all."""
+    cores = sum(machines)
     usual = min(_CORES, -(-cores // _OF_ONE_CORE))
     used = {size: sum(machine // size * size for machine in machines) / cores for size in range(1, 2 * usual + 1)}
     fit = [size for size, share in used.items() if share >= _WELL_USED]

@@ -74,6 +74,13 @@ def test_gpus_without_cpus_are_refused(nodes: list[dict[str, float]]) -> None:
         place(None, None, 9)
 
 
+@pytest.mark.parametrize("machine", [{"CPU": 0, "GPU": 1}, {"CPU": 0.5}])
+def test_machines_without_a_whole_cpu_are_refused(machine: dict[str, float], nodes: list[dict[str, float]]) -> None:
+    nodes.append(machine)
+    with pytest.raises(UserError, match="no machine of the cluster has a whole CPU for a worker; where it grows, name"):
+        place(None, 0.0, 9)
+
+
 def test_gpus_that_are_not_there_are_refused(nodes: list[dict[str, float]]) -> None:
     nodes.append({"CPU": 8})
     with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: the cluster has no GPU"):

@@ -81,9 +81,19 @@ def test_a_failing_storage_is_tried_again(outcome: Outcome) -> None:
     assert outcome.tries["broken-0"] >= 3 - BESIDE
 
 
-def test_a_worker_that_dies_is_replaced_and_its_shards_finish(outcome: Outcome) -> None:
+def test_shards_of_a_worker_that_dies_finish(outcome: Outcome) -> None:
     assert outcome.tries["deadly-0"] == 2
-    assert len(outcome.of(WorkerLost)) == 1
+
+
+def test_a_worker_that_dies_is_told_and_replaced(cluster: None, tmp_path: Path) -> None:
+    events = list(run_shards(shards("fine-0", "deadly-0", "fine-1"), FakeWorkers(tmp_path), ONE))
+    assert [isinstance(event, WorkerLost) for event in events].count(True) == 1
+    assert sorted(name_of(event.shard) for event in events if isinstance(event, ShardDone)) == [
+        "deadly-0",
+        "fine-0",
+        "fine-1",
+    ]
+    assert attempts(tmp_path)["deadly-0"] == 2
 
 
 def test_what_a_worker_counted_reaches_the_driver(outcome: Outcome) -> None:
