@@ -22,6 +22,7 @@ from ..errors import InputError, UserError
 from ..records import Vector
 from ..storage.staging import unfinished
 from .numbered_rows import Mask, NumberedRows
+from .runs import Runs
 from .scan import Numbers, Scores, Stored, best, highest, similarities
 
 STEP = "index"
@@ -87,7 +88,7 @@ class Index:
             )
         return None if card.kind == "flat" else cls(card, _read(output, card))
 
-    def nearest(self, vectors: Stored, query: Vector, k: int) -> tuple[Numbers, Scores]:
+    def nearest(self, vectors: Stored | Runs, query: Vector, k: int) -> tuple[Numbers, Scores]:
         """Positions and scores, best first; fewer than `k` only where fewer rows are indexed. The index names
         candidates; their exact scores, by `vectors` [rows, dim], put them in order."""
         rows = candidates(self.index, self.card.kind, query, k)

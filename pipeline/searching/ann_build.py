@@ -13,6 +13,7 @@ from ..choices import IndexKind
 from ..errors import UserError
 from ..records import Vectors
 from .ann import INDEX, LISTS, faiss
+from .runs import Runs
 from .scan import Numbers, Stored
 
 SAMPLE = 1 << 19  # vectors to train on at most; 1 GB of 512 numbers each
@@ -69,7 +70,7 @@ def piece_rows(kind: IndexKind, dim: int) -> int:
     return _PIECE // code[kind] if kind in code else 1 << 62
 
 
-def fill(index: Any, vectors: Stored, rows: Numbers, on_rows: Callable[[int], None] = lambda _: None) -> None:
+def fill(index: Any, vectors: Stored | Runs, rows: Numbers, on_rows: Callable[[int], None] = lambda _: None) -> None:
     """Add some rows of `vectors` [rows, dim] under their numbers."""
     for start in range(0, len(rows), _BLOCK):
         some = rows[start : start + _BLOCK]

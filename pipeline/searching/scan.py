@@ -16,7 +16,8 @@ import torch
 
 from ..records import Vector, Vectors
 from .numbered_rows import Mask
-from .sieve import Scores, Sieve, Stored
+from .runs import Runs, Stored
+from .sieve import Scores, Sieve
 
 Numbers = npt.NDArray[np.int64]
 
@@ -27,7 +28,7 @@ _SPARSE = 8  # where fewer than one row in so many is allowed, only the allowed 
 
 
 def best(
-    vectors: Stored, queries: Vectors, k: int, allowed: Mask, longest: float = math.inf
+    vectors: Stored | Runs, queries: Vectors, k: int, allowed: Mask, longest: float = math.inf
 ) -> list[tuple[Numbers, Scores]]:
     """For each query [queries, dim] the k rows with the highest scores among the allowed, best first, and their
     scores; of equal scores the earlier row comes first. Fewer where fewer are allowed, or score a finite number.
@@ -59,7 +60,7 @@ def best(
     return nearest
 
 
-def every(vectors: Stored, query: Vector, allowed: Mask) -> Scores:
+def every(vectors: Stored | Runs, query: Vector, allowed: Mask) -> Scores:
     """float32 [rows]: the score of each row for a query [dim]; NaN for rows that are not allowed, or score no finite
     number."""
     scores = np.full(len(vectors), np.nan, dtype=np.float32)

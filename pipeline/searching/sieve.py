@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from ..records import Vector
+from .runs import Runs, Stored
 
-Stored = npt.NDArray[Any]  # float16 or float32 [n, dim]
 Scores = npt.NDArray[np.float32]
 
 _HALF = 2.0**-11  # the share by which rounding to float16 moves a number, at most
@@ -32,7 +32,7 @@ class Sieve:
     error: float
 
     @classmethod
-    def of(cls, stored: Stored, query: Vector, longest: float) -> Sieve | None:
+    def of(cls, stored: Stored | Runs, query: Vector, longest: float) -> Sieve | None:
         """None where it would not help, or proves nothing. longest: no finite row of `stored` is longer."""
         reach = longest * float(np.linalg.norm(query.astype(np.float64)))  # no score is higher (Cauchy-Schwarz)
         if stored.dtype != np.float16 or not reach < _LARGEST or not _is_quick(stored.shape[1]):

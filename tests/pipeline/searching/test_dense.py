@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,47 @@ def test_it_is_made_once_for_each_version_of_the_dataset(tmp_path: Path, cache_h
     assert len([path for path in cache_here.glob("*/*") if path.is_dir()]) == 1  # the older one is gone
 
 
-def test_a_copy_that_broke_off_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_parts_are_copied(tmp_path: Path, cache_here: Path) -> None:
+    def copied(*seeds: int) -> int:
+        """Bytes copied for a dataset of parts of ten rows, by their seeds. The copy holds what they hold."""
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)
+        vectors = [unit_vectors(seed, 10 + seed, 64) for seed in seeds]
+        numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: some} for some in vectors], dim=64))
+        total = [0]
+        copy = dense(numbered, COLUMN, lambda _, of: total.append(of or 0))
+        assert np.array_equal(np.asarray(copy.vectors), np.concatenate(vectors).astype(np.float16))
+        assert copy.present.all() and len(copy.present) == len(copy.vectors) and copy.longest < 1.01
+        return total[-1] // (64 * 2)
+
+    assert copied(0, 1, 2) == 10 + 11 + 12
+    assert copied(0, 1, 2) == 0
+    assert copied(0, 1, 2, 3) == 13  # at the end
+    assert copied(0, 4, 2, 3) == 14  # one made anew: its name is the same, its bytes are not
+    assert copied(0, 4, 2) == 0  # one is gone
+    assert copied(7, 8) == 17 + 18  # nothing of it is used any more: made anew
+    (file,) = cache_here.glob("*/*/vectors.bin")
+    assert file.stat().st_size == (17 + 18) * 64 * 2
+
+
+def test_a_copy_that_broke_off_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    vectors = [unit_vectors(seed, 10) for seed in range(3)]
+    numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: some} for some in vectors]))
+    told: list[tuple[int, int | None]] = []
+
+    def stop(*bytes_: Any) -> None:
+        told.append(bytes_)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dense(numbered, COLUMN, stop)
+    copy = dense(numbered, COLUMN, stop)
+    assert told == [(80, 240), (160, 240), (80, 160), (160, 160)]  # the second part was not in the record yet
+    assert np.array_equal(copy.vectors, np.concatenate(vectors).astype(np.float16))
+
+
+def test_a_copy_that_broke_off_at_once_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbered = NumberedRows.of(make_dataset(tmp_path / "in", [{COLUMN: unit_vectors(0, 10)}] * 2))
 
     def stop(*_: object) -> None:
