@@ -40,7 +40,9 @@ class Runs:
             chosen: Stored = self.stored[self.places[run] + key - self.starts[run]]
             return chosen
         start, stop, _ = key.indices(len(self))
-        first, last = np.searchsorted(self.starts, [start, max(start, stop - 1)], side="right") - 1
+        if stop <= start:
+            return self.stored[:0]
+        first, last = np.searchsorted(self.starts, [start, stop - 1], side="right") - 1
         pieces = [self._piece(run, start, stop) for run in range(int(first), int(last) + 1)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
