@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 def index(job: IndexJob, json_: Json = False) -> None:
     """Make an approximate index of a dataset for `search` and `serve`, and measure its recall. Run again to resume."""
     from ...pipeline import index as run
-    from ..showing.progress import DownloadProgress
     from ..showing.stage_bar import StageBar
 
-    with DownloadProgress("copying embeddings") as copying, StageBar() as bar:
-        summary = run(job, bar, copying)
+    with StageBar() as bar:
+        summary = run(job, bar)
     print(json.dumps(summary.as_json())) if json_ else _show(summary)
 
 
@@ -33,7 +32,7 @@ def _show(summary: IndexSummary) -> None:
     if card.recall:
         recall = ", ".join(f"{share:.1%} for {side}s" for side, share in card.recall.items())
         out.print(f"recall@10   {recall}")
-        out.print(f"a query     {card.seconds * 1e3:,.1f} ms; exact search {card.exact_seconds * 1e3:,.1f} ms")
+        out.print(f"a query     {card.seconds * 1e3:,.1f} ms; exact search about {card.exact_seconds * 1e3:,.1f} ms")
     else:
         out.print("recall@10   exact: so few vectors need no index")
     out.print(f"in {summary.out}")

@@ -82,6 +82,7 @@ class Copies(Mapping[str, Space]):
             on_bytes(done, total)
 
         try:
-            self._spaces[side].set_result(Space(numbered, dense(numbered, self._columns[side], told), index))
+            copy = dense(numbered, self._columns[side], told)
+            self._spaces[side].set_result(Space(numbered, self._columns[side], lambda: copy, index))
         except Exception as error:
             self._spaces[side].set_exception(error)

@@ -9,7 +9,7 @@ from typing_extensions import Doc
 
 from ..choices import IndexKind, Side
 from ..errors import UserError
-from .common import Alias, DatasetUrl, StorageOptions
+from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions
 from .flags import Flag
 from .readable import Readable
 
@@ -34,6 +34,8 @@ class IndexJob(Readable):
         Doc("The share of the true ten nearest rows that a search should find: its effort is chosen by measuring."),
     ] = 0.97
     alias: Alias = None
+    overwrite: Overwrite = False
+    address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:

@@ -42,7 +42,7 @@ class SearchJob(Readable):
     within: Within = None
     index: Annotated[
         str | None,
-        Doc("An index that `clipmill index` wrote: faster, and may miss some. Not used with --where or --within."),
+        Doc("An index that `clipmill index` wrote: faster, and may miss some. Exact among few rows."),
         Flag(metavar="DIR", default="none: exact"),
     ] = None
     alias: Alias = None

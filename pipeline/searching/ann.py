@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
-from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
 from ..dataset.derived import begun
 from ..dataset.layout import OWN
 from ..dataset.output import Output
-from ..errors import InputError, UserError
-from ..records import Vector
-from ..storage.staging import unfinished
+from ..errors import InputError
+from ..records import Vector, Vectors
+from .ann_earlier import earlier
+from .ann_files import forget_copies, local_path, read_contents, trained_path, vectors_path
+from .faiss_library import Found, cells_of, compare_whole, empty_like, faiss, search_cells, selector_of
 from .numbered_rows import Mask, NumberedRows
-from .runs import Runs
-from .scan import Numbers, Scores, Stored, best, highest, similarities
+from .part_vectors import PartVectors
+from .runs import Runs, Stored
+from .scan import Numbers, Scores, highest, similarities
+from .segment import Placed, placed
 
 STEP = "index"
 CARD = f"{OWN}/index.json"  # written last
-INDEX = "index.faiss"
-LISTS = "lists.faiss"  # the cells of ivf and ivfpq, read from disk when a search needs them
-EFFORT = {"ivf": "nprobe", "ivfpq": "nprobe", "hnsw": "efSearch"}  # what FAISS calls it
+MOST_EFFORT = 1 << 13  # of a graph; from there on it is compared whole
 _MORE = {"ivf": 2, "ivfpq": 20, "hnsw": 2}  # candidates for each wanted row; their exact scores choose among them
+_THREADS = 16  # segments searched at the same time
 
-
-@cache
-def faiss() -> Any:
-    """FAISS's module. UserError where it is not installed."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise UserError("indexes need FAISS: pip install 'clipmill[search]'") from error
-    return faiss
+Search = Callable[[Vectors, int, int, "Mask | None"], Found]
 
 
 @dataclass(frozen=True)
@@ -55,16 +47,44 @@ class Card:
     nlist: int = 0  # cells of ivf and ivfpq
     effort: int = 0  # cells that a search reads (nprobe), or hnsw's efSearch
     recall: Mapping[str, float] = field(default_factory=dict)  # recall@10 against exact search, by side of the queries
-    exact_seconds: float = 0.0  # a query, median
-    seconds: float = 0.0
+    exact_seconds: float = 0.0  # a query compared with every vector, told from a sample in memory
+    seconds: float = 0.0  # that the index takes to name its candidates, median
+    training: str = ""  # none for flat
+    segments: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """index: FAISS's, its cells mapped from disk, its numbers those of `placed.contents`."""
+
+    placed: Placed
+    index: Any
+
+    @classmethod
+    def open(cls, output: Output, training: str, trained: Any, one: Placed) -> Segment:
+        return cls(one, _opened(output, training, trained, one))
+
+    def search(self, queries: Vectors, count: int, effort: int, cells: Found | None, mask: Mask | None) -> Found:
+        """Scores and positions in the dataset, [queries, count]. cells: those that the quantizer has found."""
+        allowed = None if mask is None and self.placed.is_whole() else self.placed.allowed(mask)
+        selector = None if allowed is None else selector_of(allowed)
+        if cells is not None:
+            scores, rows = search_cells(self.index, queries, count, cells, selector)
+        elif effort < MOST_EFFORT:
+            parameters = faiss().SearchParametersHNSW(efSearch=max(effort, count), sel=selector)
+            scores, rows = self.index.search(queries, count, params=parameters)
+        else:
+            scores, rows = compare_whole(self.index, queries, count, allowed)
+        return scores, self.placed.positions(rows)
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index, opened for searches."""
+    """An index, opened for searches. trained: FAISS's inverted file, whose quantizer finds cells; None for graphs."""
 
     card: Card
-    index: Any  # FAISS's
+    trained: Any
+    segments: Sequence[Segment]
 
     @classmethod
     def open(cls, url: str, numbered: NumberedRows, column: str) -> Index | None:
@@ -86,37 +106,76 @@ class Index:
                 f"{url}: the dataset has changed since this index of {card.rows:,} rows was made, and has "
                 f"{len(numbered):,} now: run `clipmill index` again"
             )
-        return None if card.kind == "flat" else cls(card, _read(output, card))
+        return None if card.kind == "flat" else cls.of(card, output, numbered)
 
-    def nearest(self, vectors: Stored | Runs, query: Vector, k: int) -> tuple[Numbers, Scores]:
-        """Positions and scores, best first; fewer than `k` only where fewer rows are indexed. The index names
-        candidates; their exact scores, by `vectors` [rows, dim], put them in order."""
-        rows = candidates(self.index, self.card.kind, query, k)
-        if self.card.kind == "hnsw" and len(rows) < min(k, self.index.ntotal):
-            return best(vectors, query[None], k, self._mapped(len(vectors)))[0]
+    @classmethod
+    def of(cls, card: Card, output: Output, numbered: NumberedRows) -> Index:
+        """The index that a card describes."""
+        if not card.training:
+            one, index = earlier(output, numbered, card.nlist)
+            return cls(card, cells_of(index), [Segment(one, index)])
+        contents = [read_contents(output, card.training, name) for name in card.segments]
+        trained = cells_of(faiss().read_index(str(local_path(output, trained_path(card.training)))))
+        some = placed(contents, numbered)
+        opened = [Segment.open(output, card.training, trained, one) for one in some]
+        if not output.is_local:
+            vectors = {vectors_path(card.training, one.contents.name) for one in some}
+            forget_copies(output, vectors | {trained_path(card.training)})
+        return cls(card, trained, opened)
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether it was made before indexes had segments: it does not know which rows have no embedding."""
+        return not self.card.training
+
+    @cached_property
+    def present(self) -> Mask:
+        """The rows of the dataset that the index holds: bool [rows]."""
+        present = np.zeros(self.card.rows, dtype=np.bool_)
+        for segment in self.segments:
+            segment.placed.spread(present)
+        return present
+
+    def nearest(
+        self, vectors: Stored | Runs | PartVectors, query: Vector, k: int, mask: Mask | None = None
+    ) -> tuple[Numbers, Scores]:
+        """Positions and scores, best first; fewer than `k` only where fewer rows are indexed, and in the mask. The
+        index names candidates; their exact scores, by `vectors` [rows, dim], put them in order."""
+        rows = self.candidates(query, k, mask)
         return highest(rows, similarities(vectors[rows], query[None])[:, 0], k)
 
-    def _mapped(self, rows: int) -> Mask:
-        """Which rows the graph holds. Among many equal vectors it cannot reach all, whatever the effort."""
-        mask = np.zeros(rows, dtype=np.bool_)
-        mask[faiss().vector_to_array(self.index.id_map)] = True
-        return mask
+    def candidates(self, query: Vector, k: int, mask: Mask | None = None) -> Numbers:
+        """Positions of somewhat more than `k` rows, ascending; fewer where fewer are indexed, and in the mask.
 
+        The index's effort was measured for ten rows among all. Where few are in the mask, so many more cells are
+        searched that as many vectors are compared; and where cells are too few for `k`, more.
+        """
+        there = self.card.vectors if mask is None else int((mask & self.present).sum())
+        enough = min(k, there)
+        most = self.trained.nlist if self.trained is not None else MOST_EFFORT
+        effort = min(most, max(1, round(self.card.effort * self.card.vectors / max(1, there))))
+        while True:
+            _, positions = self.search(query[None], min(_MORE[self.card.kind] * k, there), effort, mask)
+            if np.count_nonzero(positions >= 0) >= enough or effort >= most:
+                return np.unique(positions[positions >= 0])
+            effort = min(2 * effort if self.trained is not None else most, most)
 
-def candidates(index: Any, kind: IndexKind, query: Vector, k: int) -> Numbers:
-    """Positions of somewhat more than `k` rows, ascending; fewer where fewer are indexed, or the graph reaches fewer.
-
-    The index's effort was measured for ten rows: where it is too small for `k`, more cells are searched.
-    """
-    count, enough = min(_MORE[kind] * k, index.ntotal), min(k, index.ntotal)
-    _, positions = index.search(query[None], count)
-    if kind != "hnsw":
-        cells = index.nprobe
-        while np.count_nonzero(positions >= 0) < enough and cells < index.nlist:
-            cells = min(2 * cells, index.nlist)
-            more = faiss().SearchParametersIVF(nprobe=cells)  # of this search alone: threads share the index
-            _, positions = index.search(query[None], count, params=more)
-    return np.unique(positions[positions >= 0])
+    def search(self, queries: Vectors, count: int, effort: int, mask: Mask | None = None) -> Found:
+        """The `count` that the index takes for the nearest: its scores, and positions, [queries, count], in no order.
+        queries: float32 [n, dim]."""
+        if count < 1:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        cells = None if self.trained is None else self.trained.quantizer.search(queries, effort)
+        threads = _threads() if len(self.segments) > 1 else None
+        found = (threads.map if threads else map)(
+            lambda segment: segment.search(queries, count, effort, cells, mask), self.segments
+        )
+        scores, positions = (np.hstack(list(of_segments)) for of_segments in zip(*found, strict=True))
+        if positions.shape[1] == count:
+            return scores, positions
+        scores = np.where(positions >= 0, scores, -np.inf)
+        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        return np.take_along_axis(scores, best, 1), np.take_along_axis(positions, best, 1)
 
 
 def read_card(output: Output) -> Card | None:
@@ -125,31 +184,27 @@ def read_card(output: Output) -> Card | None:
     return None if content is None else Card(**json.loads(content))
 
 
-def _read(output: Output, card: Card) -> Any:
-    index = opened(Path(output.url) if output.is_local else _fetched(output, card))
-    faiss().ParameterSpace().set_index_parameter(index, EFFORT[card.kind], card.effort)
-    return index
+def more_than(kind: IndexKind, k: int) -> int:
+    """Candidates that are compared exactly for `k` wanted rows."""
+    return _MORE[kind] * k
 
 
-def opened(folder: Path) -> Any:
-    """FAISS's index with its cells left on disk. They are named here because FAISS, when it looks for them itself,
-    prints to stdout."""
-    index = faiss().read_index(str(folder / INDEX), faiss().IO_FLAG_SKIP_IVF_DATA)
-    if (folder / LISTS).exists():
-        lists = faiss().downcast_InvertedLists(faiss().extract_index_ivf(index).invlists)
-        lists.filename, lists.read_only = str(folder / LISTS), True
+def _opened(output: Output, training: str, trained: Any, one: Placed) -> Any:
+    path = local_path(output, vectors_path(training, one.contents.name))
+    if trained is None:
+        return faiss().read_index(str(path))
+    index, sizes = empty_like(trained), one.contents.cells.astype(np.uint64)
+    if count := int(sizes.sum()):
+        lists = faiss().OnDiskInvertedLists(trained.nlist, trained.code_size, str(path))
+        lists.set_all_lists_sizes(faiss().swig_ptr(sizes))
+        lists.totsize, lists.read_only = count * (trained.code_size + 8), True
         lists.do_mmap()
+        index.replace_invlists(lists, True)
+        lists.this.disown()
+        index.ntotal = count
     return index
 
 
-def _fetched(output: Output, card: Card) -> Path:
-    """A folder with a local copy of an index in an object store."""
-    folder = cache_folder() / "index" / hashlib.sha256(f"{output.url} {card}".encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (LISTS, INDEX) if card.nlist else (INDEX,):
-        if not (folder / name).exists():
-            part = unfinished(folder, name)
-            with output.open(name) as there, part.open("wb") as here:
-                shutil.copyfileobj(there, here, 1 << 20)
-            part.replace(folder / name)
-    return folder
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="segments")

@@ -1,114 +1,165 @@
-"""Making an index with FAISS: train it on a sample, fill pieces of it with rows, put the pieces together."""
+"""Filling segments of an index from parts, each as one piece of work, anywhere on a cluster."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ..choices import IndexKind
-from ..errors import UserError
+from ..dataset.dataset import Dataset
+from ..dataset.output import Output
 from ..records import Vectors
-from .ann import INDEX, LISTS, faiss
-from .runs import Runs
-from .scan import Numbers, Stored
+from .ann_cells import code_size, memory
+from .ann_files import Queries, local_path, read_training, trained_path, write_segment
+from .faiss_library import assigner, cells_of, empty_like, faiss
+from .numbered_rows import NumberedRows
+from .part_vectors import batches
+from .scan import Numbers, Scores
+from .segment import KEPT, Contents, Nearest
 
-SAMPLE = 1 << 19  # vectors to train on at most; 1 GB of 512 numbers each
-_PIECE = 1 << 29  # bytes of codes that are held before they are written
-_BLOCK = 1 << 14  # vectors made float32 at a time
-_A_CELL = 64  # vectors to train each cell on
-_LEAST = 256  # vectors that short codes can be learnt from
-_LINKS = 32  # of each vector in the graph of hnsw
-_SHARE = 0.7  # of the machine's memory that a graph may fill
-_FLAT, _IVF = 50_000, 20_000_000  # vectors, up to which auto takes these kinds
+_PIECE = 1 << 29  # bytes of codes that a piece of work holds before it writes them
+_AT_LEAST = 1 << 16  # rows of one, lest there be too many
+_OF_MEMORY = 0.25  # that all pieces on a machine may take
 
-
-def kind_for(requested: str, vectors: int, dim: int) -> IndexKind:
-    """The kind to build; auto goes by the number of vectors. UserError where they are too few or too many for it."""
-    if requested == "auto":
-        requested = "flat" if vectors <= _FLAT else "ivf" if vectors <= _IVF else "ivfpq"
-    if requested == "ivfpq" and vectors < _LEAST:
-        raise UserError(f"--kind ivfpq needs at least {_LEAST} vectors, and there are {vectors}: use --kind flat")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if requested == "hnsw" and (needed := vectors * (2 * dim + 8 * _LINKS + 16)) > _SHARE * memory:
-        raise UserError(f"--kind hnsw needs {needed / 1e9:,.0f} GB of memory for its graph: use --kind ivf or ivfpq")
-    return requested  # type: ignore[return-value]  # one of the command line's choices
+Group = tuple[tuple[str, int, int], ...]  # parts: name, bytes, rows
 
 
-def cells_for(requested: int | None, vectors: int) -> int:
-    return min(requested or max(1, round(2 * vectors**0.5)), vectors)
+@dataclass(frozen=True)
+class Fill:
+    """Makes a segment of some parts, and commits it. Cheap to send to workers."""
+
+    dataset: Dataset
+    column: str
+    output: Output
+    training: str
+    threads: int  # of FAISS's in each call
+
+    def __call__(self, group: Group) -> str:
+        """Returns the segment's name."""
+        trained = _trained(local_path(self.output, trained_path(self.training)))
+        queries = read_training(self.output, self.training).queries
+        index = faiss().clone_index(trained) if cells_of(trained) is None else empty_like(cells_of(trained))
+        add, nearest = _Adding.to(index), _Meeting(queries)
+        starts = np.cumsum([0, *(rows for _, _, rows in group)], dtype=np.int64)
+        present = np.zeros(int(starts[-1]), dtype=np.bool_)
+        with _threads(self.threads):
+            for (part, _, rows), start in zip(group, starts.tolist(), strict=False):
+                for batch in batches(self.dataset, part, self.column, rows):
+                    numbers = start + batch.first + np.flatnonzero(batch.present)
+                    vectors = batch.vectors[batch.present].astype(np.float32)
+                    present[numbers] = True
+                    add(vectors, numbers)
+                    nearest.meet(vectors, numbers, part, start)
+        contents = Contents(
+            tuple(part for part, _, _ in group),
+            np.array([size for _, size, _ in group], dtype=np.int64),
+            starts,
+            np.packbits(present),
+            np.empty(0, np.int64),
+            nearest.found,
+        )
+        return write_segment(self.output, self.training, contents, lambda path: _write(index, path))
 
 
-def sample_size(nlist: int) -> int:
-    return max(min(max(_A_CELL * nlist, 1 << 14), SAMPLE), nlist)
+def groups(numbered: NumberedRows, parts: Sequence[int], kind: IndexKind) -> list[Group]:
+    """Parts in their order, in pieces of work. A graph is one piece."""
+    dataset, rows = numbered.dataset, np.diff(numbered.starts)
+    dim, cores = max(model.dim for model in dataset.models), os.cpu_count() or 1
+    code = {"ivf": dim, "ivfpq": code_size(dim)}.get(kind, 0) + 8
+    most = int(min(_PIECE, _OF_MEMORY * memory() / cores)) // code
+    total = sum(int(rows[part]) for part in parts)
+    size = total if kind == "hnsw" else min(most, max(_AT_LEAST, -(-total // cores)))
+    made: list[Group] = []
+    group: list[tuple[str, int, int]] = []
+    for number in parts:
+        if group and sum(n for _, _, n in group) + rows[number] > size:
+            made.append(tuple(group))
+            group = []
+        group.append((dataset.parts[number], dataset.sizes[number], int(rows[number])))
+    return [*made, tuple(group)] if group else made
 
 
-def least_sample(kind: IndexKind, nlist: int) -> int:
-    """The fewest vectors that FAISS trains with."""
-    return max(nlist, _LEAST if kind == "ivfpq" else 1)
+@dataclass(frozen=True)
+class _Adding:
+    """Adds vectors [n, dim] under their numbers to an index, whose cells a GPU finds where there is one."""
+
+    index: Any
+    cells: Any
+
+    @classmethod
+    def to(cls, index: Any) -> _Adding:
+        ivf = cells_of(index)
+        return cls(index, None if ivf is None else assigner(ivf.quantizer))
+
+    def __call__(self, vectors: Vectors, numbers: Numbers) -> None:
+        if not len(vectors):
+            return
+        if self.cells is None:
+            self.index.add_with_ids(vectors, numbers)
+            return
+        _, cells = self.cells.search(vectors, 1)
+        pointer = faiss().swig_ptr
+        self.index.add_core(len(vectors), pointer(vectors), pointer(numbers), pointer(cells))
 
 
-def trained(kind: IndexKind, nlist: int, sample: Vectors) -> Any:
-    """An empty index. sample: float32 [n, dim]."""
-    dim = sample.shape[1]
-    codes = {"ivf": f"IVF{nlist},SQfp16", "ivfpq": f"IVF{nlist},PQ{_code_size(dim)}", "hnsw": f"HNSW{_LINKS}_SQfp16"}
-    index = faiss().index_factory(dim, codes[kind], faiss().METRIC_INNER_PRODUCT)
-    if kind != "hnsw":
-        index.cp.min_points_per_centroid = 1  # without this FAISS warns on stderr of small cells
-    if kind == "ivfpq":
-        index.pq.cp.min_points_per_centroid = 1
-    index.train(sample)
-    return faiss().IndexIDMap(index) if kind == "hnsw" else index
+class _Meeting:
+    """Compares the queries with all vectors as they come by, and keeps the nearest."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self.found = Nearest.none(len(queries.sides))
+
+    def meet(self, vectors: Vectors, numbers: Numbers, part: str, start: int) -> None:
+        """numbers: of the vectors in the segment, ascending. start: the part's first row there."""
+        scores = vectors @ self._queries.vectors.T
+        for query, of in enumerate(self._queries.parts):
+            if of == part:  # a query's own row is no match
+                scores[numbers == start + self._queries.rows[query], query] = -np.inf
+        better = scores > self.found.scores[:, -1]
+        rows = np.flatnonzero(better.any(axis=1))
+        if len(rows):
+            kept: Scores = np.where(better[rows], scores[rows], -np.inf).T
+            numbered = np.broadcast_to(numbers[rows], kept.shape)
+            if len(rows) > KEPT:
+                best = np.argpartition(-kept, KEPT - 1, axis=1)[:, :KEPT]
+                kept, numbered = np.take_along_axis(kept, best, 1), np.take_along_axis(numbered, best, 1)
+            self.found = self.found.with_more(np.where(np.isfinite(kept), numbered, -1), kept)
 
 
-def piece_rows(kind: IndexKind, dim: int) -> int:
-    """Rows that are added before a piece is written; a graph is one piece."""
-    code = {"ivf": 2 * dim + 8, "ivfpq": _code_size(dim) + 8}
-    return _PIECE // code[kind] if kind in code else 1 << 62
+@lru_cache(1)
+def _trained(path: Path) -> Any:
+    """Read once in each process. A file of that name never changes."""
+    return faiss().read_index(str(path))
 
 
-def fill(index: Any, vectors: Stored | Runs, rows: Numbers, on_rows: Callable[[int], None] = lambda _: None) -> None:
-    """Add some rows of `vectors` [rows, dim] under their numbers."""
-    for start in range(0, len(rows), _BLOCK):
-        some = rows[start : start + _BLOCK]
-        index.add_with_ids(vectors[some].astype(np.float32), some)
-        on_rows(len(some))
-
-
-def put_together(kind: IndexKind, empty: Path, pieces: list[Path], folder: Path) -> None:
-    """Write the complete index into `folder`. Its cells go from file to file, never through memory all at once."""
-    if kind == "hnsw":
-        (piece,) = pieces
-        piece.replace(folder / INDEX)
-        return
-    index = faiss().read_index(str(empty))
-    ivf = faiss().extract_index_ivf(index)
-    parts = [faiss().read_index(str(piece), faiss().IO_FLAG_MMAP) for piece in pieces]
-    cells = [faiss().extract_index_ivf(part).invlists for part in parts]
-    sizes = np.array([sum(lists.list_size(cell) for lists in cells) for cell in range(ivf.nlist)], dtype=np.uint64)
-    with (folder / LISTS).open("wb") as file:
+def _write(index: Any, path: Path) -> Numbers:
+    """Returns how many vectors each cell has; none for a graph."""
+    ivf = cells_of(index)
+    if ivf is None:
+        faiss().write_index(index, str(path))
+        return np.empty(0, np.int64)
+    lists, turned = ivf.invlists, faiss().rev_swig_ptr
+    with path.open("wb") as file:
         for cell in range(ivf.nlist):
-            _write_cell(file, cell, [lists for lists in cells if lists.list_size(cell)])
-    on_disk = faiss().OnDiskInvertedLists(ivf.nlist, ivf.code_size, LISTS)
-    on_disk.set_all_lists_sizes(faiss().swig_ptr(sizes))
-    on_disk.totsize = (folder / LISTS).stat().st_size
-    ivf.replace_invlists(on_disk, True)
-    on_disk.this.disown()
-    index.ntotal = ivf.ntotal = int(sizes.sum())
-    faiss().write_index(index, str(folder / INDEX))
+            if size := lists.list_size(cell):
+                file.write(turned(lists.get_codes(cell), size * ivf.code_size))
+                file.write(turned(lists.get_ids(cell), size))
+    return np.array([lists.list_size(cell) for cell in range(ivf.nlist)], dtype=np.int64)
 
 
-def _write_cell(file: BinaryIO, cell: int, parts: list[Any]) -> None:
-    """In FAISS's layout: the codes of a cell, then its row numbers. (FAISS's own merge prints to stdout.)"""
-    for part in parts:
-        file.write(faiss().rev_swig_ptr(part.get_codes(cell), part.list_size(cell) * part.code_size))
-    for part in parts:
-        file.write(faiss().rev_swig_ptr(part.get_ids(cell), part.list_size(cell)))
-
-
-def _code_size(dim: int) -> int:
-    """Bytes of a short code: one for every eight numbers, or the next smaller count that divides `dim`."""
-    return next(size for size in range(max(1, dim // 8), 0, -1) if dim % size == 0)
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads of FAISS's for calls from this thread: others run pieces, too."""
+    before = faiss().omp_get_max_threads()
+    faiss().omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss().omp_set_num_threads(before)

@@ -54,7 +54,11 @@ class Dense:
     longest: float  # no vector that is present is longer
 
 
-def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = lambda *_: None) -> Dense:
+def silent(_: int, __: int | None) -> None:
+    """Tells nobody."""
+
+
+def dense(numbered: NumberedRows, column: str, on_bytes: OnBytes = silent) -> Dense:
     """The copy of a column; what it lacks of the dataset is copied first. Of each column there is one copy.
 
     OutputError where it cannot be written, or does not fit on the disk.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,16 @@ from ..job.readable import Result
 from ..job.search import SearchJob
 from ..records import Vector
 from .ann import Index
-from .dense import Dense, OnBytes, column_of, dense
+from .dense import Dense, OnBytes, column_of, dense, existing, silent
 from .numbered_rows import Mask, NumberedRows
+from .part_vectors import PartVectors
 from .query import of_image, of_row, of_text, read_image
-from .scan import Numbers, Scores, best, every
+from .runs import Runs, Stored
+from .scan import Numbers, Scores, best, every, highest, similarities
 
 _NAMED = 5  # of several pairs of one key
+_FEW = 50_000  # rows that a search compares without asking an index, from the copy
+_FEW_TO_READ = 1_000  # the same where they are read from the parts
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,13 @@ class Found(Result):
         return {**asdict(self), "hits": plain}
 
 
-def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Progress | None = None) -> Found:
+def search(job: SearchJob, on_bytes: OnBytes = silent, on_download: Progress | None = None) -> Found:
     """The `k` rows whose embeddings are nearest to the query, best first; exact unless the job names an index.
 
     Of a pair (`key` or `place`), others are found, not itself.
 
-    The first search of a dataset copies its embeddings to a local disk, of which `on_bytes` is told. UserError for a
-    query, a condition or an index that does not fit the dataset.
+    The first search of a dataset without an index copies its embeddings to a local disk, of which `on_bytes` is told.
+    UserError for a query, a condition or an index that does not fit the dataset.
     """
     job.check()
     dataset = Dataset.open(job.dataset, job.storage_options)
@@ -71,35 +76,56 @@ def search(job: SearchJob, on_bytes: OnBytes = lambda *_: None, on_download: Pro
     mask = _mask(job, numbered)
     itself = _position(job, numbered)
     query = _query(job, numbered, itself, on_download)
-    space = Space(numbered, dense(numbered, column, on_bytes), index)
+    space = Space.of(numbered, column, index, on_bytes)
     rows, scores = space.nearest(query, job.k + (itself is not None), mask)
     wanted = (rows != itself) & (scores >= np.float32(-1 if job.threshold is None else job.threshold))
     others = np.flatnonzero(wanted)[: job.k]
     hits = space.hits(rows[others], scores[others])
-    exact = index is None or mask is not None
-    among = space.among(mask, itself)
-    return Found(job.query, job.side, among, exact, hits)
+    return Found(job.query, job.side, space.among(mask, itself), space.is_exact(mask), hits)
 
 
 @dataclass(frozen=True)
 class Space:
-    """One side of a dataset, ready to be searched again and again."""
+    """One side of a dataset, ready to be searched again and again. copy: gives the copy of its embeddings, which is
+    made where it is not there; with an index most searches do without."""
 
     numbered: NumberedRows
-    dense: Dense
+    column: str
+    copy: Callable[[], Dense]
     index: Index | None = None
 
+    @classmethod
+    def of(cls, numbered: NumberedRows, column: str, index: Index | None = None, on_bytes: OnBytes = silent) -> Space:
+        return cls(numbered, column, lambda: dense(numbered, column, on_bytes), index)
+
+    @cached_property
+    def dense(self) -> Dense:
+        return self.copy()
+
+    @cached_property
+    def present(self) -> Mask:
+        """The rows that can be found: bool [rows]."""
+        return self.dense.present if self.index is None or self.index.is_earlier else self.index.present
+
+    def is_exact(self, mask: Mask | None = None) -> bool:
+        """Whether searches among the rows of a mask are exact: so few are left that comparing them all is quick."""
+        return self.index is None or (mask is not None and self.among(mask) <= self._few)
+
     def nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
-        """Positions and scores, best first, of equal scores the earlier row. With a mask the search is exact: an index
-        cannot tell how far to look for rows that are left."""
-        if self.index is None or mask is not None:
+        """Positions and scores, best first, of equal scores the earlier row."""
+        if self.index is None:
             return self.exactly_nearest(query, k, mask)
-        rows, scores = self.index.nearest(self.dense.vectors, query, k)
+        if mask is None or not self.is_exact(mask):
+            rows, scores = self.index.nearest(self._vectors, query, k, mask)
+        else:
+            few = np.flatnonzero(mask & self.present)
+            rows, scores = highest(few, similarities(self._vectors[few], query[None])[:, 0], k)
         return rows, np.clip(scores, -1, 1)  # vectors stored as float16 are a little longer than one, or shorter
 
     def exactly_nearest(self, query: Vector, k: int, mask: Mask | None = None) -> tuple[Numbers, Scores]:
         copy = self.dense
-        rows, scores = best(copy.vectors, query[None], k, self._allowed(mask), copy.longest)[0]
+        allowed = copy.present if mask is None else copy.present & mask
+        rows, scores = best(copy.vectors, query[None], k, allowed, copy.longest)[0]
         return rows, np.clip(scores, -1, 1)
 
     def scores(self, query: Vector) -> Scores:
@@ -108,7 +134,7 @@ class Space:
 
     def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
         """Rows that can be found; itself: the position of a row that is not looked for."""
-        allowed = self._allowed(mask)
+        allowed = self.present if mask is None else self.present & mask
         return int(allowed.sum()) - bool(itself is not None and allowed[itself])
 
     def hits(self, rows: Numbers, scores: Scores) -> list[Hit]:
@@ -116,8 +142,15 @@ class Space:
         ranked = zip(scores.tolist(), rows.tolist(), read, strict=True)
         return [Hit(rank, score, position, row) for rank, (score, position, row) in enumerate(ranked, start=1)]
 
-    def _allowed(self, mask: Mask | None) -> Mask:
-        return self.dense.present if mask is None else self.dense.present & mask
+    @cached_property
+    def _vectors(self) -> Stored | Runs | PartVectors:
+        """Where an index's candidates are compared: in the copy, where there is one, else in the parts."""
+        copy = existing(self.numbered, self.column)
+        return PartVectors(self.numbered, self.column) if copy is None else copy.vectors
+
+    @property
+    def _few(self) -> int:
+        return _FEW_TO_READ if isinstance(self._vectors, PartVectors) else _FEW
 
 
 def readable(dataset: Dataset) -> list[str]:

@@ -75,8 +75,8 @@ def measure(quick: bool) -> list[Row]:
 
     with dataset_of(Parts(count, columns_of), loaded) as (folder, dataset):
         numbered = NumberedRows.of(dataset)
-        copy, first = _first(numbered, 1 if quick else 3)
-        space = Space(numbered, copy)
+        _, first = _first(numbered, 1 if quick else 3)
+        space = Space.of(numbered, COLUMN)
         warm = _warm(space, clusters.drawn(1 << 21, 30), 3 if quick else 9)
         found = list(_index(str(folder), space, clusters.drawn(1 << 20, QUERIES), quick))
         page = list(_page(ServeJob(dataset.url, model=model), 3 if quick else 9))
@@ -95,7 +95,7 @@ def _first(numbered: NumberedRows, rounds: int) -> tuple[Dense, Row]:
             path.rmdir()
         began = time.perf_counter()
         copies[:] = [dense(numbered, COLUMN)]
-        Space(numbered, copies[0]).nearest(np.asarray(copies[0].vectors[0], np.float32), K)
+        Space.of(numbered, COLUMN).nearest(np.asarray(copies[0].vectors[0], np.float32), K)
         return gigabytes / (time.perf_counter() - began)
 
     def reading() -> float:
@@ -137,7 +137,7 @@ def _index(folder: str, space: Space, queries: Vectors, quick: bool) -> Iterator
     built = index(IndexJob(space.numbered.dataset.url, f"{folder}/index", kind="ivf"))
     took = time.perf_counter() - began
     opened = Index.open(f"{folder}/index", space.numbered, COLUMN)
-    quicker = Space(space.numbered, space.dense, opened)
+    quicker = Space.of(space.numbered, COLUMN, opened)
     shares = []
     for query in queries:
         truth, _ = space.nearest(query, K)
