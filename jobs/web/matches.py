@@ -116,14 +116,13 @@ class Matches:
         return self._weak.get((query, side), lambda: self._weak_below(query, side))
 
     def _weak_below(self, query: Query, side: str) -> float | None:
-        copy = self.spaces[side].dense
-        sample = drawn(np.flatnonzero(copy.present), _SAMPLE)
-        scores = copy.vectors[sample].astype(np.float32) @ self.vector(query)
+        space = self.spaces[side]
+        scores = space.sample(_SAMPLE) @ self.vector(query)
         if len(scores) < _FEWEST:
             return None
         if (query.text is not None) == (side == "text"):
             return float(scores.mean() + _SPREADS * scores.std())
-        own = self.rows.similarities[sample]
+        own = self.rows.similarities[drawn(np.flatnonzero(space.present), _SAMPLE)]
         own = own[np.isfinite(own)]
         return float(scores.mean() + np.median(own)) / 2 if len(own) else None
 
@@ -140,12 +139,13 @@ class Matches:
         return self._vector_at(position)
 
     def _vector_at(self, position: int) -> Vector:
-        """A row's own image, or where it has none its caption: from the copies, which are quicker to read."""
+        """A row's own image, or where it has none its caption: from the copies, which are quicker to read,
+        where there are any."""
         if not 0 <= position < self.rows.rows:
             raise UserError(f"there is no row {position}")
         for side in ("image", "text"):
-            if side in self.spaces and (copy := self.spaces[side].dense).present[position]:
-                return np.asarray(copy.vectors[position], dtype=np.float32)
+            if side in self.spaces and (vector := self.spaces[side].vector(position)) is not None:
+                return vector
         (row,) = self.rows.read([position])
         raise UserError(
             f"the pair of key {row['key']} has no embedding ({row['error'] or 'it is empty'}): choose another"

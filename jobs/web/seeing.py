@@ -81,10 +81,10 @@ class Eye:
 
     def _found(self, view: View, wanted: int) -> Seen:
         space, mask = self.matches.spaces[view.side], self.mask(view)
-        if space.index is not None and mask is None and view.least_match is None and view.order == "best":
-            positions, scores = space.nearest(self.matches.vector(view.query), wanted)
-            total = space.among() if len(positions) == wanted else len(positions)  # those of NaN are never found
-            return Seen(positions, scores, total, exact=False)
+        if space.index is not None and view.least_match is None and view.order == "best":
+            positions, scores = space.nearest(self.matches.vector(view.query), wanted, mask)
+            total = space.among(mask) if len(positions) == wanted else len(positions)  # those of NaN are never found
+            return Seen(positions, scores, total, exact=space.is_exact(mask))
         if view.least_match is None:
             best = self.matches.best(view.query, view.side, view.narrowed, mask)
             positions, found, total = best.positions, best.scores, best.total

@@ -18,7 +18,7 @@ from ..dataset.output import Output
 from ..errors import InputError
 from ..records import Vector, Vectors
 from .ann_earlier import earlier
-from .ann_files import forget_copies, local_path, read_contents, trained_path, vectors_path
+from .ann_files import forget_copies, local_path, read_contents, read_training, trained_path, vectors_path
 from .faiss_library import Found, cells_of, compare_whole, empty_like, faiss, search_cells, selector_of
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import PartVectors
@@ -80,11 +80,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Index:
-    """An index, opened for searches. trained: FAISS's inverted file, whose quantizer finds cells; None for graphs."""
+    """An index, opened for searches. trained: FAISS's inverted file, whose quantizer finds cells; None for graphs.
+    sample: float32 [n, dim], some vectors at random; none of an index without segments."""
 
     card: Card
     trained: Any
     segments: Sequence[Segment]
+    sample: Vectors
 
     @classmethod
     def open(cls, url: str, numbered: NumberedRows, column: str) -> Index | None:
@@ -113,7 +115,7 @@ class Index:
         """The index that a card describes."""
         if not card.training:
             one, index = earlier(output, numbered, card.nlist)
-            return cls(card, cells_of(index), [Segment(one, index)])
+            return cls(card, cells_of(index), [Segment(one, index)], np.empty((0, index.d), np.float32))
         contents = [read_contents(output, card.training, name) for name in card.segments]
         trained = cells_of(faiss().read_index(str(local_path(output, trained_path(card.training)))))
         some = placed(contents, numbered)
@@ -121,7 +123,9 @@ class Index:
         if not output.is_local:
             vectors = {vectors_path(card.training, one.contents.name) for one in some}
             forget_copies(output, vectors | {trained_path(card.training)})
-        return cls(card, trained, opened)
+        queries = read_training(output, card.training).queries
+        own = queries.vectors[[bool(part) for part in queries.parts]]
+        return cls(card, trained, opened, own)
 
     @property
     def is_earlier(self) -> bool:

@@ -19,11 +19,12 @@ from ..embedding.dataset_model import load_model
 from ..errors import InputError
 from ..job.readable import Result
 from ..job.search import SearchJob
-from ..records import Vector
+from ..records import Vector, Vectors
 from .ann import Index
 from .dense import Dense, OnBytes, column_of, dense, existing, silent
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import PartVectors
+from .plane import drawn
 from .query import of_image, of_row, of_text, read_image
 from .runs import Runs, Stored
 from .scan import Numbers, Scores, best, every, highest, similarities
@@ -128,6 +129,19 @@ class Space:
         rows, scores = best(copy.vectors, query[None], k, allowed, copy.longest)[0]
         return rows, np.clip(scores, -1, 1)
 
+    def vector(self, position: int) -> Vector | None:
+        """The vector of a row, float32 [dim]; None where it has none."""
+        if not self.present[position]:
+            return None
+        return np.asarray(self._vectors[np.array([position])][0], dtype=np.float32)
+
+    def sample(self, count: int) -> Vectors:
+        """At most `count` vectors at random, float32 [n, dim], the same each time. Of an index, those held out for
+        measuring, unless there is a copy to draw them from."""
+        if self.index is not None and len(self.index.sample) and not self._is_copied():
+            return self.index.sample[:count]
+        return self.dense.vectors[drawn(np.flatnonzero(self.dense.present), count)].astype(np.float32)
+
     def scores(self, query: Vector) -> Scores:
         """Of every row, float32 [rows]; NaN for rows that cannot be found."""
         return np.clip(every(self.dense.vectors, query, self.dense.present), -1, 1)
@@ -142,9 +156,16 @@ class Space:
         ranked = zip(scores.tolist(), rows.tolist(), read, strict=True)
         return [Hit(rank, score, position, row) for rank, (score, position, row) in enumerate(ranked, start=1)]
 
-    @cached_property
+    @property
     def _vectors(self) -> Stored | Runs | PartVectors:
         """Where an index's candidates are compared: in the copy, where there is one, else in the parts."""
+        return self.dense.vectors if self._is_copied() else self._at_first
+
+    def _is_copied(self) -> bool:
+        return self.index is None or "dense" in vars(self)
+
+    @cached_property
+    def _at_first(self) -> Stored | Runs | PartVectors:
         copy = existing(self.numbered, self.column)
         return PartVectors(self.numbered, self.column) if copy is None else copy.vectors
 

@@ -196,6 +196,27 @@ def test_with_an_index_every_page_that_is_offered_has_rows(tmp_path: Path) -> No
             assert len(keys(page)) == 50 and page.json()["total"] == 300 and not page.json()["exact"]
 
 
+def test_with_an_index_embeddings_are_copied_only_for_what_needs_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMILL_CACHE", str(tmp_path / "cache"))
+    dataset, where = made(tmp_path / "in", {"image_embedding": unit_vectors(1, 300, 256)}), str(tmp_path / "index")
+    index(IndexJob(dataset.url, where, kind="ivf", nlist=10, recall=1.0))
+
+    def copies() -> list[Path]:
+        return list((tmp_path / "cache").glob("search/*/image_embedding-*"))
+
+    with Site.open(ServeJob(dataset.url, model="tiny", index=where)) as site:
+        client = TestClient(app_of(site), base_url="http://127.0.0.1")
+        for asked in ({"text": "a star"}, {"key": "000000007"}, {"text": "a star", "where": "row % 3 = 0"}):
+            page = client.get("/api/search", params={**asked, "start": 0, "count": 40})
+            assert len(keys(page)) == 40 and page.json()["exact"] == ("where" in asked), asked
+        assert keys(client.get("/api/search", params={"key": "000000007"}))[0] == "000000007"
+        assert not copies()
+        assert client.get("/api/map", params={"text": "a star"}).json()["total"] == 300
+        assert len(copies()) == 1
+
+
 def test_what_does_not_fit_the_dataset_is_refused_before_it_is_served(scenes: ServeJob, tmp_path: Path) -> None:
     for change, error, said in (
         ({"model": "tiny=random:3"}, UserError, "was made with"),

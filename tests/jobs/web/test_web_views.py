@@ -207,7 +207,7 @@ def test_the_page_opens_while_embeddings_are_copied(tmp_path: Path, monkeypatch:
         with pytest.raises(copies.BusyError, match=r"copied to this machine for searches \(25% of the images\)"):
             spaces["image"]
         go_on.set()
-        spaces._spaces["image"].result(60)
+        spaces._copies["image"].result(60)
         assert spaces.ready("image") and spaces["image"].among() == 6
 
 
@@ -222,7 +222,7 @@ def test_a_page_that_closes_leaves_the_copy_unfinished(tmp_path: Path, monkeypat
     numbered = NumberedRows.of(dataset)
     with Copies.made(numbered, {"image": "image_embedding"}, None, told) as spaces:
         threading.Timer(0.3, closed.set).start()
-    assert isinstance(spaces._spaces["image"].exception(0), Exception)
+    assert isinstance(spaces._copies["image"].exception(0), Exception)
 
 
 def test_the_busy_page_answers_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

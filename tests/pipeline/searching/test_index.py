@@ -17,6 +17,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.searching import ann_build, ann_cells
+from clipmill.pipeline.searching import search as searching
 from clipmill.pipeline.searching.ann import Index
 from clipmill.pipeline.searching.dense import dense
 from clipmill.pipeline.searching.faiss_library import faiss
@@ -140,6 +141,35 @@ def test_with_a_condition_search_is_exact(job: IndexJob, dataset: Dataset) -> No
     asked = SearchJob(dataset.url, key="000000001", where="row % 2 = 1", k=400, index=job.out)
     exact = search(replace(asked, index=None))
     assert search(asked).hits == exact.hits and len(exact.hits) == 400
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivfpq", "hnsw"])
+def test_a_condition_that_leaves_many_rows_is_met_inside_the_index(
+    job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    index(replace(job, kind=kind))
+    for name in ("_FEW", "_FEW_TO_READ"):
+        monkeypatch.setattr(searching, name, 0)
+    shares = []
+    for where, k, count in (("row % 2 = 1", 10, 10), ("row % 50 = 1", 10, 10), ("row % 50 = 1", 30, 20)):
+        asked = SearchJob(dataset.url, key="000000001", where=where, k=k, index=job.out)
+        inside, exact = search(asked), search(replace(asked, index=None))
+        assert not inside.exact and exact.exact and inside.among == exact.among
+        assert len(inside.hits) == len(exact.hits) == count and all(hit.row["row"] % 50 % 2 == 1 for hit in inside.hits)
+        shares.append(len({hit.place for hit in inside.hits} & {hit.place for hit in exact.hits}) / count)
+    assert min(shares) >= 0.9 and shares[2] == 1
+
+
+def test_a_search_by_an_index_copies_nothing(
+    job: IndexJob, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMILL_CACHE", str(tmp_path / "cache"))
+    index(job)
+    asked = SearchJob(dataset.url, key="000000001", index=job.out)
+    some = search(asked), search(replace(asked, where="row < 90"))
+    assert not (tmp_path / "cache" / "search").exists()
+    exact = search(replace(asked, index=None)), search(replace(asked, where="row < 90", index=None))
+    assert some[0].hits == exact[0].hits and some[1] == exact[1]
 
 
 def test_an_index_lies_in_an_object_store_too(
