@@ -140,6 +140,10 @@ class Index:
             segment.placed.spread(present)
         return present
 
+    def holds(self, position: int) -> bool:
+        """Whether a row of the dataset is in the index."""
+        return any(segment.placed.holds(position) for segment in self.segments)
+
     def nearest(
         self, vectors: Stored | Runs | PartVectors, query: Vector, k: int, mask: Mask | None = None
     ) -> tuple[Numbers, Scores]:

@@ -16,6 +16,7 @@ import numpy as np
 from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
 from ..dataset.output import Output
+from ..errors import InputError
 from ..records import Vectors
 from ..storage.staging import unfinished
 from .scan import Numbers
@@ -101,7 +102,7 @@ def trainings(output: Output) -> set[str]:
 def read_training(output: Output, name: str) -> Training:
     content = output.read(f"{TRAINED}/{name}.npz")
     if content is None:
-        raise FileNotFoundError(f"{output.url}/{TRAINED}/{name}.npz")
+        raise _missing(output, f"{TRAINED}/{name}.npz")
     return Training.from_bytes(content)
 
 
@@ -113,7 +114,7 @@ def segments_of(output: Output, training: str) -> list[str]:
 def read_contents(output: Output, training: str, segment: str) -> Contents:
     content = output.read(f"{SEGMENTS}/{training}-{segment}.npz")
     if content is None:
-        raise FileNotFoundError(f"{output.url}/{SEGMENTS}/{training}-{segment}.npz")
+        raise _missing(output, f"{SEGMENTS}/{training}-{segment}.npz")
     return Contents.from_bytes(content)
 
 
@@ -129,15 +130,22 @@ def sweep(output: Output, training: str, segments: Collection[str]) -> None:
 
 
 def local_path(output: Output, name: str) -> Path:
-    """A file of an index as a file on this machine: a copy of it, where the index is in an object store."""
+    """A file of an index as a file on this machine: a copy of it, where the index is in an object store. InputError
+    where it is gone."""
     if output.is_local:
-        return Path(output.url) / name
+        path = Path(output.url) / name
+        if not path.exists():
+            raise _missing(output, name)
+        return path
     path = _copies(output) / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = unfinished(path.parent, path.name)
-        with output.open(name) as there, part.open("wb") as here:
-            shutil.copyfileobj(there, here, 1 << 20)
+        try:
+            with output.open(name) as there, part.open("wb") as here:
+                shutil.copyfileobj(there, here, 1 << 20)
+        except FileNotFoundError as error:
+            raise _missing(output, name) from error
         part.replace(path)
     return path
 
@@ -148,6 +156,10 @@ def forget_copies(output: Output, kept: Collection[str]) -> None:
     for path in folder.glob("*/*"):
         if str(path.relative_to(folder)) not in kept:
             path.unlink(missing_ok=True)
+
+
+def _missing(output: Output, name: str) -> InputError:
+    return InputError(f"{output.url}/{name} is missing: run the same `clipmill index` again with --overwrite")
 
 
 def _copies(output: Output) -> Path:

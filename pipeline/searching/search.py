@@ -131,7 +131,7 @@ class Space:
 
     def vector(self, position: int) -> Vector | None:
         """The vector of a row, float32 [dim]; None where it has none."""
-        if not self.present[position]:
+        if not self._has_vector(position):
             return None
         return np.asarray(self._vectors[np.array([position])][0], dtype=np.float32)
 
@@ -148,8 +148,10 @@ class Space:
 
     def among(self, mask: Mask | None = None, itself: int | None = None) -> int:
         """Rows that can be found; itself: the position of a row that is not looked for."""
-        allowed = self.present if mask is None else self.present & mask
-        return int(allowed.sum()) - bool(itself is not None and allowed[itself])
+        is_one = itself is not None and self._has_vector(itself) and (mask is None or bool(mask[itself]))
+        if mask is None and self.index is not None:
+            return self.index.card.vectors - is_one
+        return int((self.present if mask is None else self.present & mask).sum()) - is_one
 
     def hits(self, rows: Numbers, scores: Scores) -> list[Hit]:
         read = self.numbered.read(rows.tolist(), readable(self.numbered.dataset))
@@ -160,6 +162,11 @@ class Space:
     def _vectors(self) -> Stored | Runs | PartVectors:
         """Where an index's candidates are compared: in the copy, where there is one, else in the parts."""
         return self.dense.vectors if self._is_copied() else self._at_first
+
+    def _has_vector(self, position: int) -> bool:
+        if self.index is None or self.index.is_earlier:
+            return bool(self.present[position])
+        return self.index.holds(position)
 
     def _is_copied(self) -> bool:
         return self.index is None or "dense" in vars(self)

@@ -122,6 +122,16 @@ class Placed:
                 allowed[start:stop] = True if mask is None else mask[place : place + stop - start]
         return allowed
 
+    def holds(self, position: int) -> bool:
+        """Whether the row at a position there has a vector here."""
+        there = np.flatnonzero((self.places >= 0) & (self.places <= position))
+        if not len(there):
+            return False
+        part = there[np.argmax(self.places[there])]
+        row = int(self.contents.starts[part] + position - self.places[part])
+        inside = row < self.contents.starts[part + 1]
+        return bool(inside and self.contents.present[row >> 3] >> (7 - (row & 7)) & 1)
+
     def spread(self, into: Mask) -> None:
         """Mark the dataset's rows that have a vector here."""
         present, starts = self.contents.rows_present(), self.contents.starts

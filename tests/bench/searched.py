@@ -41,7 +41,7 @@ class Parts(Sequence[Any]):
 
 
 @contextmanager
-def dataset_of(parts: Parts, loaded: Loaded) -> Iterator[tuple[Path, Dataset]]:
+def dataset_of(parts: Parts, loaded: Loaded, row_group: int = 1 << 20) -> Iterator[tuple[Path, Dataset]]:
     """A folder of one's own with the dataset in it; the searchable copies go there, too."""
     card = loaded.card
     with tempfile.TemporaryDirectory() as folder:
@@ -55,6 +55,7 @@ def dataset_of(parts: Parts, loaded: Loaded) -> Iterator[tuple[Path, Dataset]]:
                 embeds="images",
                 models=(("", card.variant),),
                 weights_sha256=card.weights_sha256,
+                row_group=row_group,
             ),
         )
 

@@ -37,11 +37,13 @@ def make_dataset(
     weights_sha256: str = "0" * 64,
     embedding_type: EmbeddingType = "float16",
     half_pairs: Mapping[str, int] | None = None,
+    row_group: int = 1 << 20,
 ) -> Dataset:
     """One part for each mapping, from column names to values: lists, or float [n, dim] for embeddings (a row of NaN is
     none). Columns left out are filled in: keys and rows count, the rest is null.
 
     columns: more of them, NAME:TYPE. models: aliases and variants. half_pairs: what each part's footer tells of them.
+    row_group: rows.
     """
     own = tuple(map(Column.parse, ("uid", "url", "caption", *columns)))
     prefixed = tuple((alias, dim) for alias, _ in models) if models[0][0] else ()
@@ -59,7 +61,8 @@ def make_dataset(
     for shard, given in zip(shards, parts, strict=True):
         table = _table(schema, shard.url, given)
         told = {**footer, **_told(table, half_pairs or {})}
-        pq.write_table(table.replace_schema_metadata(told), out / "data" / shard.part_name, compression="zstd")
+        table, path = table.replace_schema_metadata(told), out / "data" / shard.part_name
+        pq.write_table(table, path, compression="zstd", row_group_size=row_group)
     return Dataset.open(str(out))
 
 

@@ -172,6 +172,18 @@ def test_a_search_by_an_index_copies_nothing(
     assert some[0].hits == exact[0].hits and some[1] == exact[1]
 
 
+def test_a_file_that_is_gone_is_one_line(job: IndexJob, dataset: Dataset) -> None:
+    card = index(job).card
+    for name in (f"segments/{card.training}-{card.segments[0]}.{{}}", f"trained/{card.training}.{{}}"):
+        for kind in ("npz", "vectors" if name.startswith("s") else "faiss"):
+            path = Path(job.out) / name.format(kind)
+            path.rename(path.with_suffix(".away"))
+            with pytest.raises(InputError, match=f"{kind} is missing: run the same `clipmill index` again with --over"):
+                keys(dataset, job.out)
+            path.with_suffix(".away").rename(path)
+    assert keys(dataset, job.out) == keys(dataset, None)
+
+
 def test_an_index_lies_in_an_object_store_too(
     job: IndexJob, dataset: Dataset, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,3 +278,30 @@ def test_without_faiss_the_extra_is_named(job: IndexJob, monkeypatch: pytest.Mon
     faiss.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'clipmill\[search\]'"):
         index(job)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivfpq"])
+def test_many_cells_are_trained_in_two_levels_and_found_by_a_graph(
+    job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    stay_here(monkeypatch)
+    monkeypatch.setattr(ann_cells, "_TWO_LEVELS", 50)
+    monkeypatch.setattr(ann_cells, "_GRAPH_OF_CELLS", 50)
+    card = index(replace(job, kind=kind, nlist=100)).card
+    opened = Index.open(job.out, NumberedRows.of(dataset), "image_embedding")
+    assert opened is not None
+    quantizer = faiss().downcast_index(opened.trained.quantizer)
+    assert isinstance(quantizer, faiss().IndexHNSW) and quantizer.ntotal == card.nlist == 100
+    centroids = quantizer.reconstruct_n(0, 100)
+    assert np.allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+    assert min(card.recall.values()) >= 0.97 and len(set(keys(dataset, job.out)) & set(keys(dataset, None))) >= 9
+
+
+def test_cells_go_by_the_advice_of_faiss_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann_cells, "memory", lambda: 1 << 40)
+    cells = [ann_cells.cells_for(None, 10**power, 512) for power in (0, 4, 6, 7, 8, 9)]
+    assert cells == [1, 400, 4000, 1 << 18, 1 << 20, 1 << 20]
+    assert ann_cells.sample_size(1 << 20, 512) == 64 << 20
+    monkeypatch.setattr(ann_cells, "memory", lambda: 24 << 30)
+    few = ann_cells.cells_for(None, 10**9, 512)
+    assert 30 <= ann_cells.sample_size(few, 512) / few < 31 and ann_cells.sample_size(few, 512) * 2048 < 4 << 30

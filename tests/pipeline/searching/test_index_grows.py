@@ -80,6 +80,7 @@ def finds_all(job: IndexJob) -> bool:
     everything, _ = opened.search(unit_vectors(3, 1, DIM), len(numbered), 20 if opened.trained is not None else 1 << 13)
     present = np.flatnonzero(opened.present)
     assert np.array_equal(opened.candidates(unit_vectors(3, 1, DIM)[0], len(numbered)), present)
+    assert [opened.holds(place) for place in range(len(numbered))] == opened.present.tolist()
     assert everything.shape == (1, len(numbered)) and len(present) == opened.card.vectors
     queries = present[[0, 1, 150, -1]].tolist()
     return all(places(job, of) == places(job, of, exact=True) for of in queries)
