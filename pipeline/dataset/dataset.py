@@ -159,8 +159,8 @@ def _committed(output: Output) -> dict[str, int]:
         places = pc.index_in(parts, value_set=rows.column("part"))
         if not places.null_count:
             return dict(zip(parts.to_pylist(), rows.column("bytes").take(places).to_pylist(), strict=True))
-    sizes = output.part_sizes()
-    names = (shard.part_name for shard in planned_shards(output))
+    shards = planned_shards(output)
+    sizes, names = output.part_sizes(shards), (shard.part_name for shard in shards)
     return {name: sizes[name] for name in names if name in sizes}
 
 

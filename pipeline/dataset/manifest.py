@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,28 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..records import Shard, ShardStats
+from .manifest_rows import SCHEMA, Held, Rows, in_pieces, rows_in
 from .part import unpacked
 from .totals import Totals
 
-_COUNTS, _SECONDS = pa.map_(pa.string(), pa.int64()), pa.map_(pa.string(), pa.float64())
-_SCHEMA = pa.schema(
-    [
-        ("part", pa.string()),
-        ("shard", pa.string()),
-        ("rows", pa.int64()),
-        ("embedded", pa.int64()),
-        ("failures", _COUNTS),  # by reason
-        ("seconds", _SECONDS),  # by stage
-        ("bytes", pa.int64()),
-        ("starved", _SECONDS),  # by stage
-        ("blocked", _SECONDS),
-        ("flop", pa.float64()),
-        ("peak", pa.float64()),
-        ("half_pairs", _COUNTS),  # by side and cause
-        ("notes", _COUNTS),
-    ]
-)
-_MAPS = [field.name for field in _SCHEMA if pa.types.is_map(field.type)]
+_MAPS = [field.name for field in SCHEMA if pa.types.is_map(field.type)]
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
 _BATCH = 1 << 17  # rows added up, or packed, at a time
 
@@ -48,24 +31,23 @@ _BATCH = 1 << 17  # rows added up, or packed, at a time
 class Manifest:
     """A shard has one row, or several of which the last counts. A choice of rows copies none of them."""
 
-    _table: pa.Table  # of _SCHEMA
+    _stores: tuple[Rows, ...]
     _rows: npt.NDArray[np.int64] | None = None  # the chosen ones, in their order; None stands for all
 
     @classmethod
     def of(cls, stats: Iterable[ShardStats] = ()) -> Manifest:
-        rows, tables = map(_row, stats), [_SCHEMA.empty_table()]
+        rows, tables = map(_row, stats), [SCHEMA.empty_table()]
         while chunk := list(islice(rows, _CHUNK)):
-            tables.append(pa.Table.from_pylist(chunk, schema=_SCHEMA))
-        return cls(pa.concat_tables(tables))
+            tables.append(pa.Table.from_pylist(chunk, schema=SCHEMA))
+        return cls((Held(pa.concat_tables(tables)),))
 
     @classmethod
     def unpacked(cls, content: bytes) -> Manifest:
         """As `packed` makes it, or an earlier clipmill did. KeyError for a table of other columns, an error of Arrow
         for anything else."""
-        table = unpacked(content)
-        if "waits" in table.column_names:
-            return cls(_of_earlier(table))
-        return cls(table.select(_SCHEMA.names).cast(_SCHEMA))
+        if "waits" in pq.read_schema(io.BytesIO(content)).names:
+            return cls((Held(_of_earlier(unpacked(content))),))
+        return cls((rows_in(content),))
 
     def packed(self) -> bytes:
         file = io.BytesIO()
@@ -75,12 +57,12 @@ class Manifest:
     def write(self, file: BinaryIO | Path) -> None:
         """As Parquet, a piece at a time."""
         # nearly all values differ
-        with pq.ParquetWriter(file, _SCHEMA, compression="zstd", use_dictionary=False) as writer:
+        with pq.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=False) as writer:
             for piece in self._pieces(_BATCH):
                 writer.write_table(piece)
 
     def __len__(self) -> int:
-        return len(self._table if self._rows is None else self._rows)
+        return sum(map(len, self._stores)) if self._rows is None else len(self._rows)
 
     def __iter__(self) -> Iterator[ShardStats]:
         for piece in self._pieces(_BATCH):
@@ -88,10 +70,10 @@ class Manifest:
                 yield from map(_stats, batch.to_pylist())
 
     def __add__(self, later: Manifest) -> Manifest:
-        table = pa.concat_tables([self._table, later._table])
+        stores = self._stores + later._stores
         if self._rows is None and later._rows is None:
-            return Manifest(table)
-        return Manifest(table, np.concatenate([self._chosen, later._chosen + len(self._table)]))
+            return Manifest(stores)
+        return Manifest(stores, np.concatenate([self._chosen, later._chosen + sum(map(len, self._stores))]))
 
     @property
     def urls(self) -> list[str]:
@@ -108,7 +90,8 @@ class Manifest:
         return totals
 
     def column(self, name: str) -> pa.ChunkedArray:
-        column = self._table[name]
+        chunks = [chunk for store in self._stores for chunk in store.column(name).chunks]
+        column = pa.chunked_array(chunks, SCHEMA.field(name).type)
         return column if self._rows is None else column.take(self._rows)
 
     def latest(self) -> Manifest:
@@ -117,19 +100,18 @@ class Manifest:
         last = places.group_by("shard").aggregate([("place", "max")])["place_max"]
         return self if len(last) == len(self) else self._choice(np.sort(last.to_numpy()))
 
-    def true_to(self, sizes: Mapping[str, int], by: str = "shard") -> Manifest:
-        """The rows of parts that have not changed. sizes: in bytes, by shard or by part; a part of another size was
-        made anew."""
-        places = pc.index_in(self.column(by), value_set=pa.array(sizes.keys(), pa.string()))
-        now = pa.array(sizes.values(), pa.int64()).take(places)
-        fits = pc.equal(now, self.column("bytes")).fill_null(False).to_numpy()
+    def true_to(self, names: pa.Array, sizes: pa.Array, by: str = "shard") -> Manifest:
+        """The rows of parts that have not changed. names: of shards or of parts; sizes: of the parts, in bytes; a part
+        of another size was made anew."""
+        places = pc.index_in(self.column(by), value_set=names)
+        fits = pc.equal(sizes.take(places.combine_chunks()), self.column("bytes")).fill_null(False).to_numpy()
         return self if fits.all() else self._choice(np.flatnonzero(fits))
 
     def under(self, parts: Iterable[str]) -> Manifest:
         """The same with these names of parts."""
-        index = _SCHEMA.get_field_index("part")
-        table = self._table if self._rows is None else self._table.take(self._rows)
-        return Manifest(table.set_column(index, _SCHEMA.field(index), pa.array(list(parts), pa.string())))
+        index = SCHEMA.get_field_index("part")
+        table = pa.concat_tables([SCHEMA.empty_table(), *self._pieces(_BATCH)])
+        return Manifest((Held(table.set_column(index, SCHEMA.field(index), pa.array(list(parts), pa.string()))),))
 
     def only(self, urls: Iterable[str]) -> Manifest:
         """The rows of these shards, in this order. Shards without a row are passed over."""
@@ -139,30 +121,51 @@ class Manifest:
         """The rows of these shards, in the order in which they are here."""
         return self._choice(np.sort(self._places(urls).drop_null().to_numpy()))
 
-    def lacks(self, urls: Iterable[str]) -> set[str]:
+    def lacks(self, urls: Iterable[str] | pa.Array) -> set[str]:
         """Those of the shards that have no row."""
-        wanted = pa.array(list(urls), pa.string())
+        wanted = _strings(urls)
         return set(wanted.filter(self._places(wanted).is_null()).to_pylist())
 
-    def _places(self, urls: Iterable[str]) -> pa.Array:
+    def _places(self, urls: Iterable[str] | pa.Array) -> pa.Array:
         """Where the last row of each shard is; null where it has none."""
-        wanted = urls if isinstance(urls, pa.Array) else pa.array(list(urls), pa.string())
+        wanted = _strings(urls)
         backwards = self.column("shard").take(np.arange(len(self))[::-1])
         return pc.subtract(len(self) - 1, pc.index_in(wanted, value_set=backwards).cast(pa.int64()))
 
     def _choice(self, places: npt.NDArray[np.int64]) -> Manifest:
-        return self if np.array_equal(places, np.arange(len(self))) else Manifest(self._table, self._chosen[places])
+        return self if np.array_equal(places, np.arange(len(self))) else Manifest(self._stores, self._chosen[places])
 
     @property
     def _chosen(self) -> npt.NDArray[np.int64]:
-        return np.arange(len(self._table)) if self._rows is None else self._rows
+        return np.arange(len(self)) if self._rows is None else self._rows
 
     def _pieces(self, size: int) -> Iterator[pa.Table]:
-        for start in range(0, len(self), size):
-            if self._rows is None:
-                yield self._table.slice(start, size)
-            else:
-                yield self._table.take(self._rows[start : start + size])
+        return in_pieces(self._tables(), size)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        tables = (table for store in self._stores for table in store.tables())
+        if self._rows is None:
+            yield from tables
+        elif np.all(np.diff(self._rows) > 0):
+            yield from _chosen_of(tables, self._rows)
+        else:
+            yield pa.concat_tables(list(tables)).take(self._rows)
+
+
+def _chosen_of(tables: Iterable[pa.Table], rows: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Some rows, of which one table after the other is in memory. rows: numbers over all tables, ascending."""
+    start = 0
+    for table in tables:
+        first, last = np.searchsorted(rows, [start, start + len(table)])
+        if last - first == len(table) > 0:
+            yield table
+        elif last > first:
+            yield table.take(rows[first:last] - start)
+        start += len(table)
+
+
+def _strings(urls: Iterable[str] | pa.Array) -> pa.Array:
+    return urls if isinstance(urls, pa.Array) else pa.array(list(urls), pa.string())
 
 
 def _row(stats: ShardStats) -> dict[str, Any]:
@@ -240,6 +243,6 @@ def _of_earlier(table: pa.Table) -> pa.Table:
         row |= json.loads(row.pop("waits"))
         row |= {name: json.loads(row[name]) for name in _MAPS if isinstance(row.get(name), str)}
         row |= {name: list(row[name].items()) for name in _MAPS}
-    if rows and set(rows[0]) != set(_SCHEMA.names):
-        raise KeyError(*(set(_SCHEMA.names) ^ set(rows[0])))
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+    if rows and set(rows[0]) != set(SCHEMA.names):
+        raise KeyError(*(set(SCHEMA.names) ^ set(rows[0])))
+    return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 
 from ..errors import ClipmillError, InfrastructureError, OutputError, StorageFullError, one_line
+from ..records import Shard
 from ..storage import staging, store
+from ..storage.listing import Entries, entries
 from ..storage.local_files import move, move_new
 from ..storage.ranges import opened
 from ..storage.retry import ATTEMPTS, FULL, already_exists, error_code, is_final, is_full, retry
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 _STAGING = f"{OWN}/staging"
 _PROBE = f"{OWN}/probe"
+_MANY = 5_000  # shards, whose parts take several requests to list
+_RANGES = 32
 _AT_FIRST = 4  # attempts at the beginning, while somebody waits who may have mistyped the endpoint
 
 
@@ -81,21 +85,11 @@ class Output:
         """The files directly in a folder of the output, and how many bytes each has."""
         return {name: size for name, size in self._entries(folder).items() if size is not None}
 
-    def _entries(self, folder: str) -> dict[str, int | None]:
-        """What lies directly in a folder of the output: files with their bytes, folders with None."""
+    def _entries(self, folder: str, boundaries: Sequence[str] = ()) -> Entries:
+        """What lies directly in a folder of the output."""
         where = f"{self.url}/{folder}".rstrip("/")
-
-        def entries(storage: fsspec.AbstractFileSystem) -> dict[str, int | None]:
-            if self.is_local:  # links count as what they lead to
-                with os.scandir(where) as found:
-                    return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in found}
-            storage.invalidate_cache()
-            infos = storage.ls(where, detail=True)
-            sizes = {i["name"]: int(i.get("size") or 0) if i["type"] == "file" else None for i in infos}
-            return {name.rpartition("/")[2]: size for name, size in sizes.items() if not name.endswith("/")}
-
         try:
-            return self._call(entries, "cannot be listed")
+            return self._call(lambda storage: entries(storage, where, boundaries), "cannot be listed")
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:
@@ -109,13 +103,18 @@ class Output:
         """The files directly in a folder of the output."""
         return set(self.sizes(folder))
 
-    def part_sizes(self) -> dict[str, int]:
-        """The committed parts, and how many bytes each has."""
-        return {name: size for name, size in self._entries(DATA).items() if size is not None and is_part(name)}
+    def part_sizes(self, shards: Sequence[Shard] = ()) -> dict[str, int]:
+        """The committed parts, and how many bytes each has. shards: those that are known to be planned; where there are
+        many, their parts are listed in several ranges at once."""
+        some = shards[:: len(shards) // _RANGES] if len(shards) >= _MANY else ()
+        sizes = self._entries(DATA, sorted(shard.part_name for shard in some))
+        for name in [name for name, size in sizes.items() if size is None or not is_part(name)]:
+            del sizes[name]
+        return cast(dict[str, int], sizes)
 
-    def parts(self) -> set[str]:
-        """Names of the committed parts."""
-        return set(self.part_sizes())
+    def parts(self, shards: Sequence[Shard] = ()) -> set[str]:
+        """Names of the committed parts. shards: see `part_sizes`."""
+        return set(self.part_sizes(shards))
 
     def strangers(self) -> set[str]:
         """Parquet files where a new output would have its parts, or beside them: paths."""

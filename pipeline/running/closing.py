@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from ..dataset.layout import SUCCESS
 from ..dataset.ledger import ledger
 from ..dataset.manifest import Manifest
@@ -36,11 +38,12 @@ class RunPlan:
     committed: Collection[str] = ()  # parts, at that time
     failed_before: Mapping[str, int] | None = None  # of a run that retries: shard -> rows that failed
 
-    def mended(self, written: Collection[str], failed: int) -> int | None:
-        """Rows that failed before and are embedded now. written: shards; failed: rows of them that failed again."""
+    def mended(self, written: pa.Array, failed: int) -> int | None:
+        """Rows that failed before and are embedded now. written: shards' URLs; failed: rows of them that failed
+        again."""
         if self.failed_before is None:
             return None
-        return max(0, sum(self.failed_before.get(url, 0) for url in written) - failed)
+        return max(0, sum(self.failed_before.get(url, 0) for url in written.to_pylist()) - failed)
 
 
 def close_run(run: RunPlan, tally: Tally, keeper: ManifestKeeper, until: Limited) -> Summary:
@@ -51,7 +54,7 @@ def close_run(run: RunPlan, tally: Tally, keeper: ManifestKeeper, until: Limited
     are not in the output.
     """
     output, written = run.output, keeper.urls
-    planned = settle(output, run.plan, written)
+    planned = settle(output, run.plan, set(written.to_pylist()) if run.plan.changed else ())
     segments = segments_of(output)
     manifest = ledger(output, planned, keeper.unsaved)
     if lost := sorted(manifest.lacks(written)):

@@ -68,7 +68,7 @@ def embed(
     until = Limited.of(job, watch.began, stop, machine_names)
     on_event(Starting("looking at the inputs"))
     shards, output = list_shards(job.inputs, job.storage_options), Output.at(job.out, job.storage_options)
-    if not (there := output.parts()):
+    if not (there := output.parts(shards)):
         output.refuse_earlier()
         _look_into(shards, job, on_event)
     if missing := job.replaces_parts or any(shard.part_name not in there for shard in shards):
@@ -198,7 +198,7 @@ def _embed_shards(
 def _plan(
     job: EmbedJob, shards: Sequence[Shard], output: Output, fingerprint: Fingerprint, watch: Stopwatch
 ) -> RunPlan:
-    committed = output.parts()
+    committed = output.parts(shards)
     plan = freeze(output, fingerprint, shards, committed)
     done = sum(shard.part_name in committed for shard in plan.shards)
     failed = _failed(output, plan) if job.retry_failed else None

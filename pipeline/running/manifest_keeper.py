@@ -62,9 +62,10 @@ class ManifestKeeper:
             self._thread.join()
 
     @property
-    def urls(self) -> set[str]:
-        """The shards of these parts, once it has ended."""
-        return {url for packed in self._urls for url in zlib.decompress(packed).decode().split(_END) if url}
+    def urls(self) -> pa.Array:
+        """The shards of these parts, each once, when it has ended: Arrow's strings, a third of Python's."""
+        packed = (zlib.decompress(urls).decode().split(_END) for urls in self._urls)
+        return pa.chunked_array(map(pa.array, packed), pa.string()).unique()
 
     @property
     def unsaved(self) -> Manifest:

@@ -37,8 +37,8 @@ class NumberedRows:
     @classmethod
     def of(cls, dataset: Dataset) -> NumberedRows:
         """Counted by the manifest, and by the footers of parts that are not in it."""
-        sizes = dict(zip(dataset.parts, dataset.sizes, strict=True))
-        known = read_manifest(dataset.output).true_to(sizes, by="part")
+        now = pa.array(dataset.parts, pa.string()), pa.array(dataset.sizes, pa.int64())
+        known = read_manifest(dataset.output).true_to(*now, by="part")
         counts = dict(zip(known.column("part").to_pylist(), known.column("rows").to_pylist(), strict=True))
         unknown = [part for part in dataset.parts if part not in counts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rows") as pool:

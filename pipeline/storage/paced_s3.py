@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import ClientError
+from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
+from s3fs.errors import translate_boto_error
 
 from .pace import Pace, pace_of
+from .s3_listing import sizes_between, take_sizes
 
 _PACE, _SINCE = "clipmill_pace", "clipmill_since"  # in a request's context
 _CODES = ("RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled", "TooManyRequests")
@@ -30,7 +34,21 @@ class PacedS3(S3FileSystem):
         events.register_first("request-created.s3", _wait, unique_id="clipmill-wait")  # before it is signed
         events.register("response-received.s3", _count, unique_id="clipmill-count")
         events.register_first("needs-retry.s3", _again, unique_id="clipmill-again")
+        events.register("before-parse.s3.ListObjectsV2", take_sizes, unique_id="clipmill-sizes")
         return client
+
+    async def _sizes_between(self, folder: str, boundaries: Sequence[str]) -> dict[str, int]:
+        """The objects directly in a folder, and how many bytes each has. boundaries: names in order, between which the
+        store lists at once."""
+        bucket, prefix, _ = self.split_path(folder)
+        prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+        await self.set_session()
+        try:
+            return await sizes_between(await self.get_s3(bucket), bucket, prefix, boundaries)
+        except ClientError as error:
+            raise translate_boto_error(error) from error
+
+    sizes_between = sync_wrapper(_sizes_between)
 
 
 async def _wait(request: Any, **_: Any) -> None:

@@ -10,8 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from clipmill.pipeline.dataset import output as module
+from clipmill.pipeline.dataset.layout import part_path
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.errors import InfrastructureError, OutputError
+from clipmill.pipeline.records import Shard
 from committing import IMPATIENT, PART, commit, through
 from needs import CEPH
 from proxy import Faults, Proxy
@@ -50,6 +53,25 @@ def test_the_first_part_stays_unless_it_is_to_be_replaced(output: Output, bucket
     assert bucket.objects() == {f"out/{PART}": b"first"}
     commit(output, b"third", replace=True)
     assert bucket.objects() == {f"out/{PART}": b"third"}
+
+
+def test_many_parts_are_listed_in_ranges(
+    output: Output, net: Proxy, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [Shard(f"s3://bucket/{number % 7}é{number}.tar") for number in range(40)]
+    for shard in shards[1:]:  # a planned one is missing
+        output.write(part_path(shard.part_name), shard.url.encode())
+    for name in ("data/0/stranger.parquet", "data/~.parquet", "data/~.txt", "data2/0.parquet"):
+        output.write(name, b"four")
+    at_once = output.part_sizes(shards)
+    monkeypatch.setattr(module, "_MANY", 30)
+    net.seen.clear()
+    assert output.part_sizes(shards) == at_once == output.part_sizes()
+    assert at_once == {s.part_name: len(s.url.encode()) for s in shards[1:]} | {"~.parquet": 4}
+    assert net.count("GET") == 1 + 40 + 1  # a range for each shard, one after them; the whole folder
+    monkeypatch.setattr(module, "_RANGES", 3)
+    assert output.part_sizes(shards) == at_once
+    assert Output.at(f"{output.url}/nothing", output.storage_options).part_sizes(shards) == {}
 
 
 def test_other_files_are_always_written_anew(output: Output, bucket: Bucket) -> None:

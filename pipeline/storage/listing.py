@@ -1,0 +1,31 @@
+"""What lies directly in a folder: names and sizes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+
+from .urls import scheme_of
+
+Entries = dict[str, int | None]  # name -> bytes; None for a folder
+
+
+def entries(storage: fsspec.AbstractFileSystem, folder: str, boundaries: Sequence[str] = ()) -> Entries:
+    """FileNotFoundError where there is no such folder, NotADirectoryError where a file has its name.
+
+    boundaries: names that divide the folder's, in order. S3 lists the ranges between them at once, and without its
+    folders: a thousand names take it a tenth of a second, and a million one after the other two minutes.
+    """
+    if scheme_of(folder) == "file":
+        with os.scandir(folder) as files:  # links count as what they lead to
+            return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in files}
+    if boundaries and hasattr(storage, "sizes_between"):
+        sizes: Entries = storage.sizes_between(folder, boundaries)
+        return sizes
+    storage.invalidate_cache()
+    infos: list[dict[str, Any]] = storage.ls(folder, detail=True)
+    found = {i["name"]: int(i.get("size") or 0) if i["type"] == "file" else None for i in infos}
+    return {name.rpartition("/")[2]: size for name, size in found.items() if not name.endswith("/")}
