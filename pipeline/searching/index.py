@@ -161,11 +161,9 @@ class _Build:
 
     def _trained(self, kind: IndexKind, surveyed: Survey) -> Training:
         pool = surveyed.pool
-        has_cells = kind in ("ivf", "ivfpq")
-        nlist = cells_for(self.job.nlist, min(surveyed.vectors, len(pool)), pool.shape[1])
-        if has_cells and surveyed.vectors > len(pool):
+        nlist = 0
+        if kind != "hnsw":
             nlist = min(cells_for(self.job.nlist, surveyed.vectors, pool.shape[1]), len(pool))
-        nlist = nlist if has_cells else 0
         self.on_stage(Stage("training", "cells", 0, nlist))
         queries, chosen = held_out(self.numbered, self.column, surveyed, self._other_side())
         sample = training_sample(surveyed, chosen, sample_size(nlist, pool.shape[1]), least_sample(kind, nlist))

@@ -16,7 +16,7 @@ import pytest
 from clipmill.pipeline import IndexJob, SearchJob, index, search
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.searching import ann_build, ann_cells, ann_merge
+from clipmill.pipeline.searching import ann_build, ann_cells, ann_merge, ann_sample
 from clipmill.pipeline.searching.ann import Card, Index, read_card
 from clipmill.pipeline.searching.ann_build import Fill
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
@@ -210,3 +210,15 @@ def test_pieces_hold_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -
     assert _grouped([400] * 5, "hnsw", monkeypatch) == [2000]
     assert _grouped([3000, 10], "ivf", monkeypatch) == [3000, 10]
     assert _grouped([], "ivf", monkeypatch) == []
+
+
+def test_a_sample_is_of_all_kinds_of_rows_alike(tmp_path: Path) -> None:
+    """Though it is drawn from some parts, and from data that were made with small seeds, as a part's number is one."""
+    numbers = [np.random.default_rng(seed).random(400) for seed in range(8)]
+    sides = [np.where(some[:, None] < 0.3, unit_vectors(0, 1, DIM), unit_vectors(1, 1, DIM)) for some in numbers]
+    dataset = make_dataset(tmp_path / "in", [{COLUMN: some} for some in sides], dim=DIM, embeds="images")
+    surveyed = ann_sample.survey(NumberedRows.of(dataset), COLUMN, 400, False, "auto")
+    of_first = np.isclose(surveyed.pool @ unit_vectors(0, 1, DIM)[0], 1, atol=1e-2)
+    assert 400 <= len(surveyed.pool) <= 700 and surveyed.vectors == 3200
+    assert len(np.unique(np.searchsorted(NumberedRows.of(dataset).starts, surveyed.positions, "right"))) in (4, 5)
+    assert 0.22 < of_first.mean() < 0.38  # 0.3, give or take what chance does
