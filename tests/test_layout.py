@@ -68,7 +68,7 @@ SEAMS = {
         "pipeline/running/metrics.py",
         "jobs/clusters/submit.py",
     ),
-    "faiss": ("pipeline/searching/faiss_library.py",),
+    "faiss": ("pipeline/searching/faiss_library.py", "pipeline/deduplication/kmeans.py"),
     "fastapi": ("jobs/web/*.py",),
     "typer": ("jobs/cli/*.py",),
 }

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from ..dataset.dataset import Dataset, stored_vectors, vectors_of
@@ -25,7 +24,7 @@ from ..errors import InputError
 from ..records import Vectors
 from .components import Ids
 from .kmeans import device, unit
-from .parts import PART, Run
+from .state import KEPT, PART, Run
 
 _BLOCK = 1 << 20  # reference rows held at once: 1 GiB of float16[512]
 _TILE = 8192  # reference rows that a batch is compared with at a time: 512 MiB of cosines
@@ -74,6 +73,28 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Rows that other datasets have: a small file for each run, committed by whoever found them."""
+
+    output: Output
+
+    @staticmethod
+    def name_of(run: Run) -> str:
+        return f"{KEPT}/against-{run.number:06d}.npz"
+
+    def write(self, run: Run, equal: Ids, near: Ids) -> None:
+        """Ids in ascending order."""
+        file = io.BytesIO()
+        np.savez(file, equal=equal, near=near)
+        self.output.write(self.name_of(run), file.getvalue())
+
+    def of(self, run: Run) -> tuple[Ids, Ids]:
+        """The ids of equal rows, and of those that are only near, in ascending order."""
+        with np.load(io.BytesIO(self.output.read(self.name_of(run)) or b"")) as kept:
+            return kept["equal"], kept["near"]
+
+
+@dataclass(frozen=True)
 class FindRun:
     """Finds a run's rows that equal, or are near, a reference's, and commits their ids as a file."""
 
@@ -83,29 +104,18 @@ class FindRun:
     references: Sequence[Reference]
     threshold: float
     within: Subset | None
-    output: Output
-    prefix: str  # of the files' names
-
-    def name_of(self, run: Run) -> str:
-        return f"{self.prefix}against-{run[0][0]:06d}.npy"
+    found: Found
 
     def __call__(self, run: Run) -> None:
         equal, near = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for reference in self.references:
             for contents, vectors in reference.blocks():
-                for number, part in run:
+                for number, part in run.parts:
                     for some_equal, some_near in self._of(number, part, contents, vectors):
                         equal.append(some_equal)
                         near.append(some_near)
         ids = np.unique(np.concatenate(equal)), np.unique(np.concatenate(near))
-        file = io.BytesIO()
-        np.savez(file, equal=ids[0], near=np.setdiff1d(ids[1], ids[0]))
-        self.output.write(self.name_of(run), file.getvalue())
-
-    def found(self, run: Run) -> tuple[Ids, Ids]:
-        """The ids that were committed: of equal rows, and of those that are only near."""
-        with np.load(io.BytesIO(self.output.read(self.name_of(run)) or b"")) as kept:
-            return kept["equal"], kept["near"]
+        self.found.write(run, ids[0], np.setdiff1d(ids[1], ids[0]))
 
     def _of(self, number: int, part: str, contents: pa.Array, vectors: Vectors) -> Iterator[tuple[Ids, Ids]]:
         inside = rows_within(self.within, part)
@@ -134,12 +144,3 @@ def _near(vectors: Vectors, reference: Vectors, threshold: float) -> npt.NDArray
         near |= (rows @ tile.T).amax(dim=1) >= threshold
     found: npt.NDArray[np.bool_] = near.cpu().numpy()
     return found
-
-
-def write_found(equal: Ids, near: Ids, output: Output, name: str) -> None:
-    """Parquet of `id`, in order, and `is_near`, false for equal ones."""
-    ids = np.concatenate([equal, near])
-    order = np.argsort(ids, kind="stable")
-    is_near = np.arange(len(ids)) >= len(equal)
-    with output.staged(name, replace=True) as path:
-        pq.write_table(pa.table({"id": ids[order], "is_near": is_near[order]}), path, compression="zstd")

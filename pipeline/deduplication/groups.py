@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
@@ -18,14 +20,31 @@ from ..dataset.subset import Subset
 from ..errors import InputError
 
 GROUPS = f"{OWN}/groups.parquet"
+_ROWS = 1 << 17  # read at a time
+
+
+SCHEMA = pa.schema(
+    [("key", pa.string()), ("shard", pa.string()), ("row", pa.int32()), ("group", pa.int64()), ("kept", pa.bool_())]
+)
 
 
 def sizes(output: Output) -> dict[int, int]:
-    """Rows in a group -> number of groups with as many."""
+    """Rows in a group -> number of groups with as many. Groups follow each other in the file, which is streamed."""
+    counted: Counter[int] = Counter()
+    last, rows = -1, 0  # the group that the next batch may go on with
     with output.open(GROUPS) as file:
-        groups = pq.read_table(file, columns=["group"])["group"].to_numpy()
-    counted, counts = np.unique(np.bincount(groups), return_counts=True)
-    return dict(zip(counted.tolist(), counts.tolist(), strict=True))
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=["group"]):
+            groups, counts = np.unique(batch["group"].to_numpy(), return_counts=True)
+            if groups[0] == last:
+                counts[0] += rows
+            elif rows:
+                counted[rows] += 1
+            last, rows = int(groups[-1]), int(counts[-1])
+            lengths, times = np.unique(counts[:-1], return_counts=True)
+            counted.update(dict(zip(lengths.tolist(), times.tolist(), strict=True)))
+    if rows:
+        counted[rows] += 1
+    return dict(sorted(counted.items()))
 
 
 @dataclass(frozen=True)

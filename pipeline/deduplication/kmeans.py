@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,26 @@ def train(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) -> Vect
         sums[empty] = vectors[np.argsort(cosines[:, 0], kind="stable")[: len(empty)]]
         centroids = unit(sums)
     return centroids
+
+
+def train_fast(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) -> Vectors:
+    """As `train`, by FAISS where that is installed and no GPU is here: on CPUs it takes less time."""
+    cells = min(cells, len(vectors))
+    if device().type == "cuda" or (faiss := _faiss()) is None:
+        return train(vectors, cells, seed, rounds)
+    options = {"niter": rounds, "seed": seed + 1, "spherical": True, "min_points_per_centroid": 1}
+    # all of the vectors: the caller chose how many
+    means = faiss.Kmeans(vectors.shape[1], cells, max_points_per_centroid=len(vectors), **options)
+    means.train(np.ascontiguousarray(vectors))
+    return unit(means.centroids)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
 
 
 def assign(

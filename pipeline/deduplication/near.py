@@ -7,21 +7,21 @@ structure to embeddings: in one cell 63-84 %, two 93-99 %, three 98.8-99.98 %, f
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from .cells import CellFiles, Offsets, Records
-from .components import Ids, connect, spanning
-from .kmeans import device, unit
+from ..dataset.output import Output
+from . import sorted_files
+from .cells import Records, mapped, scratch_file
+from .compare import forest, forest_of_stretch
+from .components import Ids
+from .sorted_files import Ranges, Slice
+from .state import KEPT
 
-_ROWS = 1 << 16  # records that a piece of work holds: 64 MiB of float16[512], twice that where a cell has more
-_TILE = 2048  # vectors a side of the part of the similarity matrix that is held: 16 MiB
-_PAIRS = 1 << 20  # held before they are connected
+_NEAR = f"{KEPT}/near-"
 
 
 @dataclass(frozen=True)
@@ -30,90 +30,94 @@ class Piece:
     all after them."""
 
     number: int
-    offsets: Offsets  # [files, cells + 1], of these cells alone
-    start: int | None = None  # of the stretch; None for whole cells
+    slices: tuple[Slice, ...]  # of the generation's own runs first
+    fresh: int  # bytes of these
+    stretch: int | None = None  # bytes; None for whole cells
 
 
-def pieces(offsets: Offsets) -> Iterator[Piece]:
-    """All pieces of work. offsets: [files, cells + 1], as `CellFiles.open` returns them."""
+def pieces(own: Ranges, earlier: Ranges, most: int, record: int) -> Iterator[Piece]:
+    """All pieces of work of a generation. own, earlier: the same ranges of cells in its own runs and in all before.
+    most: bytes of a stretch, in records of so many bytes."""
+    stretch = max(1, most // record) * record
     number = 0
-    for first, stop, size in _runs(np.diff(offsets).sum(axis=0, dtype=np.int64).tolist()):
-        part = offsets[:, first : stop + 1]
-        for start in range(0, size, _ROWS) if size > _ROWS else (None,):
-            yield Piece(number, part, start)
+    for place in range(len(own)):
+        slices = (*own.of(place), *earlier.of(place))
+        fresh, size = _size(own.of(place)), _size(slices)
+        if not fresh:
+            continue
+        for start in range(0, fresh, stretch) if size > stretch * 3 // 2 else (None,):
+            if start is None:
+                yield Piece(number, slices, fresh)
+            else:
+                yield Piece(number, _from(slices, start), fresh - start, stretch)
             number += 1
 
 
-def _runs(sizes: list[int]) -> Iterator[tuple[int, int, int]]:
-    """First cell, last cell + 1 and rows of runs of at most `_ROWS` rows; a cell of more is a run of its own."""
-    first = rows = 0
-    for cell, size in enumerate(sizes):
-        if rows + size > _ROWS and cell > first:
-            yield first, cell, rows
-            first, rows = cell, 0
-        rows += size
-    if sizes:
-        yield first, len(sizes), rows
+def _size(slices: Sequence[Slice]) -> int:
+    return sum(stop - start for _, start, stop in slices)
+
+
+def _from(slices: Sequence[Slice], skipped: int) -> tuple[Slice, ...]:
+    """What follows the first `skipped` bytes."""
+    left = []
+    for name, start, stop in slices:
+        passed = min(skipped, stop - start)
+        skipped -= passed
+        if start + passed < stop:
+            left.append((name, start + passed, stop))
+    return tuple(left)
 
 
 @dataclass(frozen=True)
 class ComparePiece:
     """Finds a piece's pairs and commits them as a file of their own."""
 
-    files: CellFiles
+    output: Output
+    record: np.dtype[np.void]
     threshold: float
-    prefix: str  # of the files' names
+    generation: int
 
     def name_of(self, piece: Piece) -> str:
-        return f"{self.prefix}near-{piece.number:06d}.npy"
+        """The file: pairs of ids, int64 [k, 2]."""
+        return f"{_NEAR}{self.generation:05d}-{piece.number:06d}"
+
+    @property
+    def end(self) -> str:
+        """An empty file, written when all pieces are there."""
+        return f"{_NEAR}{self.generation:05d}"
+
+    @staticmethod
+    def wrote(name: str) -> bool:
+        return name.startswith(_NEAR)
 
     def __call__(self, piece: Piece) -> None:
-        file = io.BytesIO()
-        np.save(file, near_pairs(self.files, self.threshold, piece))
-        self.files.output.write(self.name_of(piece), file.getvalue())
-
-    def pairs_of(self, piece: Piece) -> Ids:
-        """The pairs that were committed: int64 [k, 2]."""
-        pairs: Ids = np.load(io.BytesIO(self.files.output.read(self.name_of(piece)) or b""))
-        return pairs
-
-
-def near_pairs(files: CellFiles, threshold: float, piece: Piece) -> Ids:
-    """int64 [k, 2]: the fewest pairs of ids that connect all whose cosine reaches the threshold."""
-    pairs = [np.empty((0, 2), np.int64)]
-    if piece.start is None:
-        for cell in files.cells(piece.offsets):
-            first = _connected(np.arange(len(cell)), cell, cell, 0, threshold)
-            pairs.append(cell["id"][spanning(first)])
-        return np.concatenate(pairs)
-    rows = int(np.diff(piece.offsets).sum())
-    stretch = files.rows(piece.offsets, piece.start, piece.start + _ROWS)
-    first, ids = np.arange(rows - piece.start), []
-    for start in range(piece.start, rows, _ROWS):
-        others = files.rows(piece.offsets, start, start + _ROWS)
-        first = _connected(first, stretch, others, start - piece.start, threshold)
-        ids.append(others["id"].copy())
-    return np.concatenate(ids)[spanning(first)]
+        pairs = [np.empty((0, 2), np.int64)]
+        with fetched(self.output, piece.slices, self.record) as records:
+            fresh = piece.fresh // self.record.itemsize
+            if piece.stretch is None:
+                pairs += [forest(records, *cell, self.threshold) for cell in _cells(records, fresh)]
+            else:
+                length = piece.stretch // self.record.itemsize
+                pairs.append(forest_of_stretch(records, fresh, length, self.threshold))
+        self.output.write(self.name_of(piece), np.concatenate(pairs).tobytes())
 
 
-def _connected(first: Ids, left: Records, right: Records, offset: int, threshold: float) -> Ids:
-    """`first`, see `connect`, with all pairs of `left`, which are its things 0 and on, and `right`, which are its
-    things `offset` and on."""
-    waiting: list[Ids] = []
-    for i in range(0, len(left), _TILE):
-        left_tile = _tile(left, i)
-        for j in range(0, len(right), _TILE):
-            if j + _TILE + offset <= i:
-                continue  # seen from the other side
-            pairs = torch.nonzero(left_tile @ _tile(right, j).T >= threshold).cpu().numpy()
-            pairs += np.array([i, j + offset])
-            pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-            waiting.append(pairs[first[pairs[:, 0]] != first[pairs[:, 1]]])
-            if sum(map(len, waiting)) > _PAIRS:
-                first, waiting = connect(first, np.concatenate(waiting)), []
-    return connect(first, np.concatenate(waiting)) if waiting else first
+@contextmanager
+def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) -> Iterator[Records]:
+    """The slices' records on this machine's disk: a piece may be larger than a task's memory."""
+    with scratch_file() as file:
+        for data in sorted_files.read(output, slices):
+            file.write(data)
+        file.flush()
+        yield mapped(file, record)
 
 
-def _tile(records: Records, start: int) -> Tensor:
-    """float32 [up to _TILE, dim], of length one: stored in fewer bits, they are not quite."""
-    return torch.from_numpy(unit(records["vector"][start : start + _TILE].astype(np.float32))).to(device())
+def _cells(records: Records, fresh: int) -> Iterator[tuple[Ids, int]]:
+    """Where the records of each cell are, and how many of them are among the first `fresh`, which come first."""
+    order = np.argsort(records["cell"], kind="stable")
+    cells = np.asarray(records["cell"])[order]
+    starts = np.flatnonzero(np.diff(cells, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
+        cell = order[start:stop]
+        if count := int(np.searchsorted(cell, fresh)):  # in ascending order, since the sort is stable
+            yield cell, count

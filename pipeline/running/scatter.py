@@ -22,7 +22,7 @@ _TRIES = 3  # of an item whose worker died
 
 
 def scatter(
-    function: Callable[[T], R], items: Iterable[T], address: str = "auto", cpus: float = 1.0
+    function: Callable[[T], R], items: Iterable[T], address: str = "auto", cpus: float = 1.0, gpus: float = 0.0
 ) -> Iterator[tuple[T, R]]:
     """`(item, function(item))` for every item, as they end; a few more are under way than there are cores.
 
@@ -34,7 +34,7 @@ def scatter(
         yield from _here(function, items)
         return
     with connected(address):
-        yield from _on_ray(function, items, cpus)
+        yield from _on_ray(function, items, cpus, gpus)
 
 
 def _here(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
@@ -57,15 +57,19 @@ def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
         yield under_way.pop(future), future.result()
 
 
-def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
-    shared, at_once = ray.put(function), max(1, int(ray.cluster_resources().get("CPU", 1) / cpus))
+def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float, gpus: float) -> Iterator[tuple[T, R]]:
+    there = ray.cluster_resources()
+    shared, at_once = ray.put(function), max(1, int(there.get("CPU", 1) / cpus))
+    gpus = gpus if there.get("GPU") else 0.0
+    if gpus:
+        at_once = min(at_once, int(there["GPU"] / gpus))
 
     @ray.remote
     def call(function: Callable[[T], R], item: T) -> R:
         settle(Share(at_once))
         return function(item)
 
-    task: Any = call.options(num_cpus=cpus, max_retries=_TRIES)
+    task: Any = call.options(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)
     most = 2 * at_once
     under_way: dict[Any, T] = {}
     try:

@@ -17,8 +17,8 @@ import ray
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.subset import Subset, begin_subset, finish_subset, write_subset_part
-from clipmill.pipeline.deduplication import dedup as module
+from clipmill.pipeline.dataset.subset import Funnel, Subset, begin_subset, finish_subset, write_subset_part
+from clipmill.pipeline.deduplication import sorted_files
 from clipmill.pipeline.deduplication.dedup import DedupSummary, dedup
 from clipmill.pipeline.deduplication.near import ComparePiece
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
@@ -182,7 +182,7 @@ def test_only_rows_within_a_subset_count(dataset: Dataset, job: DedupJob, tmp_pa
     begin_subset(output, "filter", dataset, {})
     for part in dataset.parts[:2]:
         write_subset_part(output, part, dataset.read(part, ["key", "shard", "row", "image_offset", "image_size"])[:40])
-    finish_subset(output, dataset, module.Funnel(180, {"--where": 100}, 80))
+    finish_subset(output, dataset, Funnel(180, {"--where": 100}, 80))
     summary = dedup(replace(job, within=output.url))
     inside = {(part, row) for part in range(2) for row in range(40)}
     shrunk = [group & inside for group in planted()[2]]
@@ -204,7 +204,7 @@ def test_again_there_is_nothing_to_do_and_nothing_is_left_behind(job: DedupJob) 
 def test_what_was_compared_before_a_crash_is_not_compared_again(
     job: DedupJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmill.pipeline.deduplication.near._ROWS", 20)
+    monkeypatch.setattr(sorted_files, "fair", lambda total: 1000)  # bytes: a run for each part, and many pieces
     job = replace(job, cells=12)
     whole = dedup(replace(job, out=str(tmp_path / "whole")))
     compared: list[int] = []

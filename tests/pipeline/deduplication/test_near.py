@@ -1,23 +1,25 @@
-"""Near duplicates found cell by cell, from files in order of the cells."""
+"""Near duplicates found cell by cell, from objects in order of the cells, generation by generation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.deduplication import cells, near
-from clipmill.pipeline.deduplication.cells import CellFiles, CellWriter, record_type
+from clipmill.pipeline.deduplication import cells, compare, near, sorted_files
+from clipmill.pipeline.deduplication.cells import CellWriter, record_type
 from clipmill.pipeline.deduplication.components import connect
 from clipmill.pipeline.deduplication.near import ComparePiece, pieces
+from clipmill.pipeline.deduplication.sorted_files import Ranges
 from hypothesis import given
 from hypothesis import strategies as st
 from made import unit_vectors
 
 RECORD = record_type(8, "float16")
-FOUND = set[tuple[int, int]]
+CELLS = 5
 
 
 @pytest.fixture
@@ -30,25 +32,29 @@ def vectors() -> np.ndarray:
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-def written(folder: Path, vectors: np.ndarray, of_cells: np.ndarray, writers: int = 3) -> tuple[CellFiles, np.ndarray]:
-    output = Output.at(str(folder)).prepare()
+def written(output: Output, vectors: np.ndarray, of_cells: np.ndarray, writers: int = 3) -> list[str]:
+    """The names of objects with the vectors, by their numbers."""
     names = [f".clipmill/w{number}" for number in range(writers)]
-    count = int(of_cells.max()) + 1
     for name, ids in zip(names, np.array_split(np.arange(len(vectors)), writers), strict=True):
-        writer = CellWriter(output, name, count, RECORD)
-        for some in np.array_split(ids, 4):
-            writer.add(some, vectors[some], of_cells[some].astype(np.int32))
-        writer.finish()
-    return CellFiles.open(output, names, RECORD)
+        with CellWriter(CELLS, RECORD) as writer:
+            for some in np.array_split(ids, 4):
+                writer.add(some, vectors[some], of_cells[some].astype(np.int32))
+            writer.write(output, name)
+    return names
 
 
-def found(files: CellFiles, offsets: np.ndarray, threshold: float) -> np.ndarray:
-    """What all ids are connected to, by the work that is committed piece by piece."""
-    compare = ComparePiece(files, threshold, ".clipmill/")
-    every = list(pieces(offsets))
+def compared(
+    output: Output, own: Sequence[str], earlier: Sequence[str], most: int, generation: int = 0, threshold: float = 0.97
+) -> np.ndarray:
+    """The pairs of a generation, by the work that is committed piece by piece."""
+    cuts = sorted_files.cut(sorted_files.total_sizes(output, [*own, *earlier], CELLS), most)
+    both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
+    compare = ComparePiece(output, RECORD, threshold, generation)
+    every = list(pieces(*both, most, RECORD.itemsize))
     for piece in every:
         compare(piece)
-    return connect(np.arange(200), np.concatenate([compare.pairs_of(piece) for piece in every]))
+    files = [np.frombuffer(output.read(compare.name_of(piece)) or b"", np.int64) for piece in every]
+    return np.concatenate([np.empty(0, np.int64), *files]).reshape(-1, 2)
 
 
 def expected(vectors: np.ndarray, of_cells: np.ndarray, threshold: float) -> np.ndarray:
@@ -59,54 +65,71 @@ def expected(vectors: np.ndarray, of_cells: np.ndarray, threshold: float) -> np.
     return connect(np.arange(200), np.array(pairs, np.int64).reshape(-1, 2))
 
 
+def random_cells(vectors: np.ndarray, probes: int) -> np.ndarray:
+    random = np.random.default_rng(1)
+    return np.stack([random.choice(CELLS, probes, replace=False) for _ in vectors])
+
+
 @pytest.mark.parametrize("rows", [7, 33, 1000])  # a piece: less than a cell, some cells, all of them
-@pytest.mark.parametrize("tile", [5, 2048])
+@pytest.mark.parametrize(("tile", "block"), [(5, 12), (2048, 1 << 16)])
 @pytest.mark.parametrize("probes", [1, 2])
 def test_every_pair_that_shares_a_cell_is_found_however_the_work_is_cut(
-    rows: int, tile: int, probes: int, vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: int, tile: int, block: int, probes: int, vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near, "_ROWS", rows)
-    monkeypatch.setattr(near, "_TILE", tile)
-    monkeypatch.setattr(cells, "_ROWS", 25)
-    random = np.random.default_rng(1)
-    of_cells = np.stack([random.choice(5, probes, replace=False) for _ in vectors])
-    files, offsets = written(tmp_path, vectors, of_cells)
-    assert len(files.names) > 3
-    assert np.array_equal(found(files, offsets, 0.97), expected(vectors, of_cells, 0.97))
+    monkeypatch.setattr(compare, "_ROWS", block)
+    monkeypatch.setattr(compare, "_TILE", tile)
+    monkeypatch.setattr(cells, "_CHUNK", 25 * RECORD.itemsize)
+    of_cells = random_cells(vectors, probes)
+    output = Output.at(str(tmp_path)).prepare()
+    names = written(output, vectors, of_cells)
+    most = rows * RECORD.itemsize
+    whole = expected(vectors, of_cells, 0.97)
+    assert np.array_equal(connect(np.arange(200), compared(output, names, [], most)), whole)
+    first, later = compared(output, names[:2], [], most), compared(output, names[2:], names[:2], most, 1)
+    assert (later >= 80).any(axis=1).all()  # each pair has a row that is new
+    assert np.array_equal(connect(np.arange(200), np.concatenate([first, later])), whole)
+
+
+def test_objects_are_in_order_of_cells_whatever_fits_into_memory(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, contents = Output.at(str(tmp_path)).prepare(), []
+    for chunk in (RECORD.itemsize, 25 * RECORD.itemsize, 1 << 20):
+        monkeypatch.setattr(cells, "_CHUNK", chunk)
+        (name,) = written(output, vectors, random_cells(vectors, 2), writers=1)
+        contents.append(output.read(name))
+    records = np.frombuffer(contents[0] or b"", RECORD)
+    assert contents[0] == contents[1] == contents[2] and len(records) == 240
+    order = list(zip(records["cell"].tolist(), records["id"].tolist(), strict=True))
+    assert order == sorted(order)
 
 
 def test_a_cell_of_equal_vectors_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "_PAIRS", 10)
-    monkeypatch.setattr(near, "_TILE", 16)
-    vectors = np.repeat(unit_vectors(1, 1, 8), 150, axis=0)
-    files, offsets = written(tmp_path, vectors, np.zeros((150, 1), np.int32))
-    assert not found(files, offsets, 0.999)[:150].any()
+    monkeypatch.setattr(compare, "_PAIRS", 10)
+    monkeypatch.setattr(compare, "_TILE", 16)
+    output = Output.at(str(tmp_path)).prepare()
+    names = written(output, np.repeat(unit_vectors(1, 1, 8), 150, axis=0), np.full((150, 1), 4, np.int32))
+    pairs = compared(output, names, [], 1 << 20, threshold=0.999)
+    assert len(pairs) == 149 and not connect(np.arange(150), pairs).any()
 
 
 def test_pieces_of_nothing_find_nothing(tmp_path: Path) -> None:
-    files, offsets = CellFiles.open(*_empty(tmp_path), RECORD)
-    assert np.array_equal(found(files, offsets, 0.9), np.arange(200))
+    output = Output.at(str(tmp_path)).prepare()
+    names = written(output, np.empty((0, 8), np.float32), np.full((0, 1), 4, np.int32), writers=1)
+    assert not len(compared(output, names, [], 100))
 
 
-def _empty(folder: Path) -> tuple[Output, list[str]]:
-    output = Output.at(str(folder)).prepare()
-    CellWriter(output, ".clipmill/none", 3, RECORD).finish()
-    return output, [".clipmill/none"]
-
-
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(1, 30))
-def test_pieces_cover_every_cell_once_and_stay_small(sizes: list[int], rows: int) -> None:
-    offsets = np.concatenate([[0], np.cumsum(sizes)])[None].astype(np.int32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near, "_ROWS", rows)
-        cut = list(pieces(offsets))
-    assert [piece.number for piece in cut] == list(range(len(cut)))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1, max_size=12), st.integers(1, 30))
+def test_pieces_cover_every_new_row_once_and_stay_small(sizes: list[tuple[int, int]], most: int) -> None:
+    """In records of one byte, so many new and old ones in each cell."""
+    new, old = (sorted_files.offsets_of(np.array(some)) for some in zip(*sizes, strict=True))
+    cuts = sorted_files.cut(np.diff(new) + np.diff(old), most)
+    own, earlier = Ranges(("new",), new[None, cuts]), Ranges(("old",), old[None, cuts])
     covered: list[int] = []
-    for piece in cut:
-        size = int(piece.offsets[0, -1] - piece.offsets[0, 0])
-        assert size <= rows if piece.start is None else piece.offsets.shape[1] == 2
-        if not piece.start:
-            covered += range(piece.offsets[0, 0], piece.offsets[0, -1])
-        if piece.start is not None:
-            assert size > rows and piece.start % rows == 0 and piece.start < size
-    assert covered == list(range(sum(sizes)))
+    for piece in near.pieces(own, earlier, most, 1):
+        rows = {name: range(start, stop) for name, start, stop in piece.slices}
+        size = sum(map(len, rows.values()))
+        assert piece.fresh == len(rows["new"]) > 0
+        assert piece.stretch == most if piece.stretch else size <= most * 3 // 2
+        covered += rows["new"][: piece.stretch]
+    assert covered == list(range(int(new[-1])))

@@ -1,0 +1,179 @@
+"""The stages of removing duplicates, each of them tasks over a cluster whose results are files: what is there is not
+done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..dataset.layout import OWN, part_path
+from ..dataset.output import Output
+from ..dataset.subset import Funnel
+from ..running.scatter import scatter
+from ..running.stages import OnStage, counted
+from . import sorted_files
+from .against import FindRun, Found
+from .centroids import CENTROIDS, TrainCells
+from .contents import BUCKETS, Counts, FindCopies, ReadContents
+from .members import ChooseBest, ReadMembers, ranges, write_groups
+from .near import ComparePiece, Piece, pieces
+from .parts import AssignRun, Candidates, WriteRun
+from .request import SCRATCH, Request
+from .sorted_files import Ranges, Slice
+from .stars import Graph
+from .state import Numbering, State
+
+T = TypeVar("T")
+
+FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons to drop
+EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --against"
+
+_AT_ONCE = 16  # files deleted
+_GPU = 0.25  # of one, for a comparison: while it computes, others read
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Of one request. files: what was there when it began, by name, and how many bytes each has."""
+
+    request: Request
+    state: State
+    numbering: Numbering
+    files: dict[str, int]
+    on_stage: OnStage
+
+    @classmethod
+    def of(cls, request: Request, on_stage: OnStage) -> Stages:
+        output, job = request.output, request.job
+        clear(output, but=request.scratch)
+        state = State.begin(output, request.dataset, request.kept_settings, grows=job.near and job.cells is None)
+        there = {f"{OWN}/{name}": size for name, size in output.sizes(OWN).items()}
+        return cls(request, state, state.numbering(request.dataset), {**there, **state.files()}, on_stage)
+
+    @property
+    def done(self) -> set[str]:
+        """The objects that were whole when it began."""
+        return sorted_files.names_done(self.files)
+
+    def do(
+        self, function: Callable[[T], Any], items: Iterable[T], total: int, name: tuple[str, str], gpus: float = 0
+    ) -> None:
+        """All items, over the cluster. name: of the stage, and of what is counted."""
+        tasks = scatter(function, items, self.request.job.address, gpus=gpus)
+        for _ in counted(tasks, *name, total, self.on_stage):
+            pass
+
+    def find_there(self) -> Found | None:
+        """Rows that other datasets have."""
+        request, job = self.request, self.request.job
+        if not request.references:
+            return None
+        found = Found(request.output)
+        columns = (request.content if job.exact else None, request.vectors if job.near else None)
+        find = FindRun(request.dataset, *columns, request.references, job.threshold, request.within, found)
+        todo = [run for run in self.state.runs if found.name_of(run) not in self.files]
+        self.do(find, todo, len(todo), ("comparing with other datasets", "runs"), _GPU if job.near else 0)
+        return found
+
+    def read_contents(self, there: Found | None) -> Counts:
+        request = self.request
+        column = request.content if request.job.exact and not request.job.only_against else None
+        read = ReadContents(request.dataset, column, request.output, request.within, there)
+        todo = [run for run in self.state.runs if read.name_of(run) not in self.done]
+        self.do(read, todo, len(todo), ("reading", "runs"))
+        return Counts.of(request.output, [read.name_of(run) for run in self.state.runs])
+
+    def find_copies(self) -> tuple[list[Slice], Ranges]:
+        """Pairs of equal rows, and the same by run."""
+        output = self.request.output
+        found = Ranges.fitting(output, [ReadContents.name_of(run) for run in self.state.runs], BUCKETS)
+        find = FindCopies(output, self.request.scratch, self.numbering)
+        names = [find.name_of(number) for number in range(len(found))]
+        left = [number for number, name in enumerate(names) if name not in self.done]
+        self.do(find, ((number, found.of(number)) for number in left), len(left), ("finding equal rows", "ranges"))
+        by_run = Ranges.over(output, names, np.arange(self.numbering.runs + 1))
+        return by_run.whole(), by_run
+
+    def find_near(self, there: Found | None, copies: Ranges, count: int) -> list[Slice]:
+        """Pairs of near rows. count: of rows to be compared."""
+        request, job, state = self.request, self.request.job, self.state
+        candidates = Candidates(request.dataset, request.vectors, request.output, request.within, there)
+        train = TrainCells(candidates, copies, count, job.cells)
+        if CENTROIDS not in self.files:
+            self.do(train, [state.runs], 1, ("training cells", "tasks"), 1)
+        centroids = train.read()
+        assign = AssignRun(candidates, centroids, job.probes)
+        todo = [run for run in state.runs if assign.name_of(run) not in self.done]
+        items = ((run, copies.of(run.number)) for run in todo)
+        self.do(assign, items, len(todo), ("assigning to cells", "runs"), _GPU)
+        for generation in range(len(state.sizes)):
+            self._compare(candidates, generation, len(centroids))
+        return [(name, 0, size) for name, size in state.files().items() if size and ComparePiece.wrote(name)]
+
+    def _compare(self, candidates: Candidates, generation: int, cells: int) -> None:
+        output, state = self.request.output, self.state
+        own = [AssignRun.name_of(run) for run in state.of(generation)]
+        earlier = [AssignRun.name_of(run) for run in state.runs if run.generation < generation]
+        compare = ComparePiece(output, candidates.record, self.request.job.threshold, generation)
+        if compare.end in self.files:
+            return
+        sizes = sorted_files.total_sizes(output, own + earlier, cells)
+        most = sorted_files.fair(int(sizes.sum()))
+        cuts = sorted_files.cut(sizes, most)
+        both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
+
+        def todo() -> Iterator[Piece]:  # one at a time: each names a range of every run
+            every = pieces(*both, most, compare.record.itemsize)
+            return (piece for piece in every if compare.name_of(piece) not in self.files)
+
+        self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU)
+        output.write(compare.end, b"")
+
+    def choose(self, pairs: Sequence[Slice]) -> tuple[Ranges, int]:
+        """Groups of all rows that pairs connect, written down; the rows that go, by run, and their number."""
+        request, output, scratch = self.request, self.request.output, self.request.scratch
+        graph = Graph(output, scratch, self.numbering, request.job.address)
+        members = graph.members(pairs, self.done)
+        shards = tuple(request.dataset.shards())
+        read = ReadMembers(request.dataset, request.keep_by, output, scratch, self.numbering, shards)
+        todo = [run for run in self.state.runs if read.name_of(run) not in self.done]
+        items = ((run, members.of(run.number)) for run in todo)
+        self.do(read, items, len(todo), ("reading duplicates", "runs"))
+        names = [read.name_of(run) for run in self.state.runs]
+        grouped = Ranges.fitting(output, names, ranges(request.dataset))
+        best = ChooseBest(output, scratch, self.numbering)
+        numbers = [number for number in range(len(grouped)) if grouped.of(number)]
+        left = [number for number in numbers if best.name_of(number) not in self.done]
+        self.do(best, ((number, grouped.of(number)) for number in left), len(left), ("choosing", "ranges"))
+        dropped = write_groups(best, numbers)
+        by_run = np.arange(self.numbering.runs + 1)
+        return Ranges.over(output, [best.name_of(number) for number in numbers], by_run), dropped
+
+    def write(self, there: Found | None, dropped: Ranges) -> None:
+        request, runs = self.request, self.state.runs
+        write = WriteRun(request.dataset, request.output, request.within, there)
+        items = ((run, dropped.of(run.number)) for run in runs)
+        self.do(write, items, len(runs), ("writing", "runs"))
+        for part in request.output.parts().difference(request.dataset.parts):
+            request.output.delete(part_path(part))  # of shards that are no longer in the dataset
+
+
+def funnel_of(counts: Counts, equal: int, near: int, against: bool) -> Funnel:
+    """equal, near: rows that go for duplicates. against: whether rows were compared with other datasets', too."""
+    dropped = {FAILED: counts.failed}
+    if against:
+        dropped |= {EQUAL_THERE: counts.equal_there, NEAR_THERE: counts.near_there}
+    dropped |= {EXACT: equal, NEAR: near}
+    return Funnel(counts.rows, dropped, counts.rows - sum(dropped.values()))
+
+
+def clear(output: Output, but: str | None = None) -> None:
+    """Delete the files of runs into this output, apart from those whose names begin with `but`."""
+    names = [f"{OWN}/{name}" for name in output.names(OWN)]
+    names = [name for name in names if name.startswith(SCRATCH) and not (but and name.startswith(but))]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(output.delete, names))
