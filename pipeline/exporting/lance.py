@@ -1,8 +1,11 @@
-"""A dataset as one Lance table: a copy with all columns, written in one go, which appears when it is complete."""
+"""A dataset as one Lance table: a copy with all columns. Workers write its fragments, of many parts each; one commit
+shows them all, and earlier versions stay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +15,7 @@ from ..dataset.output import Output
 from ..dataset.subset import version_of
 from ..errors import InfrastructureError, UserError, one_line
 from ..job.export import ExportJob
+from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from ..storage.s3_settings import S3Settings
 from ..storage.urls import scheme_of
@@ -21,9 +25,12 @@ TABLE = "pairs.lance"
 
 _DONE = f"{OWN}/lance.version"  # the version of the dataset, and the subset, that the table was made from
 _SCHEMES = ("file", "s3")
+_ROWS = 1 << 20  # of a fragment at most, unless a part has more: Lance's own choice
+
+Parts = tuple[str, ...]
 
 
-def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: OnStage) -> Written:
+def write_lance(exportable: Exportable, output: Output, job: ExportJob, on_stage: OnStage) -> Written:
     """Write OUT/pairs.lance, replacing an older one. UserError without the library, or for another store."""
     try:
         import lance
@@ -35,21 +42,65 @@ def write_lance(exportable: Exportable, output: Output, _: ExportJob, on_stage: 
     if output.read(_DONE) == version:
         return Written(1, 1)
     output.delete(_DONE)
-    schema = exportable.dataset.schema.remove(exportable.dataset.schema.get_field_index("error"))
-    reader = pa.RecordBatchReader.from_batches(schema, _batches(exportable, schema, on_stage))
     mode = "overwrite" if output.names(f"{TABLE}/_versions") else "create"
+    work, runs = LanceFragments(exportable, output, mode), runs_of(exportable.parts)
+    done = counted(scatter(work, runs, job.address), "exporting", "fragments", len(runs), on_stage)
+    by_run = dict(done)
+    fragments = [fragment for run in runs for fragment in by_run[run]]
     try:
-        lance.write_dataset(reader, f"{output.url}/{TABLE}", mode=mode, storage_options=_options(output))
+        lance.LanceDataset.commit(
+            work.table, lance.LanceOperation.Overwrite(work.schema, fragments), storage_options=_options(output)
+        )
     except OSError as error:
-        raise InfrastructureError(f"{output.url}/{TABLE}: {one_line(error)}") from error
+        raise InfrastructureError(f"{work.table}: {one_line(error)}") from error
     output.write(_DONE, version)
     return Written(1, 0)
 
 
-def _batches(exportable: Exportable, schema: pa.Schema, on_stage: OnStage) -> Iterator[pa.RecordBatch]:
-    for part, _ in counted(exportable.parts, "exporting", "parts", len(exportable.parts), on_stage):
-        for table in exportable.tables(part, schema.names, exportable.positions(part)):
-            yield from table.cast(schema).to_batches()
+def runs_of(parts: Sequence[tuple[str, int]], most: int = _ROWS) -> list[Parts]:
+    """Parts, with their rows, in order and together: as many as have `most` rows, and at least one."""
+    runs: list[list[str]] = []
+    room = 0
+    for part, rows in parts:
+        if rows > room or not runs:
+            runs.append([])
+            room = most
+        runs[-1].append(part)
+        room -= rows
+    return [tuple(run) for run in runs]
+
+
+@dataclass(frozen=True)
+class LanceFragments:
+    """Writes the exported rows of some parts, on any machine. Nobody sees them before they are committed."""
+
+    exportable: Exportable
+    output: Output
+    mode: str  # "create", or "overwrite" where there is a table: both number the columns anew, alike in every fragment
+
+    def __call__(self, parts: Parts) -> list[Any]:
+        """Returns the fragments' metadata (lance.FragmentMetadata)."""
+        from lance.fragment import write_fragments
+
+        reader = pa.RecordBatchReader.from_batches(self.schema, self._batches(parts))
+        try:
+            return list(write_fragments(reader, self.table, mode=self.mode, storage_options=_options(self.output)))
+        except OSError as error:
+            raise InfrastructureError(f"{self.table}: {one_line(error)}") from error
+
+    @property
+    def table(self) -> str:
+        return f"{self.output.url}/{TABLE}"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        schema = self.exportable.dataset.schema
+        return schema.remove(schema.get_field_index("error"))
+
+    def _batches(self, parts: Parts) -> Iterator[pa.RecordBatch]:
+        for part in parts:
+            for table in self.exportable.tables(part, self.schema.names, self.exportable.positions(part)):
+                yield from table.cast(self.schema).to_batches()
 
 
 def _options(output: Output) -> dict[str, str]:
