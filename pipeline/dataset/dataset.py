@@ -18,6 +18,7 @@ from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
 from .layout import SUCCESS, part_path
 from .manifest_files import MANIFEST, MANY, read_manifest
+from .narrow_file import NarrowFile, of_parts
 from .output import Output
 from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
 
@@ -54,6 +55,7 @@ class Dataset:
     schema: pa.Schema
     models: tuple[DatasetModel, ...]
     version: str  # changes when a part is added or made anew
+    narrow: tuple[NarrowFile, ...] = ()  # where rows of the parts lie, too: see narrow.py
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
@@ -79,7 +81,8 @@ class Dataset:
         """The same dataset, of these parts alone."""
         wanted = set(parts)
         kept = [(part, size) for part, size in zip(self.parts, self.sizes, strict=True) if part in wanted]
-        return replace(self, parts=tuple(part for part, _ in kept), sizes=tuple(size for _, size in kept))
+        names, sizes = tuple(part for part, _ in kept), tuple(size for _, size in kept)
+        return replace(self, parts=names, sizes=sizes, narrow=of_parts(self.narrow, wanted))
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)

@@ -17,6 +17,8 @@ from ..storage.ranges import Ranges
 from ..storage.urls import open_storage, scheme_of
 from .dataset import Dataset
 from .labels import Labels
+from .narrow import NARROW, PLACE
+from .narrow_file import NarrowFile
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -42,6 +44,7 @@ def connect(
         if threads:
             connection.execute(f"SET threads = {threads}")
         sizes = {dataset.url_of(part): size for part, size in zip(dataset.parts, dataset.sizes, strict=True)}
+        sizes |= {_url_of(dataset, file): file.bytes for file in dataset.narrow}
         register_storage(connection, dataset.url, dataset.output.storage_options, sizes)
         if within is not None:
             register_storage(connection, within.output.url, within.output.storage_options)
@@ -49,11 +52,42 @@ def connect(
         yield connection
 
 
-def rows_of(dataset: Dataset, within: Subset | None = None) -> str:
-    """The view `pairs`, as a query."""
-    floats = [field.name for field in dataset.schema if pa.types.is_floating(field.type)]
-    rows = f"SELECT *{_without_nan(floats)} FROM {files(map(dataset.url_of, dataset.parts))}"
-    return rows if within is None else f"{rows} SEMI JOIN ({_kept(within)}) USING (shard, row)"
+def rows_of(dataset: Dataset, within: Subset | None = None, place: str | None = None) -> str:
+    """The view `pairs`, as a query: the dataset's columns, from its files of the narrow table where these have a part,
+    else from the part. place: a name for one column more, a row's place in its file of the narrow table; every part
+    must be in one."""
+    in_table = {part for file in dataset.narrow for part in file.parts}
+    in_parts = [part for part in dataset.parts if part not in in_table]
+    sources = []
+    if whole := [_url_of(dataset, file) for file in dataset.narrow if file.is_whole]:
+        sources.append(_of_table(dataset, whole, place))
+    for file in dataset.narrow:
+        if not file.is_whole:
+            of_parts = f"{PLACE} >= {file.starts[0]} AND {PLACE} < {file.starts[-1]}"
+            sources.append(f"{_of_table(dataset, [_url_of(dataset, file)], place)} WHERE {of_parts}")
+    if in_parts or not sources:
+        sources.append(f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, in_parts))}")
+    rows = " UNION ALL ".join(sources)
+    return rows if within is None else f"SELECT * FROM ({rows}) SEMI JOIN ({_kept(within)}) USING (shard, row)"
+
+
+def _of_table(dataset: Dataset, urls: Iterable[str], place: str | None) -> str:
+    """Whole files of the narrow table."""
+    column = "" if place is None else f", {PLACE} AS {identifier(place)}"
+    return f"SELECT {_values(dataset.schema, packed=True)}{column} FROM {files(urls, 'file_row_number = true')}"
+
+
+def _values(schema: pa.Schema, packed: bool = False) -> str:
+    """The columns, NaN being NULL. packed: sha256 is 32 bytes."""
+    values = []
+    for field in schema:
+        value = name = identifier(field.name)
+        if pa.types.is_floating(field.type):  # else SQL takes NaN for greater than every number
+            value = f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}"
+        elif field.name == "sha256" and packed:
+            value = f"lower(hex({name})) AS {name}"
+        values.append(value)
+    return ", ".join(values)
 
 
 def rows_of_labels(labels: Labels, parts: Iterable[str]) -> str:
@@ -110,8 +144,12 @@ def check_condition(connection: duckdb.DuckDBPyConnection, text: str, option: st
         raise UserError(f"{option}: must be one condition; give several by several options, or join them by AND")
 
 
-def files(urls: Iterable[str]) -> str:
+def _url_of(dataset: Dataset, file: NarrowFile) -> str:
+    return f"{dataset.url}/{NARROW}/{file.name}"
+
+
+def files(urls: Iterable[str], option: str = "") -> str:
     """Exactly these Parquet files, for FROM: by itself, DuckDB takes `*`, `?` and `[` in a name for a pattern, and a
     folder called `source=web` for a column."""
     names = ", ".join(literal(_PATTERN.sub(r"[\g<0>]", url)) for url in urls)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    return f"read_parquet([{names}], hive_partitioning = false{option and ', '}{option})"

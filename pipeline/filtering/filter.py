@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..dataset.sortable import Counts, Keys
 from ..dataset.subset import Funnel, Subset, begin_subset, finish_subset
 from ..job.filter import FilterJob
 from ..job.readable import Result
 from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, Stage, counted
-from .kth import Counts, Keys, kth_largest
+from .kth import kth_largest
 from .parts import CollectScores, CountScores, Group, KeepRows, groups_of
 from .recipes import Step, at_least, in_top
 from .reference import near_reference

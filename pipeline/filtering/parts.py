@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from ..dataset.labels import check_part
 from ..dataset.output import Output
+from ..dataset.sortable import Counts, Keys, digit_counts, keys_of, with_prefix
 from ..dataset.sql import complaint, identifier
 from ..dataset.subset import IDENTITY, write_subset_part
-from .kth import Counts, Keys, digit_counts, keys_of, with_prefix
 from .recipes import Step
 from .rows import Rows
 

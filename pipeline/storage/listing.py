@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -20,8 +21,7 @@ def entries(storage: fsspec.AbstractFileSystem, folder: str, boundaries: Sequenc
     folders: a thousand names take it a tenth of a second, and a million one after the other two minutes.
     """
     if scheme_of(folder) == "file":
-        with os.scandir(folder) as files:  # links count as what they lead to
-            return {entry.name: entry.stat().st_size if entry.is_file() else None for entry in files}
+        return _local(folder)
     if boundaries and hasattr(storage, "sizes_between"):
         sizes: Entries = storage.sizes_between(folder, boundaries)
         return sizes
@@ -29,3 +29,12 @@ def entries(storage: fsspec.AbstractFileSystem, folder: str, boundaries: Sequenc
     infos: list[dict[str, Any]] = storage.ls(folder, detail=True)
     found = {i["name"]: int(i.get("size") or 0) if i["type"] == "file" else None for i in infos}
     return {name.rpartition("/")[2]: size for name, size in found.items() if not name.endswith("/")}
+
+
+def _local(folder: str) -> Entries:
+    sizes: Entries = {}
+    with os.scandir(folder) as files:  # links count as what they lead to
+        for entry in files:
+            with suppress(FileNotFoundError):  # it was deleted a moment ago
+                sizes[entry.name] = entry.stat().st_size if entry.is_file() else None
+    return sizes

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from clipmill.pipeline.dataset.sortable import Counts, Keys, digit_counts, keys_of, value_of, with_prefix
 from clipmill.pipeline.filtering import kth
-from clipmill.pipeline.filtering.kth import Counts, Keys, digit_counts, keys_of, kth_largest, value_of, with_prefix
+from clipmill.pipeline.filtering.kth import kth_largest
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,0 +1,63 @@
+"""The narrow table: all columns of a dataset but the embeddings, in few large files, made of the parts.
+
+It is a cache, in `.clipmill/narrow/`. A file is of parts in the plan's order and names them; it counts as long as all
+of them are as they were when it was made. Files never change: more parts make more files, and small ones are merged.
+What no file has is read from the parts, so that missing, damaged and stale files cost time and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+import pyarrow as pa
+
+from ..errors import ClipmillError
+from .dataset import Dataset
+from .layout import OWN
+from .narrow_file import NarrowFile, narrow_schema, read_narrow_file
+
+NARROW = f"{OWN}/narrow"
+PLACE = "file_row_number"  # what DuckDB calls a row's place in its file: a dataset with such a column has no table
+_AT_ONCE = 16  # footers read
+
+
+def narrowed(dataset: Dataset) -> Dataset:
+    """The same rows without embeddings, for SQL and the like: read from the narrow table, as far as it has them."""
+    return with_files(dataset, narrow_files(dataset))
+
+
+def with_files(dataset: Dataset, files: Iterable[NarrowFile]) -> Dataset:
+    """As `narrowed`. files: as `narrow_files` gives them."""
+    columns = [field for field in dataset.schema if not pa.types.is_fixed_size_list(field.type)]
+    return replace(dataset, schema=pa.schema(columns), narrow=tuple(files))
+
+
+def narrow_files(dataset: Dataset) -> list[NarrowFile]:
+    """The files that have rows of the dataset, no part in two of them. What cannot be read is left out."""
+    if PLACE in dataset.schema.names:
+        return []
+    output, schema = dataset.output, narrow_schema(dataset.schema)
+    sizes = {name: size for name, size in output.sizes(NARROW).items() if name.endswith(".parquet")}
+
+    def read(name: str) -> NarrowFile | None:
+        with suppress(OSError, ClipmillError), output.open(f"{NARROW}/{name}") as file:  # or it was merged meanwhile
+            return read_narrow_file(file, name, sizes[name], schema)
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="narrow") as pool:
+        return fitting(dataset, (file for file in pool.map(read, sorted(sizes)) if file is not None))
+
+
+def fitting(dataset: Dataset, files: Iterable[NarrowFile]) -> list[NarrowFile]:
+    """Those whose parts are all as they were, the largest first where several have a part; in the dataset's order."""
+    numbers = {part: number for number, part in enumerate(dataset.parts)}
+    sizes, taken, chosen = dict(zip(dataset.parts, dataset.sizes, strict=True)), set[str](), []
+    for file in sorted(files, key=lambda file: (-file.rows, -len(file.parts), file.name)):
+        is_current = all(sizes.get(part) == size for part, size in zip(file.parts, file.sizes, strict=True))
+        if file.parts and is_current and taken.isdisjoint(file.parts):
+            taken.update(file.parts)
+            chosen.append(file)
+    return sorted(chosen, key=lambda file: numbers[file.parts[0]])

@@ -1,0 +1,213 @@
+"""A file of the narrow table (narrow.py): the rows of some parts without their embeddings, and in its footer which
+parts these are and how their scores are spread."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .sortable import Counts, digit_counts, keys_of
+
+SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
+_FOOTER = b"clipmill.narrow"
+_FORMAT = 1  # files of another one are not read: they are made anew
+_ROWS = 1 << 17  # of a row group, about
+_BYTES = 64 << 20  # of a row group in memory, at most one part more
+
+Histogram = tuple[tuple[int, ...], tuple[int, ...]]  # the high 16 bits of the sortable keys that occur, and how often
+
+
+@dataclass(frozen=True)
+class NarrowFile:
+    """Parts that follow each other in one file: all of its parts, or some. Cheap to send to workers."""
+
+    name: str
+    bytes: int  # of the file
+    parts: tuple[str, ...]  # names, in the order of their rows
+    sizes: tuple[int, ...]  # of the dataset's parts, in bytes, when this was made of them
+    starts: tuple[int, ...]  # the place of each part's first row in the file, and the place after the last row
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # by column; none for some parts of a file
+    is_whole: bool = True  # whether these are all parts of the file
+
+    @property
+    def rows(self) -> int:
+        return self.starts[-1] - self.starts[0]
+
+    def between(self, first: int, stop: int) -> NarrowFile:
+        """Some of the parts, by their positions."""
+        if (first, stop) == (0, len(self.parts)):
+            return self
+        parts, sizes = self.parts[first:stop], self.sizes[first:stop]
+        return replace(
+            self, parts=parts, sizes=sizes, starts=self.starts[first : stop + 1], histograms={}, is_whole=False
+        )
+
+    def counts(self, column: str) -> Counts | None:
+        """How many values of a column have each value of their keys' high 16 bits; None where that is not known."""
+        if column not in self.histograms:
+            return None
+        counts, (digits, times) = np.zeros(1 << 16, np.int64), self.histograms[column]
+        counts[list(digits)] = times
+        return counts
+
+
+def narrow_schema(schema: pa.Schema) -> pa.Schema:
+    """Of a file, for a dataset's columns."""
+    fields = [field for field in schema if not pa.types.is_fixed_size_list(field.type)]
+    return pa.schema([f.with_type(SHA256) if f.name == "sha256" else f for f in fields])
+
+
+def of_parts(files: Iterable[NarrowFile], parts: Iterable[str]) -> tuple[NarrowFile, ...]:
+    """As much of the files as has these parts."""
+    wanted, pieces = set(parts), list[NarrowFile]()
+    for file in files:
+        first = None
+        for number, part in enumerate((*file.parts, None)):
+            if part in wanted and first is None:
+                first = number
+            elif part not in wanted and first is not None:
+                pieces.append(file.between(first, number))
+                first = None
+    return tuple(pieces)
+
+
+class NarrowWriter:
+    """Writes a local file, part by part. Memory holds a row group."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """schema: as `narrow_schema` makes it."""
+        self._schema = schema
+        short = [f.name for f in schema if f.name == "shard" or pa.types.is_primitive(f.type)]
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", use_dictionary=["shard", "error"], write_statistics=short
+        )
+        self._waiting: list[pa.Table] = []
+        self._parts: list[tuple[str, int, int]] = []  # name, bytes, rows
+        floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+        self._counts = {name: np.zeros(1 << 16, np.int64) for name in floats}
+
+    def add(self, part: str, size: int, tables: Iterable[pa.Table]) -> None:
+        """A part's rows in order: tables of the schema. size: of the part, in bytes."""
+        rows = 0
+        for table in tables:
+            rows += len(table)
+            self._waiting.append(table)
+            for name, counts in self._counts.items():
+                counts += digit_counts(keys_of(_numbers(table[name])), 0)
+            if sum(map(len, self._waiting)) >= _ROWS or sum(table.nbytes for table in self._waiting) >= _BYTES:
+                self._flush()
+        self._parts.append((part, size, rows))
+        if sum(map(len, self._waiting)) >= _ROWS // 2:  # a part is in one row group, where that pays
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        present = {name: np.flatnonzero(counts) for name, counts in self._counts.items()}
+        histograms = {n: (digits.tolist(), self._counts[n][digits].tolist()) for n, digits in present.items()}
+        footer = {"format": _FORMAT, "parts": self._parts, "histograms": histograms}
+        packed = base64.b64encode(zlib.compress(json.dumps(footer).encode()))
+        self._writer.add_key_value_metadata({_FOOTER: packed})
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting).unify_dictionaries()
+            self._writer.write_table(table, row_group_size=max(1, len(table)))
+            self._waiting = []
+
+
+def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) -> NarrowFile | None:
+    """What a file holds; None for one that is damaged, of other columns, or of another format."""
+    try:
+        metadata = pq.ParquetFile(file).metadata
+        footer = json.loads(zlib.decompress(base64.b64decode((metadata.metadata or {})[_FOOTER])))
+        if footer["format"] != _FORMAT or not metadata.schema.to_arrow_schema().equals(schema):
+            return None
+        parts, sizes, rows = zip(*footer["parts"], strict=True) if footer["parts"] else ((), (), ())
+        starts = (0, *np.cumsum(rows, dtype=np.int64).tolist())
+        if starts[-1] != metadata.num_rows:
+            return None
+        histograms = {name: (tuple(d), tuple(t)) for name, (d, t) in footer["histograms"].items()}
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error):
+        return None
+    return NarrowFile(name, size, parts, sizes, starts, histograms)
+
+
+def tables_of_part(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.Table]:
+    """A part's rows as a file of the narrow table has them. ValueError for a sha256 that is none."""
+    part = pq.ParquetFile(file, pre_buffer=True)
+    for groups in _bunches([part.metadata.row_group(n).num_rows for n in range(part.metadata.num_row_groups)]):
+        table = part.read_row_groups(groups, columns=schema.names)
+        if "sha256" in schema.names:
+            position = table.schema.get_field_index("sha256")
+            table = table.set_column(position, schema.field("sha256"), packed_hex(table["sha256"]))
+        yield table.select(schema.names).cast(schema)
+
+
+class NarrowReader:
+    """Some columns of rows of a file of the narrow table, as they are stored. Who asks in the order of the rows gets
+    each row group by one read."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+        self._file, self._columns = pq.ParquetFile(file, pre_buffer=True), list(columns)
+        metadata = self._file.metadata
+        self._ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))]).tolist()
+        self._groups: dict[int, pa.Table] = {}
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """The rows from `start` to `stop`."""
+        groups = [n for n, end in enumerate(self._ends[1:]) if self._ends[n] < stop and end > start]
+        if not groups:
+            return pa.table({name: pa.array([], self._file.schema_arrow.field(name).type) for name in self._columns})
+        self._groups = {n: self._groups[n] if n in self._groups else self._read(n) for n in groups}
+        return pa.concat_tables(self._groups.values()).slice(start - self._ends[groups[0]], stop - start)
+
+    def _read(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, columns=self._columns).select(self._columns)
+
+
+def packed_hex(column: pa.ChunkedArray) -> pa.Array:
+    """64 hexadecimal digits -> 32 bytes. ValueError for anything else."""
+    array = column.combine_chunks() if column.num_chunks else pa.array([], pa.string())
+    present, valid = array.drop_null(), array.is_valid()
+    digits = "".join(present.to_pylist())
+    data = bytes.fromhex(digits)
+    if data.hex() != digits or (len(present) and not pc.all(pc.equal(pc.binary_length(present), 64)).as_py()):
+        raise ValueError("not the digits of a sha256")
+    values = np.zeros((len(array), 32), np.uint8)
+    values[valid.to_numpy(zero_copy_only=False)] = np.frombuffer(data, np.uint8).reshape(-1, 32)
+    bits = pa.array(valid.to_numpy(zero_copy_only=False)).buffers()[1]
+    return pa.Array.from_buffers(SHA256, len(array), [bits, pa.py_buffer(values)])
+
+
+def unpacked_hex(column: pa.ChunkedArray) -> pa.Array:
+    """The other way."""
+    values = [None if value is None else value.hex() for value in column.to_pylist()]
+    return pa.array(values, pa.string())
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    numbers = column.drop_null().to_numpy().astype(np.float64)
+    return numbers[~np.isnan(numbers)]
+
+
+def _bunches(rows: Sequence[int]) -> Iterator[list[int]]:
+    """Row groups that are read together: about as many rows as a row group of the narrow table has."""
+    bunch: list[int] = []
+    for number, count in enumerate(rows):
+        if bunch and sum(rows[n] for n in bunch) + count > _ROWS:
+            yield bunch
+            bunch = []
+        bunch.append(number)
+    if bunch:
+        yield bunch
