@@ -6,6 +6,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -31,6 +32,8 @@ class Labels:
     identity: str  # changes with the classes, and when parts are labelled anew
     background: tuple[str, ...] = ()  # names given to `label --background`: what fits them better is labelled none
     floats: tuple[str, ...] = FLOATS  # those of these columns that there are: earlier versions wrote fewer
+    sizes: tuple[int, ...] = ()  # of the parts of labels, in bytes
+    settings: str = ""  # a digest of all that a part's labels depend on besides the part
 
     @classmethod
     def open(cls, url: str, dataset: Dataset) -> Labels:
@@ -49,9 +52,9 @@ class Labels:
                 f"{url}: {len(missing):,} of {len(dataset.parts):,} parts have no labels; run `clipmill label` again"
             )
         sizes = [(part, labelled[part]) for part in dataset.parts]
-        identity = hashlib.sha256(json.dumps([settings, sizes], sort_keys=True).encode()).hexdigest()
-        background = tuple(settings.get("background", ()))
-        return cls(output, dataset.parts, identity, background, _floats(output, dataset.parts))
+        identity, digest = _digest([settings, sizes]), _digest(settings)
+        background, floats = tuple(settings.get("background", ())), _floats(output, dataset.parts)
+        return cls(output, dataset.parts, identity, background, floats, tuple(size for _, size in sizes), digest)
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)
@@ -60,6 +63,10 @@ class Labels:
         """InputError where a part was embedded anew since it was labelled: its labels are those of other rows."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="labels") as pool:
             list(pool.map(lambda part: check_part(self, dataset, part), self.parts))
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _floats(output: Output, parts: tuple[str, ...]) -> tuple[str, ...]:

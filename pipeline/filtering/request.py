@@ -102,6 +102,11 @@ class FilterRequest:
         names_pairs = any(map(_PAIRS.search, self.job.where))
         return Rows(self.dataset, self.within, self.labels, (*always, *functions), names_pairs)
 
+    @property
+    def narrow_columns(self) -> list[str]:
+        """The columns that conditions may name, but for embeddings."""
+        return [field.name for field in self._schema() if not pa.types.is_fixed_size_list(field.type)]
+
     def _check_columns(self) -> None:
         """UserError for columns that do not exist, and for a score that is not a number or that no row has."""
         types = {field.name: field.type for field in self._schema()}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
+from ..dataset.narrow import NARROW
 from ..dataset.sql import connect, register_storage, rows_of, rows_of_labels
 from ..dataset.subset import Subset
+from ..errors import ClipmillError
 from .row_functions import RowFunction
+from .runs import Run
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,35 @@ class Rows:
                 function.register(connection)
             yield connection
 
-    def source(self, parts: Sequence[str]) -> str:
-        """What queries of these parts select FROM."""
-        within = self.within
+    def source(self, parts: Sequence[str], place: str | None = None) -> str:
+        """What queries of these parts select FROM. place: as in `sql.rows_of`."""
+        within, wanted = self.within, set(parts)
         if within is not None:
-            within = replace(within, parts=tuple(part for part in within.parts if part in parts))
-        rows = f"({rows_of(replace(self.dataset, parts=tuple(parts)), within)}) AS pairs"
+            within = replace(within, parts=tuple(part for part in within.parts if part in wanted))
+        rows = f"({rows_of(self.dataset.only(parts), within, place)}) AS pairs"
         if self.labels is None:
             return rows
         return f"{rows} LEFT JOIN ({rows_of_labels(self.labels, parts)}) AS labels USING (shard, row)"
+
+    def for_runs(self) -> Rows:
+        """What workers need besides the runs that they get."""
+        return self if self.names_pairs else replace(self, dataset=self.dataset.only(()))
+
+    def of(self, run: Run, read: Callable[[Rows, Run], R]) -> R:
+        """What `read` makes of the rows of a run. Where the run's file of the narrow table is damaged or gone, it reads
+        the parts, and the file is deleted: it is made again."""
+        try:
+            return read(self._at(run), run)
+        except (ClipmillError, duckdb.Error, pa.ArrowException, OSError, ValueError):
+            if not run.narrow:
+                raise
+            in_parts = replace(run, narrow=())
+            result = read(self._at(in_parts), in_parts)  # raises what is not the file's fault
+            with suppress(ClipmillError, OSError):
+                self.dataset.output.delete(f"{NARROW}/{run.narrow[0].name}")
+            return result
+
+    def _at(self, run: Run) -> Rows:
+        if self.names_pairs:
+            return self if run.narrow else replace(self, dataset=replace(self.dataset, narrow=()))
+        return replace(self, dataset=replace(self.dataset, parts=run.parts, sizes=run.sizes, narrow=run.narrow))

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 
 from ..dataset.dataset import Dataset
+from ..dataset.narrow import narrowed
 from ..dataset.single_file import SingleFile
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
@@ -40,7 +41,7 @@ def write_uids(dataset: Dataset, subset: Subset, target: str, storage_options: M
     """Writes the kept rows' uids; returns their number. DuckDB sorts them, and spills what does not fit its memory.
     InputError, with the row's key, for a kept row that has no uid, or one that is not 32 hexadecimal digits."""
     url = canonical_url(target)
-    with connect(dataset, subset) as connection, _published(url, storage_options) as path:
+    with connect(narrowed(dataset), subset) as connection, _published(url, storage_options) as path:
         connection.execute("CREATE VIEW uids AS SELECT key, shard, row, uid FROM pairs")
         _check_values(connection)
         halves = "('0x' || uid[1:16])::UBIGINT AS upper, ('0x' || uid[17:32])::UBIGINT AS lower"

@@ -19,7 +19,8 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.filtering import filter as filtering
-from clipmill.pipeline.filtering.parts import groups_of
+from clipmill.pipeline.filtering import runs
+from clipmill.pipeline.filtering.runs import groups_of
 from clipmill.pipeline.running.stages import Stage
 from fakes import files
 from filter_kit import NAN, many
@@ -119,7 +120,7 @@ def test_one_query_over_everything_agrees_and_so_does_ray(make: Any, cluster: No
 def test_parts_worked_through_together_are_told_apart(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     job = replace(make(), top_fraction=0.3)
     filter(job)
-    monkeypatch.setattr(filtering, "groups_of", lambda parts: [tuple(parts[:4]), tuple(parts[4:])])
+    monkeypatch.setattr(runs, "groups_of", lambda parts: [tuple(parts[:4]), tuple(parts[4:])])
     together = replace(job, out=job.out + "2")
     stages: list[Stage] = []
     filter(together, stages.append)
