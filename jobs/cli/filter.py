@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ...pipeline.job.filter import FilterJob
+from ..showing.amounts import counted
 from ..showing.console import out
 from .options import Json
 
@@ -28,6 +29,9 @@ def _show(summary: FilterSummary) -> None:
 
     if summary.done_before:
         out.print("nothing to do: this subset is finished already")
+    elif summary.parts_done_before:
+        fresh = summary.parts - summary.parts_done_before
+        out.print(f"{fresh:,} of {counted(summary.parts, 'part')} judged; the others stay as they are")
     show_funnel(summary.funnel)
     if summary.uids:
         out.print(f"uids in {summary.uids}")

@@ -1,5 +1,5 @@
-"""Filtering again when the dataset has grown: the subset of a run from nothing, and only what is new or has to change is
-judged and written."""
+"""Filtering again when the dataset has grown: the subset is that of a run from nothing, and only what is new or has to
+change is judged."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ from made import unit_vectors
 Parts = list[dict[str, Any]]
 
 
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a narrow table."""
+    monkeypatch.setattr(narrow_table, "MANY_PARTS", 1)
+    monkeypatch.setattr(narrow_table, "_LEAST", 30_000)
+
+
 @pytest.fixture(params=["table", "parts"])
-def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def either(request: pytest.FixtureRequest) -> None:
     """With a narrow table and without one."""
     if request.param == "table":
-        monkeypatch.setattr(narrow_table, "MANY_PARTS", 1)
-        monkeypatch.setattr(narrow_table, "_LEAST", 30_000)
+        request.getfixturevalue("table")
 
 
 def spread(seed: int, rows: int = 60) -> dict[str, Any]:
@@ -64,11 +70,15 @@ def grown(make: Callable[..., FilterJob], job: FilterJob, parts: Parts) -> tuple
 
 @pytest.mark.parametrize(
     "conditions",
-    [{"where": ["row % 3 = 0"]}, {"threshold": 0.25, "columns": ["caption"]}, {"recipe": "laion2b", "by": "similarity"}],
+    [
+        {"where": ["row % 3 = 0"]},
+        {"threshold": 0.25, "columns": ["caption"]},
+        {"recipe": "laion2b", "by": "similarity"},
+    ],
     ids=["where", "threshold", "recipe"],
 )
 def test_only_new_and_changed_parts_are_judged(
-    conditions: dict[str, Any], make: Callable[..., FilterJob], either: None
+    conditions: dict[str, Any], make: Callable[..., FilterJob], table: None
 ) -> None:
     parts = [spread(number) for number in range(8)]
     job = replace(make(parts, models=[("", "ViT-B-32")]), **conditions)
@@ -98,7 +108,7 @@ def test_a_threshold_that_moves_changes_the_parts_with_scores_that_it_passes(
     check(job)
 
 
-def test_a_subset_of_no_scores_gets_some(make: Callable[..., FilterJob], either: None) -> None:
+def test_a_subset_of_no_scores_gets_some(make: Callable[..., FilterJob], table: None) -> None:
     job = replace(make([{"similarity": [None] * 5}, {}]), top_fraction=0.5)
     assert filter(job).funnel.kept == 0
     grown(make, job, [{"similarity": [None] * 5}, {}, spread(1)])
@@ -115,7 +125,7 @@ def test_a_subset_of_no_scores_gets_some(make: Callable[..., FilterJob], either:
     ids=["average", "file", "reference"],
 )
 def test_conditions_on_other_rows_judge_all_parts_again(
-    conditions: dict[str, Any], make: Callable[..., FilterJob], tmp_path: Path, either: None
+    conditions: dict[str, Any], make: Callable[..., FilterJob], tmp_path: Path, table: None
 ) -> None:
     pq.write_table(pq.read_table(make(many(), name="reference").dataset + "/data"), tmp_path / "mine.parquet")
     if "where" in conditions:
@@ -131,7 +141,7 @@ def test_conditions_on_other_rows_judge_all_parts_again(
 
 
 @pytest.mark.parametrize("harm", ["a part is gone", "no counts", "damaged counts", "other counts"])
-def test_what_is_lost_of_a_subset_is_made_again(harm: str, make: Callable[..., FilterJob], either: None) -> None:
+def test_what_is_lost_of_a_subset_is_made_again(harm: str, make: Callable[..., FilterJob], table: None) -> None:
     parts = [spread(number) for number in range(6)]
     job = replace(make(parts[:5]), top_fraction=0.4)
     filter(job)
@@ -149,7 +159,7 @@ def test_what_is_lost_of_a_subset_is_made_again(harm: str, make: Callable[..., F
     check(job)
 
 
-def test_within_a_subset_that_stays_only_new_parts_are_judged(make: Callable[..., FilterJob], either: None) -> None:
+def test_within_a_subset_that_stays_only_new_parts_are_judged(make: Callable[..., FilterJob], table: None) -> None:
     parts = [spread(number) for number in range(6)]
     outer = replace(make(parts[:5]), where=["row % 2 = 0"])
     filter(outer)

@@ -1,0 +1,78 @@
+"""`filter` and the narrow table's growth are killed at any moment: run again, they end with the undisturbed result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from clipmill.pipeline import FilterJob, filter
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.narrow import NARROW, narrowed
+from clipmill.pipeline.dataset.subset import Subset
+from clipmill.pipeline.running import narrow_table
+from filter_kit import many
+from made import make_dataset
+
+MOMENTS = 10
+
+# One process imports everything, and its children are killed: that is quicker than ten processes.
+SCRIPT = """
+import os, random, signal, sys, time
+dataset, out, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
+from clipmill.pipeline import FilterJob, filter
+from clipmill.pipeline.filtering import filter as _, judging
+from clipmill.pipeline.running import narrow_table
+narrow_table.MANY_PARTS, narrow_table._LEAST, judging._SAVED = 1, 30_000, 0.0
+
+def run(into, seconds=None):
+    child = os.fork()
+    if not child:
+        filter(FilterJob(dataset, into, where=["width > 150"], top_fraction=0.3), lambda _: None)
+        os._exit(0)
+    began, ended = time.monotonic(), 0
+    while not ended and (seconds is None or time.monotonic() - began < seconds):
+        ended = os.waitpid(child, os.WNOHANG)[0]
+        time.sleep(0.002)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return time.monotonic() - began, not ended
+
+whole, _ = run(out + "-timed")
+moments, killed = random.Random(0), 0
+for number in range(int(sys.argv[3])):
+    killed += run(out, whole * moments.uniform(0.02, 0.9))[1]
+print(killed)
+"""
+
+
+def test_killed_at_ten_moments_a_filter_ends_as_if_it_never_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrow_table, "MANY_PARTS", 1)
+    parts = many(3000, 30)
+    whole = make_dataset(tmp_path / "made", parts[:25])
+    job = FilterJob(whole.url, str(tmp_path / "subset"), where=["width > 150"], top_fraction=0.3)
+    filter(job)
+    make_dataset(tmp_path / "made", parts)
+    command = [sys.executable, "-c", SCRIPT, whole.url, job.out, str(MOMENTS)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= 2  # the others were quicker than their moment
+    filter(job)
+    monkeypatch.setattr(narrow_table, "MANY_PARTS", 10**9)
+    for path in (Path(whole.url) / NARROW).iterdir():
+        path.rename(tmp_path / path.name)
+    undisturbed = replace(job, out=f"{job.out}-undisturbed")
+    filter(undisturbed)
+    mine, other = Subset.open(job.out), Subset.open(undisturbed.out)
+    assert (mine.funnel, mine.parts) == (other.funnel, other.parts)
+    assert all(pq.read_table(mine.url_of(part)).equals(pq.read_table(other.url_of(part))) for part in mine.parts)
+    for path in tmp_path.glob("*.parquet"):
+        path.rename(Path(whole.url) / NARROW / path.name)
+    dataset = Dataset.open(whole.url)
+    assert {part for file in narrowed(dataset).narrow for part in file.parts} == set(dataset.parts)
