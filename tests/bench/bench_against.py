@@ -1,0 +1,121 @@
+"""What `dedup --against` finds of copies that were changed, and what else it drops. The pictures are discs that hide
+each other, which gives them much of what is common to photographs.
+
+CLIPMILL_BENCH_MODEL names a model, as `--model` does; without it, one of random weights shows that what is as near as
+the threshold is found, and nothing about real models: for it, all pictures are alike. CLIPMILL_BENCH_OTHERS says how
+many other pictures there are.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import benchkit
+import numpy as np
+import pyarrow.parquet as pq
+from benchkit import Row, Spread, expect
+from PIL import Image, ImageDraw
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
+from clipmill.clipmodel import weights
+from clipmill.pipeline import DedupJob, EmbedJob, dedup, embed
+from clipmill.pipeline.dataset.dataset import Dataset
+from fakes import sharp_model, write_tar
+
+TESTS, OTHERS, A_SHARD = 1000, 20_000, 2000  # pictures
+SIDE, DISCS = 256, 150
+THRESHOLDS = (0.90, 0.95, 0.97, 0.98, 0.99)
+
+
+def picture(seed: int) -> Image.Image:
+    """Discs of random colours hide each other; small ones are many (Lee, Mumford and Huang 2001)."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    base = random.integers(0, 256, 3)
+    for radius in np.sort(4 * random.pareto(1.5, DISCS) + 4)[::-1].clip(max=SIDE / 2):
+        x, y = random.uniform(0, SIDE, 2)
+        colour = np.clip(base + random.normal(0, 60, 3), 0, 255).astype(int)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(colour.tolist()))
+    return image
+
+
+def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def _cropped(image: Image.Image) -> bytes:
+    edge = round(SIDE * 0.025)
+    return as_jpeg(image.crop((edge, edge, SIDE - edge, SIDE - edge)))
+
+
+COPIES: Mapping[str, Callable[[Image.Image], bytes]] = {
+    "equal": as_jpeg,
+    "resized to 3/4": lambda image: as_jpeg(image.resize((SIDE * 3 // 4,) * 2, Image.Resampling.BICUBIC)),
+    "compressed again, quality 60": lambda image: as_jpeg(image, 60),
+    "cropped by 5 %": _cropped,
+}
+
+
+def _members(kind: str, seeds: range) -> Iterator[tuple[str, bytes]]:
+    for seed in seeds:
+        yield f"{kind[:3]}{seed:07d}.jpg", COPIES[kind](picture(seed))
+
+
+def _write(folder: Path, kind: str, seeds: range) -> None:
+    write_tar(folder / f"{kind[:3]}-{seeds.start:07d}.tar", _members(kind, seeds))
+
+
+def _embedded(pictures: Path, out: Path, model: str) -> Dataset:
+    embed(EmbedJob([str(pictures)], str(out), model, texts=False, precision="fp32", embedding_type="float32"))
+    return Dataset.open(str(out))
+
+
+def measure(quick: bool) -> list[Row]:
+    tests, others = (20, 60) if quick else (TESTS, int(os.environ.get("CLIPMILL_BENCH_OTHERS", OTHERS)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tests").mkdir()
+        (folder / "pictures").mkdir()
+        if not (model := os.environ.get("CLIPMILL_BENCH_MODEL", "")):
+            weights.save(sharp_model().model, folder / "sharp.safetensors", variant="tiny")
+            model = f"tiny={folder / 'sharp.safetensors'}"
+        later = [range(start, min(start + A_SHARD, tests + others)) for start in range(tests, tests + others, A_SHARD)]
+        with ProcessPoolExecutor() as pool:
+            kinds = [(folder / "pictures", kind, range(tests)) for kind in COPIES]
+            kinds += [(folder / "tests", "equal", range(tests))]
+            kinds += [(folder / "pictures", "equal", seeds) for seeds in later]
+            list(pool.map(_write, *zip(*kinds, strict=True)))
+        dataset = _embedded(folder / "pictures", folder / "out", model)
+        reference = _embedded(folder / "tests", folder / "reference", model)
+        rows = []
+        for threshold in (0.95,) if quick else THRESHOLDS:
+            rows += _found(dataset, reference, folder / f"clean-{threshold}", threshold, tests, others)
+    return rows
+
+
+def _found(dataset: Dataset, reference: Dataset, out: Path, threshold: float, tests: int, others: int) -> list[Row]:
+    job = DedupJob(dataset.url, str(out), against=[reference.url], threshold=threshold, only_against=True)
+    dedup(job)
+    keys = [key for part in Path(out).glob("data/*") for key in pq.read_table(part, columns=["key"])["key"].to_pylist()]
+    kept = {kind: sum(key.startswith(kind[:3]) and int(key[3:]) < tests for key in keys) for kind in COPIES}
+    expect(kept["equal"] == 0, "dedup: equal files are left")
+    dropped = others - sum(int(key[3:]) >= tests for key in keys)
+    name = f"dedup --against at {threshold:g}"
+    rows = [
+        Row(f"{name}: {kind}", "% found", Spread.of([100 * (1 - kept[kind] / tests)]), note=f"of {tests:,}")
+        for kind in COPIES
+    ]
+    return [*rows, Row(f"{name}: others dropped", "%", Spread.of([100 * dropped / others]), note=f"of {others:,}")]
+
+
+if __name__ == "__main__":
+    benchkit.main(measure)
