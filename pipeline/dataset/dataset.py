@@ -17,7 +17,8 @@ from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
 from .layout import SUCCESS, part_path
-from .manifest_files import MANIFEST, MANY, read_manifest
+from .manifest import STAMP_BITS, Manifest
+from .manifest_files import MANY, read_manifest
 from .narrow_file import NarrowFile, of_parts
 from .output import Output
 from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
@@ -52,6 +53,7 @@ class Dataset:
     settings: Fingerprint
     parts: tuple[str, ...]  # names, in the plan's order; one at least
     sizes: tuple[int, ...]  # of the parts, in bytes
+    stamps: tuple[int, ...]  # of the parts: what is made of one holds as long as its stamp is the same
     schema: pa.Schema
     models: tuple[DatasetModel, ...]
     version: str  # changes when a part is added or made anew
@@ -61,7 +63,8 @@ class Dataset:
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError for a folder that is not a dataset, and for a dataset without parts yet."""
         output, settings = begun_at(url, storage_options)
-        committed = _committed(output)
+        manifest = read_manifest(output).latest()
+        committed = _committed(output, manifest)
         if not committed:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
         parts, sizes = tuple(committed), tuple(committed.values())
@@ -70,8 +73,9 @@ class Dataset:
             models = _models(model_cards(read_footer(file, first), first), first)
             file.seek(0)
             schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
-        version = hashlib.sha256(repr((parts, sizes)).encode() + (output.read(MANIFEST) or b"")).hexdigest()
-        return cls(output, settings, parts, sizes, schema, models, version)
+        stamps = _stamps(parts, sizes, manifest)
+        version = hashlib.sha256(repr((parts, stamps)).encode()).hexdigest()
+        return cls(output, settings, parts, sizes, stamps, schema, models, version)
 
     @property
     def url(self) -> str:
@@ -80,9 +84,14 @@ class Dataset:
     def only(self, parts: Collection[str]) -> Dataset:
         """The same dataset, of these parts alone."""
         wanted = set(parts)
-        kept = [(part, size) for part, size in zip(self.parts, self.sizes, strict=True) if part in wanted]
-        names, sizes = tuple(part for part, _ in kept), tuple(size for _, size in kept)
-        return replace(self, parts=names, sizes=sizes, narrow=of_parts(self.narrow, wanted))
+        kept = [n for n, part in enumerate(self.parts) if part in wanted]
+        return replace(
+            self,
+            parts=tuple(self.parts[n] for n in kept),
+            sizes=tuple(self.sizes[n] for n in kept),
+            stamps=tuple(self.stamps[n] for n in kept),
+            narrow=of_parts(self.narrow, wanted),
+        )
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)
@@ -154,17 +163,28 @@ def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     return output, settings
 
 
-def _committed(output: Output) -> dict[str, int]:
+def _committed(output: Output, manifest: Manifest) -> dict[str, int]:
     """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
     planned = count_planned(output)
     if planned >= MANY and output.read(SUCCESS) is not None:
-        rows, parts = read_manifest(output).latest(), planned_parts(output)
-        places = pc.index_in(parts, value_set=rows.column("part"))
+        parts = planned_parts(output)
+        places = pc.index_in(parts, value_set=manifest.column("part"))
         if not places.null_count:
-            return dict(zip(parts.to_pylist(), rows.column("bytes").take(places).to_pylist(), strict=True))
+            return dict(zip(parts.to_pylist(), manifest.column("bytes").take(places).to_pylist(), strict=True))
     shards = planned_shards(output)
     sizes, names = output.part_sizes(shards), (shard.part_name for shard in shards)
     return {name: sizes[name] for name in names if name in sizes}
+
+
+def _stamps(parts: tuple[str, ...], sizes: tuple[int, ...], manifest: Manifest) -> tuple[int, ...]:
+    """The manifest's; of a part that it does not know as it is, one that changes when it does."""
+    names, bytes_ = pa.array(parts, pa.string()), np.array(sizes, np.int64)
+    known = manifest.true_to(names, pa.array(bytes_), by="part")
+    places = pc.index_in(names, value_set=known.column("part"))
+    stamps = bytes_ << STAMP_BITS
+    there = places.is_valid().to_numpy(zero_copy_only=False)
+    stamps[there] = known.stamps[places.drop_null().to_numpy()]
+    return tuple(stamps.tolist())
 
 
 def _models(cards: Mapping[str, Any], url: str) -> tuple[DatasetModel, ...]:

@@ -24,6 +24,7 @@ from .totals import Totals
 
 _MAPS = [field.name for field in SCHEMA if pa.types.is_map(field.type)]
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
+STAMP_BITS = 20  # of a stamp, besides the part's bytes
 _BATCH = 1 << 17  # rows added up, or packed, at a time
 
 
@@ -93,6 +94,14 @@ class Manifest:
         chunks = [chunk for store in self._stores for chunk in store.column(name).chunks]
         column = pa.chunked_array(chunks, SCHEMA.field(name).type)
         return column if self._rows is None else column.take(self._rows)
+
+    @property
+    def stamps(self) -> npt.NDArray[np.int64]:
+        """Of each row a number that changes when its part is made anew, even to the same size: from its bytes, and from
+        how long it took to make."""
+        seconds = pc.map_lookup(self.column("seconds"), pa.scalar("total"), "first").fill_null(0.0).to_numpy()
+        mixed = (seconds.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - STAMP_BITS)
+        return (self.column("bytes").to_numpy() << STAMP_BITS) | mixed.astype(np.int64)
 
     def latest(self) -> Manifest:
         """One row a shard, its last one."""

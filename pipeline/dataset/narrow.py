@@ -54,9 +54,9 @@ def narrow_files(dataset: Dataset) -> list[NarrowFile]:
 def fitting(dataset: Dataset, files: Iterable[NarrowFile]) -> list[NarrowFile]:
     """Those whose parts are all as they were, the largest first where several have a part; in the dataset's order."""
     numbers = {part: number for number, part in enumerate(dataset.parts)}
-    sizes, taken, chosen = dict(zip(dataset.parts, dataset.sizes, strict=True)), set[str](), []
+    stamps, taken, chosen = dict(zip(dataset.parts, dataset.stamps, strict=True)), set[str](), []
     for file in sorted(files, key=lambda file: (-file.rows, -len(file.parts), file.name)):
-        is_current = all(sizes.get(part) == size for part, size in zip(file.parts, file.sizes, strict=True))
+        is_current = all(stamps.get(part) == stamp for part, stamp in zip(file.parts, file.stamps, strict=True))
         if file.parts and is_current and taken.isdisjoint(file.parts):
             taken.update(file.parts)
             chosen.append(file)

@@ -7,7 +7,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ from .sortable import Counts, digit_counts, keys_of
 
 SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
 _FOOTER = b"clipmill.narrow"
-_FORMAT = 1  # files of another one are not read: they are made anew
+_FORMAT = 2  # files of another one are not read: they are made anew
 _ROWS = 1 << 17  # of a row group, about
 _BYTES = 64 << 20  # of a row group in memory, at most one part more
 
@@ -34,7 +34,8 @@ class NarrowFile:
     name: str
     bytes: int  # of the file
     parts: tuple[str, ...]  # names, in the order of their rows
-    sizes: tuple[int, ...]  # of the dataset's parts, in bytes, when this was made of them
+    sizes: tuple[int, ...]  # of the dataset's parts, in bytes
+    stamps: tuple[int, ...]  # of the parts that this was made of
     starts: tuple[int, ...]  # the place of each part's first row in the file, and the place after the last row
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # by column; none for some parts of a file
     is_whole: bool = True  # whether these are all parts of the file
@@ -47,9 +48,14 @@ class NarrowFile:
         """Some of the parts, by their positions."""
         if (first, stop) == (0, len(self.parts)):
             return self
-        parts, sizes = self.parts[first:stop], self.sizes[first:stop]
-        return replace(
-            self, parts=parts, sizes=sizes, starts=self.starts[first : stop + 1], histograms={}, is_whole=False
+        return NarrowFile(
+            self.name,
+            self.bytes,
+            self.parts[first:stop],
+            self.sizes[first:stop],
+            self.stamps[first:stop],
+            self.starts[first : stop + 1],
+            is_whole=False,
         )
 
     def counts(self, column: str) -> Counts | None:
@@ -92,12 +98,12 @@ class NarrowWriter:
             path, schema, compression="zstd", use_dictionary=["shard", "error"], write_statistics=short
         )
         self._waiting: list[pa.Table] = []
-        self._parts: list[tuple[str, int, int]] = []  # name, bytes, rows
+        self._parts: list[tuple[str, int, int, int]] = []  # name, bytes, stamp, rows
         floats = [f.name for f in schema if pa.types.is_floating(f.type)]
         self._counts = {name: np.zeros(1 << 16, np.int64) for name in floats}
 
-    def add(self, part: str, size: int, tables: Iterable[pa.Table]) -> None:
-        """A part's rows in order: tables of the schema. size: of the part, in bytes."""
+    def add(self, part: str, size: int, stamp: int, tables: Iterable[pa.Table]) -> None:
+        """A part's rows in order: tables of the schema. size: of the part, in bytes. stamp: see `Dataset.stamps`."""
         rows = 0
         for table in tables:
             rows += len(table)
@@ -106,7 +112,7 @@ class NarrowWriter:
                 counts += digit_counts(keys_of(_numbers(table[name])), 0)
             if sum(map(len, self._waiting)) >= _ROWS or sum(table.nbytes for table in self._waiting) >= _BYTES:
                 self._flush()
-        self._parts.append((part, size, rows))
+        self._parts.append((part, size, stamp, rows))
         if sum(map(len, self._waiting)) >= _ROWS // 2:  # a part is in one row group, where that pays
             self._flush()
 
@@ -133,14 +139,14 @@ def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) ->
         footer = json.loads(zlib.decompress(base64.b64decode((metadata.metadata or {})[_FOOTER])))
         if footer["format"] != _FORMAT or not metadata.schema.to_arrow_schema().equals(schema):
             return None
-        parts, sizes, rows = zip(*footer["parts"], strict=True) if footer["parts"] else ((), (), ())
+        parts, sizes, stamps, rows = zip(*footer["parts"], strict=True) if footer["parts"] else ((), (), (), ())
         starts = (0, *np.cumsum(rows, dtype=np.int64).tolist())
         if starts[-1] != metadata.num_rows:
             return None
         histograms = {name: (tuple(d), tuple(t)) for name, (d, t) in footer["histograms"].items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error):
         return None
-    return NarrowFile(name, size, parts, sizes, starts, histograms)
+    return NarrowFile(name, size, parts, sizes, stamps, starts, histograms)
 
 
 def tables_of_part(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.Table]:

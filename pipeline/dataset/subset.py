@@ -49,7 +49,7 @@ class Subset:
     fingerprint: str  # the dataset's
     parts: tuple[str, ...]  # with rows, named and ordered as the dataset's
     funnel: Funnel
-    sizes: tuple[int, ...]  # of the dataset's parts of those names, in bytes, when the subset was made
+    stamps: tuple[int, ...]  # of the dataset's parts of those names, when the subset was made
     identity: str  # a new one each time a subset is made
 
     @classmethod
@@ -71,8 +71,10 @@ class Subset:
     def _of(cls, output: Output, source: str, fingerprint: str, finished: Mapping[str, Any]) -> Subset:
         """finished: the content of FUNNEL."""
         funnel = Funnel(finished["rows"], finished["dropped"], finished["kept"])
-        parts, sizes = tuple(finished["parts"]), tuple(finished["sizes"])
-        return cls(output, source, fingerprint, parts, funnel, sizes, finished["identity"])
+        parts = tuple(finished["parts"])
+        # before there were stamps, sizes told whether a part was made anew
+        stamps = tuple(finished["stamps"] if "stamps" in finished else finished["sizes"])
+        return cls(output, source, fingerprint, parts, funnel, stamps, finished["identity"])
 
     @classmethod
     def within(cls, url: str | None, dataset: Dataset) -> Subset | None:
@@ -91,9 +93,9 @@ class Subset:
         now. New parts do no harm."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
             raise InputError(f"{self.output.url} is a subset of {self.source}, not of {dataset.url}")
-        now = dict(zip(dataset.parts, dataset.sizes, strict=True))
-        for part, size in zip(self.parts, self.sizes, strict=True):
-            if now.get(part, size) != size:
+        now = {part: fact for part, *fact in zip(dataset.parts, dataset.stamps, dataset.sizes, strict=True)}
+        for part, stamp in zip(self.parts, self.stamps, strict=True):
+            if stamp not in now.get(part, [stamp]):
                 raise InputError(
                     f"{self.output.url}: {part} was embedded again since this subset was made; make the subset again"
                 )
@@ -153,11 +155,11 @@ def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
 
 def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
     written = output.parts()
-    parts = {part: size for part, size in zip(dataset.parts, dataset.sizes, strict=True) if part in written}
+    parts = {part: stamp for part, stamp in zip(dataset.parts, dataset.stamps, strict=True) if part in written}
     finished = {
         **asdict(funnel),
         "parts": list(parts),
-        "sizes": list(parts.values()),
+        "stamps": list(parts.values()),
         "version": dataset.version,
         "identity": uuid.uuid4().hex,
     }

@@ -91,10 +91,11 @@ class State:
         if not _still_holds(generations, key, dataset, grows):
             drop(output)
             generations = []
-        seen = {part for generation in generations for part, _ in generation["parts"]}
-        sizes = {part: size for part, size in zip(dataset.parts, dataset.sizes, strict=True) if part not in seen}
-        if sizes:
-            new = {"key": key, "parts": list(sizes.items()), "runs": _lengths(list(sizes.values()), sum(dataset.sizes))}
+        seen = {part for generation in generations for part, *_ in generation["parts"]}
+        facts = zip(dataset.parts, dataset.sizes, dataset.stamps, strict=True)
+        if parts := [fact for fact in facts if fact[0] not in seen]:
+            lengths = _lengths([size for _, size, _ in parts], sum(dataset.sizes))
+            new = {"key": key, "parts": parts, "runs": lengths}
             name = f"{KEPT}/{_GENERATION}{len(generations):05d}.json"
             if not output.write_new(name, json.dumps(new).encode()):  # another run was faster
                 new = json.loads(output.read(name) or b"")
@@ -106,12 +107,12 @@ class State:
         runs: list[Run] = []
         number = 0
         for generation, content in enumerate(generations):
-            numbered = [(number + place, part) for place, (part, _) in enumerate(content["parts"])]
+            numbered = [(number + place, part) for place, (part, *_) in enumerate(content["parts"])]
             number += len(numbered)
             for length in content["runs"]:
                 runs.append(Run(len(runs), generation, tuple(numbered[:length])))
                 del numbered[:length]
-        return cls(output, tuple(runs), tuple(sum(size for _, size in each["parts"]) for each in generations))
+        return cls(output, tuple(runs), tuple(sum(size for _, size, _ in each["parts"]) for each in generations))
 
     def of(self, generation: int) -> tuple[Run, ...]:
         return tuple(run for run in self.runs if run.generation == generation)
@@ -143,13 +144,13 @@ def _read(output: Output) -> list[dict[str, Any]]:
 
 
 def _still_holds(generations: Sequence[Mapping[str, Any]], key: str, dataset: Dataset, grows: bool) -> bool:
-    now = dict(zip(dataset.parts, dataset.sizes, strict=True))
-    seen = [(part, size) for generation in generations for part, size in generation.get("parts", [])]
-    same = all(now.get(part) == size for part, size in seen)
+    now = dict(zip(dataset.parts, dataset.stamps, strict=True))
+    seen = [(part, stamp) for generation in generations for part, _, stamp in generation.get("parts", [])]
+    same = all(now.get(part) == stamp for part, stamp in seen)
     is_outgrown = (
         bool(generations)
         and grows
-        and sum(now.values()) > _OUTGROWN * sum(size for _, size in generations[0].get("parts", []))
+        and sum(dataset.sizes) > _OUTGROWN * sum(size for _, size, _ in generations[0].get("parts", []))
     )
     return bool(generations) and same and not is_outgrown and all(each.get("key") == key for each in generations)
 

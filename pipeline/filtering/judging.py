@@ -90,9 +90,9 @@ def _rows(request: FilterRequest, needs: Needs, on_stage: OnStage) -> Rows:
 def _progress(request: FilterRequest, needs: Needs) -> Progress:
     """What earlier runs have done that is of use still."""
     dataset, labels, within = request.dataset, request.labels, request.within
-    stamps = list(map(str, dataset.sizes))
+    stamps = list(map(str, dataset.stamps))
     if labels is not None:
-        stamps = [f"{size} {of_labels}" for size, of_labels in zip(dataset.sizes, labels.sizes, strict=True)]
+        stamps = [f"{stamp} {of_labels}" for stamp, of_labels in zip(stamps, labels.sizes, strict=True)]
     steps = _steps(request)
     conditions = {
         "steps": [[step.reason, step.condition] for step in steps],

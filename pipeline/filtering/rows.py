@@ -78,4 +78,4 @@ class Rows:
     def _at(self, run: Run) -> Rows:
         if self.names_pairs:
             return self if run.narrow else replace(self, dataset=replace(self.dataset, narrow=()))
-        return replace(self, dataset=replace(self.dataset, parts=run.parts, sizes=run.sizes, narrow=run.narrow))
+        return replace(self, dataset=run.of(self.dataset))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,22 +19,26 @@ class Run:
 
     parts: tuple[str, ...]
     sizes: tuple[int, ...]  # of the parts, in bytes
+    stamps: tuple[int, ...]
     narrow: tuple[NarrowFile, ...] = ()  # where the narrow table has their rows; none where the parts are read
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """The dataset, of these parts alone."""
+        return replace(dataset, parts=self.parts, sizes=self.sizes, stamps=self.stamps, narrow=self.narrow)
 
 
 def runs_of(dataset: Dataset) -> list[Run]:
     """All parts of a dataset: those in the narrow table as they lie there, then the others."""
     runs = [run for file in dataset.narrow for run in _of_file(file, sum(file.rows for file in dataset.narrow))]
     in_table = {part for run in runs for part in run.parts}
-    sizes = dict(zip(dataset.parts, dataset.sizes, strict=True))
-    groups = groups_of([part for part in dataset.parts if part not in in_table])
-    return [*runs, *(Run(group, tuple(sizes[part] for part in group)) for group in groups)]
+    others = dataset.only([part for part in dataset.parts if part not in in_table])
+    return [*runs, *(Run(others.parts[at], others.sizes[at], others.stamps[at]) for at in groups_of(len(others.parts)))]
 
 
-def groups_of(parts: Sequence[str]) -> list[tuple[str, ...]]:
+def groups_of(parts: int) -> list[slice]:
     """A connection costs more than a small part, so some share one."""
-    size = min(16, 1 + len(parts) // 64)
-    return [tuple(parts[start : start + size]) for start in range(0, len(parts), size)]
+    size = min(16, 1 + parts // 64)
+    return [slice(start, start + size) for start in range(0, parts, size)]
 
 
 def _of_file(file: NarrowFile, rows: int) -> Iterator[Run]:
@@ -42,5 +46,5 @@ def _of_file(file: NarrowFile, rows: int) -> Iterator[Run]:
     while first < len(file.parts):
         stop = max(first + 1, int(np.searchsorted(starts, starts[first] + most, side="right")) - 1)
         piece = file.between(first, stop)
-        yield Run(piece.parts, piece.sizes, (piece,))
+        yield Run(piece.parts, piece.sizes, piece.stamps, (piece,))
         first = stop

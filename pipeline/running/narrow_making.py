@@ -35,11 +35,12 @@ class Run:
 
     parts: tuple[str, ...]
     sizes: tuple[int, ...]
+    stamps: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """The same for the same parts: two processes that make the file at once make the same one."""
-        return f"{hashlib.sha256(repr((self.parts, self.sizes)).encode()).hexdigest()[:24]}.parquet"
+        return f"{hashlib.sha256(repr((self.parts, self.stamps)).encode()).hexdigest()[:24]}.parquet"
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def _written(output: Output, run: Run, schema: pa.Schema, parts: Iterable[Iterab
     name = f"{NARROW}/{run.name}"
     with output.staged(name, replace=True) as path:
         writer = NarrowWriter(path, schema)
-        for part, size, tables in zip(run.parts, run.sizes, parts, strict=True):
-            writer.add(part, size, tables)
+        for part, size, stamp, tables in zip(run.parts, run.sizes, run.stamps, parts, strict=True):
+            writer.add(part, size, stamp, tables)
         writer.close()
         with path.open("rb") as file:
             made = read_narrow_file(file, run.name, path.stat().st_size, schema)

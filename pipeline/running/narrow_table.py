@@ -73,7 +73,11 @@ def runs_of(dataset: Dataset, numbers: Sequence[int]) -> Iterator[Run]:
 
 def _run(dataset: Dataset, numbers: Iterable[int]) -> Run:
     chosen = list(numbers)
-    return Run(tuple(dataset.parts[n] for n in chosen), tuple(dataset.sizes[n] for n in chosen))
+    return Run(
+        tuple(dataset.parts[n] for n in chosen),
+        tuple(dataset.sizes[n] for n in chosen),
+        tuple(dataset.stamps[n] for n in chosen),
+    )
 
 
 def _merged(dataset: Dataset, files: Sequence[NarrowFile], address: str) -> list[NarrowFile]:

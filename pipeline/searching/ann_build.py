@@ -82,7 +82,7 @@ def groups(numbered: NumberedRows, parts: Sequence[int], kind: IndexKind) -> lis
         if group and sum(n for _, _, n in group) + rows[number] > size:
             made.append(tuple(group))
             group = []
-        group.append((dataset.parts[number], dataset.sizes[number], int(rows[number])))
+        group.append((dataset.parts[number], dataset.stamps[number], int(rows[number])))
     return [*made, tuple(group)] if group else made
 
 

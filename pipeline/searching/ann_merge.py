@@ -50,7 +50,7 @@ def _together(segments: Sequence[Placed]) -> tuple[list[Placed], Contents]:
     """The segments as they are placed in one of their parts that are there, which are in the dataset's order, and what
     it holds."""
     names = np.concatenate([np.array(one.contents.parts) for one in segments])
-    sizes = np.concatenate([one.contents.sizes for one in segments])
+    stamps = np.concatenate([one.contents.stamps for one in segments])
     rows = np.concatenate([np.diff(one.contents.starts) for one in segments])
     positions = np.concatenate([one.places for one in segments])
     order = np.argsort(positions, kind="stable")[np.count_nonzero(positions < 0) :]
@@ -61,7 +61,7 @@ def _together(segments: Sequence[Placed]) -> tuple[list[Placed], Contents]:
     into = [Placed(one.contents, some) for one, some in zip(segments, np.split(places, ends[:-1]), strict=True)]
     present = _present(into, int(starts[-1]))
     parts = tuple(names[order].tolist())
-    return into, Contents(parts, sizes[order], starts, present, np.empty(0, np.int64), nearest_of(into))
+    return into, Contents(parts, stamps[order], starts, present, np.empty(0, np.int64), nearest_of(into))
 
 
 def nearest_of(segments: Sequence[Placed]) -> Nearest:

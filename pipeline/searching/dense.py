@@ -1,7 +1,7 @@
 """A copy of one column of embeddings as an array on a local disk, which a search reads at memory speed: reading the
 Parquet column takes ten times as long.
 
-The copy knows each part by its name and its bytes. Where the dataset has grown, or a part was made anew, only that is
+The copy knows each part by its name and its stamp. Where the dataset has grown, or a part was made anew, only that is
 copied, behind the rest; what was replaced stays in the file, until it is more than what is used.
 """
 
@@ -38,7 +38,7 @@ _VECTORS, _PRESENT, _RECORD = "vectors.bin", "present.bin", "parts.parquet"
 _SCHEMA = pa.schema(
     [
         ("part", pa.string()),
-        ("bytes", pa.int64()),  # of the part
+        ("stamp", pa.int64()),  # of the part
         ("rows", pa.int64()),
         ("longest", pa.float32()),  # no vector of the part that is present is longer
     ]
@@ -125,8 +125,8 @@ class _Copy:
     def complete(self, on_bytes: OnBytes) -> None:
         if not (missing := self.missing()):
             return
-        record, wanted = self._record(), self._sizes()
-        used = sum(row["rows"] for row in record.to_pylist() if wanted.get(row["part"]) == row["bytes"])
+        record, wanted = self._record(), self._stamps()
+        used = sum(row["rows"] for row in record.to_pylist() if wanted.get(row["part"]) == row["stamp"])
         if 2 * used < sum(record["rows"].to_pylist()):
             shutil.rmtree(self.folder, ignore_errors=True)
             missing = self.missing()
@@ -144,8 +144,8 @@ class _Copy:
     def missing(self) -> list[int]:
         """Numbers of the parts that are not copied, or were made anew since."""
         record = self._record()
-        copied = dict(zip(record["part"].to_pylist(), record["bytes"].to_pylist(), strict=True))
-        return [number for number, (part, size) in enumerate(self._sizes().items()) if copied.get(part) != size]
+        copied = dict(zip(record["part"].to_pylist(), record["stamp"].to_pylist(), strict=True))
+        return [number for number, (part, stamp) in enumerate(self._stamps().items()) if copied.get(part) != stamp]
 
     def opened(self) -> Dense:
         record = self._record()
@@ -174,8 +174,8 @@ class _Copy:
         """Bytes of a vector."""
         return self._dim * self._dtype.itemsize
 
-    def _sizes(self) -> dict[str, int]:
-        return dict(zip(self.numbered.dataset.parts, self.numbered.dataset.sizes, strict=True))
+    def _stamps(self) -> dict[str, int]:
+        return dict(zip(self.numbered.dataset.parts, self.numbered.dataset.stamps, strict=True))
 
     def _rows(self, parts: list[int]) -> int:
         return int(np.diff(self.numbered.starts)[parts].sum())
@@ -219,8 +219,9 @@ class _Copy:
         with (self.folder / _PRESENT).open("ab") as file:
             file.truncate(before)
             file.write(present.tobytes())
-        of_parts = [list(self._sizes().items())[part] for part in parts]
-        new = pa.table([[part for part, _ in of_parts], [size for _, size in of_parts], rows, longest], schema=_SCHEMA)
+        dataset = self.numbered.dataset
+        names, stamps = [dataset.parts[part] for part in parts], [dataset.stamps[part] for part in parts]
+        new = pa.table([names, stamps, rows, longest], schema=_SCHEMA)
         for name in (_VECTORS, _PRESENT):  # or a crash of the machine could leave zeros in place of vectors
             with (self.folder / name).open("rb") as file:
                 os.fsync(file.fileno())

@@ -45,7 +45,7 @@ class Contents:
     """What a segment holds. Its file is written last: then the segment is there."""
 
     parts: tuple[str, ...]
-    sizes: Numbers  # int64 [parts]: bytes of each part when it was read
+    stamps: Numbers  # int64 [parts]: of each part when it was read
     starts: Numbers  # int64 [parts + 1]: the number of each part's first row, and of rows in all
     present: npt.NDArray[np.uint8]  # a bit for each row that has a vector
     cells: Numbers  # int64 [nlist]: vectors in each; none for a graph
@@ -53,7 +53,7 @@ class Contents:
 
     @property
     def name(self) -> str:
-        return digest(*self.parts, *map(str, self.sizes.tolist()))
+        return digest(*self.parts, *map(str, self.stamps.tolist()))
 
     @property
     def rows(self) -> int:
@@ -78,7 +78,7 @@ class Contents:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return cls(
                 tuple(file["parts"].tolist()),
-                file["sizes"],
+                file["stamps"],
                 file["starts"],
                 file["present"],
                 file["cells"],
@@ -144,10 +144,10 @@ def placed(contents: Iterable[Contents], numbered: NumberedRows) -> list[Placed]
     """The segments that have parts of the dataset as they are, and where. A part that several have is the largest
     one's: so a merged segment stands for those that it was made of."""
     dataset = numbered.dataset
-    positions = dict(zip(zip(dataset.parts, dataset.sizes, strict=True), numbered.starts.tolist(), strict=False))
+    positions = dict(zip(zip(dataset.parts, dataset.stamps, strict=True), numbered.starts.tolist(), strict=False))
     segments = []
     for one in sorted(contents, key=lambda one: (-one.rows, one.name)):
-        keys = zip(one.parts, one.sizes.tolist(), strict=True)
+        keys = zip(one.parts, one.stamps.tolist(), strict=True)
         places = np.array([positions.pop(key, -1) for key in keys], dtype=np.int64)
         if (places >= 0).any():
             segments.append(Placed(one, places))
@@ -158,5 +158,5 @@ def lacking(segments: Sequence[Placed], dataset: Dataset) -> list[int]:
     """The numbers of the dataset's parts that no segment has as they are."""
     have: set[tuple[str, Any]] = set()
     for segment in segments:
-        have |= set(zip(segment.contents.parts, segment.contents.sizes.tolist(), strict=True))
-    return [number for number, key in enumerate(zip(dataset.parts, dataset.sizes, strict=True)) if key not in have]
+        have |= set(zip(segment.contents.parts, segment.contents.stamps.tolist(), strict=True))
+    return [number for number, key in enumerate(zip(dataset.parts, dataset.stamps, strict=True)) if key not in have]

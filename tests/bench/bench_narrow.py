@@ -44,10 +44,11 @@ def synthetic(folder: Path, rows: int) -> Dataset:
     whole = whole.set_column(position, schema.field("sha256"), pa.nulls(PART, schema.field("sha256").type))
     for first in range(0, count, each):
         writer = NarrowWriter(folder / NARROW / f"{first:08d}.parquet", schema)
-        for part, size in list(zip(dataset.parts, dataset.sizes, strict=True))[first : first + each]:
+        facts = zip(dataset.parts, dataset.sizes, dataset.stamps, strict=True)
+        for part, size, stamp in list(facts)[first : first + each]:
             place = schema.get_field_index("similarity")
             scores = pa.array(random.normal(0.25, 0.05, PART).astype(np.float32))
-            writer.add(part, size, [whole.set_column(place, schema.field("similarity"), scores).cast(schema)])
+            writer.add(part, size, stamp, [whole.set_column(place, schema.field("similarity"), scores).cast(schema)])
         writer.close()
     return dataset
 

@@ -14,8 +14,10 @@ import ray
 from clipmill.pipeline.dataset import dataset as module
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.dataset.derived import begin, begun
+from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.manifest_files import read_manifest
 from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import planned_shards
 from clipmill.pipeline.dataset.sql import connect, identifier, literal
 from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.embedding.dataset_model import load_model
@@ -69,7 +71,23 @@ def test_many_parts_that_are_complete_are_told_by_the_manifest(ran: Ran, monkeyp
         patched.setattr(Output, "part_sizes", None)
         assert Dataset.open(str(ran.out)) == listed
     monkeypatch.setattr(module, "read_manifest", lambda _: rows.only(rows.urls[1:]))  # it is damaged
-    assert Dataset.open(str(ran.out)) == listed
+    damaged = Dataset.open(str(ran.out))
+    assert (damaged.parts, damaged.sizes, damaged.stamps[1:]) == (listed.parts, listed.sizes, listed.stamps[1:])
+
+
+def test_a_part_that_was_made_anew_has_another_stamp_even_at_the_same_size(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Dataset.open(str(ran.out))
+    rows = read_manifest(before.output)
+    first, *others = rows
+    anew = Manifest.of([replace(first, seconds={**first.seconds, "total": first.seconds["total"] + 0.001})])
+    later = Manifest.of(others) + anew
+    by_url = {shard.url: shard.part_name for shard in planned_shards(before.output)}
+    monkeypatch.setattr(module, "read_manifest", lambda _: rows + later.under(by_url[url] for url in later.urls))
+    after = Dataset.open(str(ran.out))
+    changed = [part for part, old, new in zip(before.parts, before.stamps, after.stamps, strict=True) if old != new]
+    assert changed == [by_url[first.url]] and after.sizes == before.sizes and after.version != before.version
 
 
 def test_vectors_are_as_stored_and_zero_where_there_are_none(dataset: Dataset) -> None:

@@ -27,6 +27,12 @@ from hypothesis import strategies as st
 from made import make_dataset
 
 
+@pytest.fixture(autouse=True)
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not another test's Ray runs: other processes would not see what is patched here."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 @pytest.fixture
 def with_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest dataset has a narrow table, of several files and row groups."""

@@ -29,6 +29,12 @@ from made import make_dataset
 COUNT = 12
 
 
+@pytest.fixture(autouse=True)
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not another test's Ray runs: other processes would not see what is patched here."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 def pairs(rows: int = 600, parts: int = COUNT, seed: int = 0) -> list[dict[str, Any]]:
     """Rows as `many` makes them, with the other columns that a table stores in ways of its own."""
     made = many(rows, parts, seed)
@@ -164,7 +170,7 @@ def test_a_table_that_grows_often_has_few_files_and_the_rows_in_order(make: Call
 
 def test_merging_takes_small_files_alone_and_only_many() -> None:
     def sized(rows: int, size: int) -> NarrowFile:
-        return NarrowFile("x", size, ("part",), (1,), (0, rows))
+        return NarrowFile("x", size, ("part",), (1,), (1,), (0, rows))
 
     large = [sized(10_000, 10_000_000)] * 16
     assert groups_to_merge([*large, *[sized(10, 10_000)] * 7]) == []

@@ -200,7 +200,7 @@ def _grouped(rows: list[int], kind: Any, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.setattr(ann_build, "_AT_LEAST", 1000)
     settings: Callable[..., Any] = lambda **given: type("Made", (), given)()  # noqa: E731
     names = tuple(map(str, range(len(rows))))
-    dataset = settings(parts=names, sizes=rows, models=[settings(dim=DIM)])
+    dataset = settings(parts=names, stamps=rows, models=[settings(dim=DIM)])
     numbered = NumberedRows(dataset, np.cumsum([0, *rows]))
     return [sum(n for _, _, n in group) for group in ann_build.groups(numbered, range(len(rows)), kind)]
 
