@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -296,3 +297,9 @@ def test_every_folder_of_the_product_is_a_package() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert setuptools["package-dir"] == {f"clipmill.{t}": t for t in TREES} | {"clipmill": "pipeline/package"}
     assert sorted(setuptools["packages"]) == sorted(setuptools["package-dir"])
+
+
+def test_no_two_files_of_tests_have_a_name() -> None:
+    """pytest imports them by their names, and refuses the second one only where it is asked for both."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -19,10 +19,10 @@ from ..errors import InputError
 from ..records import Vector, Vectors
 from .ann_earlier import earlier
 from .ann_files import forget_copies, local_path, read_contents, read_training, trained_path, vectors_path
+from .array_runs import Runs, Stored
 from .faiss_library import Found, cells_of, compare_whole, empty_like, faiss, search_cells, selector_of
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import PartVectors
-from .runs import Runs, Stored
 from .scan import Numbers, Scores, highest, similarities
 from .segment import Placed, placed
 

@@ -11,9 +11,9 @@ from ..dataset.dataset import Dataset
 from ..records import Vectors
 from ..running.scatter import scatter
 from .ann_files import Queries
+from .array_runs import Stored
 from .numbered_rows import NumberedRows
 from .part_vectors import batches
-from .runs import Stored
 from .scan import Numbers
 
 _AMONG = 4  # rows that are read for each that is wanted: parts differ

@@ -26,9 +26,9 @@ from filelock import FileLock
 from ...clipmodel.download import cache_folder
 from ..dataset.dataset import Dataset
 from ..errors import InputError, OutputError
+from .array_runs import Runs, Stored, in_order
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import batches
-from .runs import Runs, Stored, in_order
 
 OnBytes = Callable[[int, "int | None"], None]  # bytes copied, bytes in all
 

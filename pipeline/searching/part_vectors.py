@@ -15,8 +15,8 @@ import torch
 from ..dataset.dataset import Dataset, stored_vectors
 from ..dataset.layout import part_path
 from ..errors import InfrastructureError
+from .array_runs import Stored
 from .numbered_rows import Mask, NumberedRows
-from .runs import Stored
 
 _ROWS = 1 << 13  # read at a time, in each thread
 _AT_ONCE = 8  # parts read from at the same time: against latency

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from ..records import Vector, Vectors
+from .array_runs import Runs, Stored
 from .numbered_rows import Mask
-from .runs import Runs, Stored
 from .sieve import Scores, Sieve
 
 Numbers = npt.NDArray[np.int64]

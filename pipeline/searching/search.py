@@ -21,12 +21,12 @@ from ..job.readable import Result
 from ..job.search import SearchJob
 from ..records import Vector, Vectors
 from .ann import Index
+from .array_runs import Runs, Stored
 from .dense import Dense, OnBytes, column_of, dense, existing, silent
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import PartVectors
 from .plane import drawn
 from .query import of_image, of_row, of_text, read_image
-from .runs import Runs, Stored
 from .scan import Numbers, Scores, best, every, highest, similarities
 
 _NAMED = 5  # of several pairs of one key

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from ..records import Vector
-from .runs import Runs, Stored
+from .array_runs import Runs, Stored
 
 Scores = npt.NDArray[np.float32]
 

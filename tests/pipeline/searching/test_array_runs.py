@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from clipmill.pipeline.searching.runs import Runs, in_order
+from clipmill.pipeline.searching.array_runs import Runs, in_order
 from hypothesis import given
 from hypothesis import strategies as some
 
