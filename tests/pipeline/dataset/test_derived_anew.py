@@ -122,15 +122,29 @@ def test_labels_of_a_part_that_was_embedded_again_are_refused_by_the_report(grow
         report(ReportJob(str(tmp_path / "in"), str(tmp_path / "r.html"), labels=str(tmp_path / "labels")))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"rows": 3}', "without sizes"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"rows": 3}', "without stamps"])
 def test_a_damaged_subset_is_refused_and_made_again(grow: Any, tmp_path: Path, content: str) -> None:
     grow(2)
     made = filter(job(tmp_path))
     path = Path(made.out) / FUNNEL
     whole = json.loads(path.read_text())
-    del whole["sizes"]
-    path.write_text(json.dumps(whole) if content == "without sizes" else content)
+    del whole["stamps"]
+    path.write_text(json.dumps(whole) if content == "without stamps" else content)
     with pytest.raises(InputError, match=r"subset\.json is damaged: delete it and run the same `clipmill filter`"):
         Subset.open(made.out)
     path.unlink()
     assert filter(job(tmp_path)).funnel == made.funnel and len(Subset.open(made.out).parts) == 2
+
+
+def test_a_subset_of_before_there_were_stamps_fits_by_the_sizes_of_its_parts(grow: Any, tmp_path: Path) -> None:
+    dataset = grow(2)
+    path = Path(filter(job(tmp_path)).out) / FUNNEL
+    finished = json.loads(path.read_text())
+    finished["sizes"] = list(dataset.sizes)
+    del finished["stamps"]
+    path.write_text(json.dumps(finished))
+    Subset.open(str(tmp_path / "subset")).check_fits(dataset)
+    finished["sizes"][0] += 1
+    path.write_text(json.dumps(finished))
+    with pytest.raises(InputError, match="was embedded again since this subset was made"):
+        Subset.open(str(tmp_path / "subset")).check_fits(dataset)
