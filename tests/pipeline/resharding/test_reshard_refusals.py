@@ -71,8 +71,8 @@ def test_a_subset_that_is_older_than_its_part_is_refused(own: tuple[Dataset, lis
     with pytest.raises(InputError, match="was embedded again since this subset was made; make the subset again"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
     funnel = Path(subset.output.url) / FUNNEL
-    sizes = Dataset.open(made.url).sizes  # as if the new parts were of the very same size
-    funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "sizes": sizes}))
+    stamps = Dataset.open(made.url).stamps  # as if the new parts had the very same ones
+    funnel.write_text(json.dumps({**json.loads(funnel.read_text()), "stamps": stamps}))
     with pytest.raises(InputError, match="has changed since the subset was made from it; make the subset again"):
         reshard(ReshardJob(subset.output.url, str(tmp_path / "new")))
 
