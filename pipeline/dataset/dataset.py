@@ -18,7 +18,7 @@ from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
 from .layout import SUCCESS, part_path
 from .manifest import STAMP_BITS, Manifest
-from .manifest_files import MANY, read_manifest
+from .manifest_files import MANIFEST, MANY, read_manifest
 from .narrow_file import NarrowFile, of_parts
 from .output import Output
 from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
@@ -63,7 +63,7 @@ class Dataset:
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError for a folder that is not a dataset, and for a dataset without parts yet."""
         output, settings = begun_at(url, storage_options)
-        manifest = read_manifest(output).latest()
+        manifest = read_manifest(output)
         committed = _committed(output, manifest)
         if not committed:
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
@@ -74,7 +74,7 @@ class Dataset:
             file.seek(0)
             schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
         stamps = _stamps(parts, sizes, manifest)
-        version = hashlib.sha256(repr((parts, stamps)).encode()).hexdigest()
+        version = hashlib.sha256(repr((parts, sizes)).encode() + (output.read(MANIFEST) or b"")).hexdigest()
         return cls(output, settings, parts, sizes, stamps, schema, models, version)
 
     @property
@@ -168,6 +168,7 @@ def _committed(output: Output, manifest: Manifest) -> dict[str, int]:
     planned = count_planned(output)
     if planned >= MANY and output.read(SUCCESS) is not None:
         parts = planned_parts(output)
+        manifest = manifest.latest()
         places = pc.index_in(parts, value_set=manifest.column("part"))
         if not places.null_count:
             return dict(zip(parts.to_pylist(), manifest.column("bytes").take(places).to_pylist(), strict=True))
@@ -180,10 +181,11 @@ def _stamps(parts: tuple[str, ...], sizes: tuple[int, ...], manifest: Manifest) 
     """The manifest's; of a part that it does not know as it is, one that changes when it does."""
     names, bytes_ = pa.array(parts, pa.string()), np.array(sizes, np.int64)
     known = manifest.true_to(names, pa.array(bytes_), by="part")
-    places = pc.index_in(names, value_set=known.column("part"))
+    last_first = known.column("part").take(np.arange(len(known))[::-1])  # of several rows the last counts
+    places = pc.index_in(names, value_set=last_first)
     stamps = bytes_ << STAMP_BITS
     there = places.is_valid().to_numpy(zero_copy_only=False)
-    stamps[there] = known.stamps[places.drop_null().to_numpy()]
+    stamps[there] = known.stamps[::-1][places.drop_null().to_numpy()]
     return tuple(stamps.tolist())
 
 
