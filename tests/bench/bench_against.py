@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from clipmill.clipmodel import weights
 from clipmill.pipeline import DedupJob, EmbedJob, dedup, embed
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.running.cluster import connected
 from fakes import sharp_model, write_tar
 
 TESTS, OTHERS, A_SHARD = 1000, 20_000, 2000  # pictures
@@ -94,8 +95,9 @@ def measure(quick: bool) -> list[Row]:
             kinds += [(folder / "tests", "equal", range(tests))]
             kinds += [(folder / "pictures", "equal", seeds) for seeds in later]
             list(pool.map(_write, *zip(*kinds, strict=True)))
-        dataset = _embedded(folder / "pictures", folder / "out", model)
-        reference = _embedded(folder / "tests", folder / "reference", model)
+        with connected("local"):
+            dataset = _embedded(folder / "pictures", folder / "out", model)
+            reference = _embedded(folder / "tests", folder / "reference", model)
         rows = []
         for threshold in (0.95,) if quick else THRESHOLDS:
             rows += _found(dataset, reference, folder / f"clean-{threshold}", threshold, tests, others)
