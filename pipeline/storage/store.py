@@ -15,6 +15,7 @@ from .retry import already_exists, error_code, retry
 _ONE_PUT = 1 << 30  # bytes; what is larger goes up in pieces (S3 itself ends at 5 GiB)
 _PIECE = 64 << 20  # bytes
 _AT_ONCE = 2  # pieces
+_QUESTIONS = 16  # more than runs that begin at one moment
 
 
 class _UploadGone(OSError):
@@ -46,9 +47,13 @@ def put_file(storage: fsspec.AbstractFileSystem, path: Path, url: str, *, create
 
 
 def honours_create(storage: fsspec.AbstractFileSystem, url: str) -> bool:
-    """Whether `mode="create"` leaves an existing object alone; `url` must exist. False where that is unknown."""
+    """Whether `mode="create"` leaves an existing object alone; `url` must exist. False where that is unknown.
+
+    Where others ask by the same object and delete it, a create can succeed because it was gone. Each of them deletes it
+    once, so a few more questions tell such a store from one that ignores the condition."""
     try:
-        retry(lambda: storage.pipe_file(url, b"", mode="create"), attempts=3)
+        for _ in range(_QUESTIONS):
+            retry(lambda: storage.pipe_file(url, b"", mode="create"), attempts=3)
     except Exception as error:
         return already_exists(error)
     return False

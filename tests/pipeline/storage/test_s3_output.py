@@ -35,6 +35,15 @@ def test_the_store_is_asked_once_what_it_can_do(output: Output, net: Proxy, buck
     assert net.count("PUT", status=412) == 1
 
 
+def test_runs_that_begin_at_one_moment_all_learn_what_the_store_can_do(bucket: Bucket) -> None:
+    for number in range(10):
+        output = Output.at(bucket.url(f"out{number}"), bucket.server.options())
+        with ThreadPoolExecutor(8) as pool:  # they ask by the same object, and each deletes it
+            prepared = list(pool.map(lambda output: output.prepare(), [output] * 8))
+        assert [each.conditional for each in prepared] == [True] * 8
+    assert bucket.objects() == {}
+
+
 def test_of_sixteen_writers_one_wins_and_all_are_content(output: Output, net: Proxy, bucket: Bucket) -> None:
     output = output.prepare()
     net.seen.clear()
