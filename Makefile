@@ -40,12 +40,15 @@ programs: $(DEV) ## Chromium, Ceph and git, which some tests need, from Debian's
 demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter it, into demo-out/
 	$(BIN)/clipmill demo --out $(OUT)
 
-# Two processes, each with a Ray cluster of its own: many tests wait for processes to start and to die.
+# Two processes, each with a Ray cluster of its own: many tests wait for processes to start and to die. In the order of
+# the folders: by default the files with few tests come last, which are the longest, and one process waits at the end.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: programs ## the whole test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: programs ## the tests that take less than a minute each
-	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m "not long"
+	$(PYTEST) -m "not long"
 
 # mypy does not follow an editable install's import hook: build/mypy/clipmill is the package as it will be imported.
 check: $(DEV) ## lint, formatting and types

@@ -17,6 +17,7 @@ from .cluster_address import wants_token
 from .local_ray import guarded, local_options
 from .placement import Placement, Seat, divide, seats
 
+_TOO_BUSY = "Starting Ray client server failed"  # in Ray's error
 _KIND = "accelerator_type:"  # Ray's resource of the machines that have such an accelerator
 
 
@@ -62,9 +63,19 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     logging.getLogger("ray").setLevel(logging.ERROR)  # or it announces its authentication, once a run
     try:
-        ray.init(address, **options)
+        _join(address, options)
     except Exception as error:  # Ray raises many kinds, and Exception itself when its processes are slow to start
         raise InfrastructureError(f"{failure}: {one_line(error)}") from error
+
+
+def _join(address: str, options: Mapping[str, Any]) -> None:
+    """Ask once more where the head of a cluster was too busy to start a server for this client in its half a minute."""
+    try:
+        ray.init(address, **options)
+    except ConnectionError as error:
+        if _TOO_BUSY not in str(error):
+            raise
+        ray.init(address, **options)
 
 
 def _send_token() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -67,6 +68,28 @@ def test_a_run_asks_before_ray_does(closed: int, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("RAY_ADDRESS", environment)
         with pytest.raises(InfrastructureError, match=f"no Ray cluster answers at 127.0.0.1:{closed}"):
             connected(address).__enter__()
+
+
+@pytest.mark.parametrize(("busy", "joins"), [(1, True), (2, False)])
+def test_a_head_too_busy_to_start_a_server_for_its_client_is_asked_once_more(
+    busy: int, joins: bool, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        asked.append(address)
+        if len(asked) <= busy:
+            raise ConnectionError("Initialization failure from server:\nStarting Ray client server failed. See a log.")
+
+    address = f"127.0.0.1:{listening}"
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("clipmill.pipeline.running.cluster.wants_token", lambda _: False)
+    refused = pytest.raises(InfrastructureError, match=f"no Ray cluster answers at {address}: Initialization failure")
+    with nullcontext() if joins else refused, connected(address):
+        pass
+    assert asked == [address] * 2
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
