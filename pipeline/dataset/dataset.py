@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
+from .forgotten import Forgotten, blanked, forgotten_in
 from .layout import SUCCESS, part_path
 from .manifest import STAMP_BITS, Manifest
 from .manifest_files import MANIFEST, MANY, read_manifest
@@ -56,8 +57,9 @@ class Dataset:
     stamps: tuple[int, ...]  # of the parts: what is made of one holds as long as its stamp is the same
     schema: pa.Schema
     models: tuple[DatasetModel, ...]
-    version: str  # changes when a part is added or made anew
+    version: str  # changes when a part is added or made anew, and when rows are forgotten
     narrow: tuple[NarrowFile, ...] = ()  # where rows of the parts lie, too: see narrow.py
+    forgotten: Forgotten = field(default_factory=Forgotten)  # rows that read as if nothing was known of them
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
@@ -74,8 +76,11 @@ class Dataset:
             file.seek(0)
             schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
         stamps = _stamps(parts, sizes, manifest)
-        version = hashlib.sha256(repr((parts, sizes)).encode() + (output.read(MANIFEST) or b"")).hexdigest()
-        return cls(output, settings, parts, sizes, stamps, schema, models, version)
+        forgotten = forgotten_in(output, parts, stamps)
+        told = repr((parts, sizes)) + forgotten.identity
+        version = hashlib.sha256(told.encode() + (output.read(MANIFEST) or b"")).hexdigest()
+        stamps = forgotten.marked(parts, stamps)
+        return cls(output, settings, parts, sizes, stamps, schema, models, version, forgotten=forgotten)
 
     @property
     def url(self) -> str:
@@ -129,17 +134,19 @@ class Dataset:
     def read(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows of a part."""
         with self.output.open(part_path(part)) as file:
-            return pq.ParquetFile(file, pre_buffer=True).read(list(columns))  # neighbouring columns in one request
+            table = pq.ParquetFile(file, pre_buffer=True).read(list(columns))  # neighbouring columns in one request
+        return blanked(table, self.forgotten.rows(part))
 
     def take(self, part: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Some columns of some rows of a part, ascending from 0. Only the row groups that hold them are read."""
-        tables, start = [], 0
+        tables, start, forgotten = [], 0, self.forgotten.rows(part)
         with self.output.open(part_path(part)) as source:
             file = pq.ParquetFile(source, pre_buffer=True)
             for number in range(file.metadata.num_row_groups):
                 stop = start + file.metadata.row_group(number).num_rows
                 if inside := [row - start for row in rows if start <= row < stop]:
-                    tables.append(file.read_row_group(number, columns=list(columns)).take(inside))
+                    group = blanked(file.read_row_group(number, columns=list(columns)), forgotten, start)
+                    tables.append(group.take(inside))
                 start = stop
         return pa.concat_tables(tables)
 
@@ -150,8 +157,15 @@ class Dataset:
 
     def _batches(self, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         for part in self.parts:
-            with self.output.open(part_path(part)) as file:
-                yield from pq.ParquetFile(file).iter_batches(rows, columns=columns)
+            yield from self.batches_of(part, columns, rows)
+
+    def batches_of(self, part: str, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows of a part, as they are asked for."""
+        start, forgotten = 0, self.forgotten.rows(part)
+        with self.output.open(part_path(part)) as file:
+            for batch in pq.ParquetFile(file).iter_batches(rows, columns=list(columns)):
+                yield blanked(batch, forgotten, start)
+                start += len(batch)
 
 
 def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Output, Fingerprint]:

@@ -60,7 +60,7 @@ class Labels:
         return self.output.url_of(part)
 
     def check_fits(self, dataset: Dataset) -> None:
-        """InputError where a part was embedded anew since it was labelled: its labels are those of other rows."""
+        """InputError where a part was embedded anew since it was labelled, or rows of it were forgotten."""
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="labels") as pool:
             list(pool.map(lambda part: check_part(self, dataset, part), self.parts))
 
@@ -82,6 +82,5 @@ def check_part(labels: Labels, dataset: Dataset, part: str) -> None:
     with labels.output.open(part_path(part)) as file:
         footer: dict[bytes, bytes] = pq.ParquetFile(file).metadata.metadata or {}
     if footer.get(PART) != source_of(dataset, part, None).encode():
-        raise InputError(
-            f"{labels.output.url}: {part} was labelled before it was embedded again; run `clipmill label` again"
-        )
+        changed = "rows of it were forgotten" if part in dataset.forgotten.parts else "it was embedded again"
+        raise InputError(f"{labels.output.url}: {part} was labelled before {changed}; run `clipmill label` again")

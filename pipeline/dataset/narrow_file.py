@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .forgotten import Rows, blanked
 from .sortable import Counts, digit_counts, keys_of
 
 SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
@@ -149,11 +150,12 @@ def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) ->
     return NarrowFile(name, size, parts, sizes, stamps, starts, histograms)
 
 
-def tables_of_part(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.Table]:
+def tables_of_part(file: BinaryIO, schema: pa.Schema, forgotten: Rows | None) -> Iterator[pa.Table]:
     """A part's rows as a file of the narrow table has them. ValueError for a sha256 that is none."""
-    part = pq.ParquetFile(file, pre_buffer=True)
+    part, start = pq.ParquetFile(file, pre_buffer=True), 0
     for groups in _bunches([part.metadata.row_group(n).num_rows for n in range(part.metadata.num_row_groups)]):
-        table = part.read_row_groups(groups, columns=schema.names)
+        table = blanked(part.read_row_groups(groups, columns=schema.names), forgotten, start)
+        start += len(table)
         if "sha256" in schema.names:
             position = table.schema.get_field_index("sha256")
             table = table.set_column(position, schema.field("sha256"), packed_hex(table["sha256"]))

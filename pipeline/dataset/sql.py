@@ -16,12 +16,15 @@ from ..errors import UserError
 from ..storage.ranges import Ranges
 from ..storage.urls import open_storage, scheme_of
 from .dataset import Dataset
+from .forgotten import PLACE as PLACES
+from .forgotten import REASON, Forgotten
 from .labels import Labels
 from .narrow import NARROW, PLACE
 from .narrow_file import NarrowFile
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
+_GONE = '"clipmill\'s gone"'  # a column's name that no dataset has
 _MEMORY = "1500MB"  # what is larger goes to disk: other things run here, too
 
 
@@ -65,8 +68,12 @@ def rows_of(dataset: Dataset, within: Subset | None = None, place: str | None = 
         if not file.is_whole:
             of_parts = f"{PLACE} >= {file.starts[0]} AND {PLACE} < {file.starts[-1]}"
             sources.append(f"{_of_table(dataset, [_url_of(dataset, file)], place)} WHERE {of_parts}")
-    if in_parts or not sources:
-        sources.append(f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, in_parts))}")
+    forgotten = dataset.forgotten.only(in_parts)
+    whole_parts = [part for part in in_parts if part not in forgotten.parts]
+    if whole_parts or not (sources or forgotten.parts):
+        sources.append(f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, whole_parts))}")
+    if forgotten.parts:
+        sources.append(f"SELECT {_values(dataset.schema)} FROM ({_blanked(dataset, forgotten)})")
     rows = " UNION ALL ".join(sources)
     return rows if within is None else f"SELECT * FROM ({rows}) SEMI JOIN ({_kept(within)}) USING (shard, row)"
 
@@ -75,6 +82,21 @@ def _of_table(dataset: Dataset, urls: Iterable[str], place: str | None) -> str:
     """Whole files of the narrow table."""
     column = "" if place is None else f", {PLACE} AS {identifier(place)}"
     return f"SELECT {_values(dataset.schema, packed=True)}{column} FROM {files(urls, 'file_row_number = true')}"
+
+
+def _blanked(dataset: Dataset, forgotten: Forgotten) -> str:
+    """The parts in which rows are forgotten, as they read (see forgotten.py)."""
+    places = ", ".join(f"({literal(of.shard)}, {row})" for of in forgotten.parts.values() for row in of.rows.tolist())
+    blank = {"key": "''", "error": literal(REASON)}
+    values = [
+        identifier(name)
+        if name in PLACES
+        else f"CASE WHEN {_GONE} THEN {blank.get(name, 'NULL')} ELSE {identifier(name)} END AS {identifier(name)}"
+        for name in dataset.schema.names
+    ]
+    gone = f"(shard, row) IN (SELECT * FROM (VALUES {places}))"
+    rows = f"SELECT *, {gone} AS {_GONE} FROM {files(map(dataset.url_of, forgotten.parts))}"
+    return f"SELECT {', '.join(values)} FROM ({rows})"
 
 
 def _values(schema: pa.Schema, packed: bool = False) -> str:

@@ -89,16 +89,16 @@ class Subset:
         return self.output.url_of(part)
 
     def check_fits(self, dataset: Dataset) -> None:
-        """InputError for a subset of another dataset, and where parts were embedded anew since: their rows are others
-        now. New parts do no harm."""
+        """InputError for a subset of another dataset, and where parts were embedded anew since, or rows of them were
+        forgotten. New parts do no harm."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
             raise InputError(f"{self.output.url} is a subset of {self.source}, not of {dataset.url}")
         now = {part: fact for part, *fact in zip(dataset.parts, dataset.stamps, dataset.sizes, strict=True)}
         for part, stamp in zip(self.parts, self.stamps, strict=True):
             if stamp not in now.get(part, [stamp]):
-                raise InputError(
-                    f"{self.output.url}: {part} was embedded again since this subset was made; make the subset again"
-                )
+                changed = "rows of {} were forgotten" if part in dataset.forgotten.parts else "{} was embedded again"
+                changed = changed.format(part)
+                raise InputError(f"{self.output.url}: {changed} since this subset was made; make the subset again")
 
 
 def version_of(dataset: Dataset, within: Subset | None) -> str:
@@ -119,9 +119,11 @@ def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | Non
 
 def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
     """sha256 of a part's footer and of the rows that are used. It changes when the part is made anew, since the footer
-    has the times of that, and when other rows are used."""
+    has the times of that, when rows of it are forgotten, and when other rows are used."""
     with dataset.output.open(part_path(part)) as file:
         digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
+    if (forgotten := dataset.forgotten.parts.get(part)) is not None:
+        digest.update(forgotten.digest.encode())
     if rows is not None:
         digest.update(rows.tobytes())
     return digest.hexdigest()

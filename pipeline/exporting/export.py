@@ -11,7 +11,7 @@ from ..dataset.derived import begin, begun
 from ..dataset.output import Output
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..job.export import ExportJob
 from ..job.readable import Result
 from ..running import notebook
@@ -81,6 +81,11 @@ def export(job: ExportJob, on_stage: OnStage = notebook.stages) -> Export:
 def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
     """All rows, the failed ones included: the parts are the table."""
     check_catalogue(output, job)
+    if pending := dataset.forgotten.pending:
+        raise InputError(
+            f"{dataset.url}: its parts hold {pending:,} rows that were forgotten, and Iceberg's tables name parts as "
+            "they are; run `clipmill forget --purge` first"
+        )
     output = _begun(job, dataset, output, ())
     written = register(dataset, output, job)
     with connect(dataset) as connection:

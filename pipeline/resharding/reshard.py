@@ -120,6 +120,8 @@ def _source(dataset: Dataset, subset: Subset | None, part: str) -> Source:
         footer = read_footer(file, dataset.url_of(part))
     shard, wanted = shard_of(footer, dataset.url_of(part)), embedded_rows(footer, dataset.url_of(part))
     which = ""
+    if part in dataset.forgotten.parts:
+        wanted, which = dataset.read(part, ["error"])["error"].null_count, dataset.forgotten.parts[part].digest
     if subset:
         with subset.output.open(part_path(part)) as file:
             metadata = pq.ParquetFile(file).metadata

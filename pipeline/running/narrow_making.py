@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from ..dataset.forgotten import Forgotten
 from ..dataset.layout import part_path
 from ..dataset.narrow import NARROW
 from ..dataset.narrow_file import (
@@ -49,6 +50,7 @@ class MakeFile:
 
     output: Output
     schema: pa.Schema  # the dataset's
+    forgotten: Forgotten
 
     def __call__(self, run: Run) -> NarrowFile | None:
         schema = narrow_schema(self.schema)
@@ -68,7 +70,7 @@ class MakeFile:
 
     def _tables(self, part: str, schema: pa.Schema) -> Iterator[pa.Table]:
         with self.output.open(part_path(part)) as file:
-            yield from tables_of_part(file, schema)
+            yield from tables_of_part(file, schema, self.forgotten.rows(part))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def _can_write(output: Output) -> bool:
 
 
 def _made(dataset: Dataset, missing: Sequence[int], address: str, on_stage: OnStage) -> list[NarrowFile]:
-    spread = scatter(MakeFile(dataset.output, dataset.schema), runs_of(dataset, missing), address)
+    spread = scatter(MakeFile(dataset.output, dataset.schema, dataset.forgotten), runs_of(dataset, missing), address)
     name = "making the narrow table"
     told = counted(spread, name, "parts", len(missing), on_stage, weigh=lambda done: len(done[0].parts))
     return [file for _, file in told if file is not None]

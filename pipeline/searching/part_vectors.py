@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 
 from ..dataset.dataset import Dataset, stored_vectors
-from ..dataset.layout import part_path
 from ..errors import InfrastructureError
 from .array_runs import Stored
 from .numbered_rows import Mask, NumberedRows
@@ -36,16 +34,15 @@ class Batch:
 def batches(dataset: Dataset, part: str, column: str, rows: int) -> Iterator[Batch]:
     """All rows of a part, which should be `rows`. InfrastructureError where it has others."""
     at = 0
-    with dataset.output.open(part_path(part)) as source:
-        for batch in pq.ParquetFile(source).iter_batches(_ROWS, columns=[column, "row"]):
-            numbers = batch.column("row").to_numpy()
-            if at + len(numbers) > rows or not np.array_equal(numbers, np.arange(at, at + len(numbers))):
-                at = -1
-                break
-            vectors, present = stored_vectors(batch.column(column))
-            lengths = _lengths(vectors)
-            yield Batch(at, vectors, present & np.isfinite(lengths), lengths)
-            at += len(numbers)
+    for batch in dataset.batches_of(part, [column, "row"], _ROWS):
+        numbers = batch.column("row").to_numpy()
+        if at + len(numbers) > rows or not np.array_equal(numbers, np.arange(at, at + len(numbers))):
+            at = -1
+            break
+        vectors, present = stored_vectors(batch.column(column))
+        lengths = _lengths(vectors)
+        yield Batch(at, vectors, present & np.isfinite(lengths), lengths)
+        at += len(numbers)
     if at != rows:
         raise InfrastructureError(
             f"{dataset.url_of(part)}: its rows are not those in the dataset's manifest: run `clipmill embed` again"
