@@ -117,6 +117,16 @@ STEPS = (  # in the order in which people use them
         specified=False,
     ),
     Step(
+        "forget",
+        "pipeline.forgetting.forget",
+        ("ForgetSummary",),
+        (
+            "clipmill forget out/ --urls takedowns.txt",
+            "clipmill forget out/ --uids withdrawn.parquet --purge --also best/ --also index/ --also best-shards/",
+        ),
+        specified=False,
+    ),
+    Step(
         "train",
         "pipeline.training.train",
         ("TrainProgress",),

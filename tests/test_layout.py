@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pipeline/resharding",
         "pipeline/exporting",
         "pipeline/reporting",
+        "pipeline/forgetting",
     ),
     ("jobs/showing", "jobs/drawn", "jobs/web"),
     ("jobs/ingesting", "jobs/specifications"),

@@ -98,6 +98,11 @@ class Dataset:
             narrow=of_parts(self.narrow, wanted),
         )
 
+    @property
+    def own_stamps(self) -> tuple[int, ...]:
+        """The parts' stamps as if no row was forgotten."""
+        return self.forgotten.marked(self.parts, self.stamps)  # twice changed is as it was
+
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)
 

@@ -1,12 +1,12 @@
 """What must be forgotten: rows that no step may read, though parts may hold them still.
 
-`.clipmill/forgotten.parquet` is what was asked for: digests of uids, urls, sha256 and keys, never the values. Which rows
-of which parts these are is found by looking through the parts, once each; `.clipmill/forgotten/` keeps what was found,
-a cache. A part that is made anew or comes later is looked through when the dataset is opened, so that what was forgotten
-stays so when it comes again.
+`.clipmill/forgotten.parquet` is what was asked for: digests of uids, urls, sha256 and keys, never the values. Which
+rows of which parts these are is found by looking through the parts, once each; `.clipmill/forgotten/` keeps what was
+found, a cache. A part that is made anew or comes later is looked through when the dataset is opened, so that what was
+forgotten stays so when it comes again.
 
-A forgotten row reads as a failed row of which nothing is known: its place stays, all else is gone, and `error` says why.
-A purge (pipeline/forgetting) writes parts that hold just that.
+A forgotten row reads as a failed row of which nothing is known: its place stays, all else is gone, and `error` says
+why. A purge (pipeline/forgetting) writes parts that hold just that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FOUND = f"{OWN}/forgotten"
 REASON = "forgotten: on request"  # a forgotten row's error
 PLACE = ("shard", "row")  # columns that stay
 
-_ASKED = pa.schema([("by", pa.string()), ("digest", pa.binary(32)), ("at", pa.timestamp("s", "UTC"))])
+ASKED_SCHEMA = pa.schema([("by", pa.string()), ("digest", pa.binary(32)), ("at", pa.timestamp("s", "UTC"))])
 _FOUND = pa.schema(
     [
         ("part", pa.string()),
@@ -73,14 +73,14 @@ class Asked:
         if content is None:
             return None
         try:
-            return cls(unpacked(content).cast(_ASKED), hashlib.sha256(content).hexdigest())
+            return cls(unpacked(content).cast(ASKED_SCHEMA), hashlib.sha256(content).hexdigest())
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{output.url}/{ASKED} is damaged: restore it, or delete it and forget again") from error
 
     @staticmethod
     def packed(table: pa.Table) -> bytes:
         file = io.BytesIO()
-        pq.write_table(table.cast(_ASKED), file, compression="zstd")
+        pq.write_table(table.cast(ASKED_SCHEMA), file, compression="zstd")
         return file.getvalue()
 
     def digests(self) -> dict[str, frozenset[bytes]]:

@@ -98,14 +98,14 @@ def similarity(images: Vectors, texts: Vectors) -> npt.NDArray[np.float32]:
 class PartWriter:
     """Writes row groups to a local file; the footer's metadata comes last, when the counts are known."""
 
-    def __init__(self, path: Path, layout: PartLayout) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._writer = pq.ParquetWriter(
             path,
-            layout.schema,
+            schema,
             compression="zstd",
             # a dictionary of embeddings costs as much as writing them does, and never pays
             use_dictionary=["shard", "error"],
-            write_statistics=[field.name for field in layout.schema if not pa.types.is_fixed_size_list(field.type)],
+            write_statistics=[field.name for field in schema if not pa.types.is_fixed_size_list(field.type)],
         )
 
     def write(self, table: pa.Table) -> None:
@@ -123,14 +123,14 @@ class PartWriter:
             self._writer.close()
 
 
-def verify(path: Path, layout: PartLayout, rows: int) -> int:
+def verify(path: Path, wanted: pa.Schema, rows: int) -> int:
     """Read the written file's footer back; its size in bytes. InfrastructureError where it is not what was meant."""
     try:
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
         raise InfrastructureError(f"{path}: what was written cannot be read back: {error}") from error
-    if metadata.num_rows != rows or not schema.equals(layout.schema):
+    if metadata.num_rows != rows or not schema.equals(wanted):
         raise InfrastructureError(f"{path}: {metadata.num_rows} rows were written, not {rows}, or other columns")
     return path.stat().st_size
 

@@ -62,7 +62,7 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
     clock, stats = Clock(tools.clock), ShardStats(shard.url, peak=tools.peak)
     with clock.stage("worker"), ExitStack() as commit:
         path = commit.enter_context(output.staged(part_path(shard.part_name), tools.replace))
-        with tools.reader.decoded(shard, clock) as decoded, PartWriter(path, tools.layout) as part:
+        with tools.reader.decoded(shard, clock) as decoded, PartWriter(path, tools.layout.schema) as part:
             embedded = _embedded(decoded, tools, clock, on_rows)
             with ahead(embedded, 1, clock.between("encode", "write")) as windows:
                 for window in windows:
@@ -72,7 +72,7 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
             _note(clock, stats)
             part.finish({**tools.provenance, **footer.of_shard(shard, stats)})
         with clock.stage("commit"):
-            stats.part_bytes = verify(path, tools.layout, stats.rows)
+            stats.part_bytes = verify(path, tools.layout.schema, stats.rows)
             commit.close()
     _note(clock, stats)
     return stats

@@ -14,6 +14,7 @@ from ...clipmodel.download import Progress
 from ...clipmodel.formats import check_file
 from ..dataset.claims import Claims, shared
 from ..dataset.columns import columns_besides
+from ..dataset.forgotten import REASON
 from ..dataset.layout import SUCCESS
 from ..dataset.ledger import ledger
 from ..dataset.manifest import Manifest
@@ -216,7 +217,8 @@ def _todo(job: EmbedJob, plan: Plan, committed: Collection[str], failed: Mapping
 def _failed(output: Output, plan: Plan) -> dict[str, int]:
     """Shards with failures -> rows that failed; of a shard that could not be read, none are known."""
     manifest = ledger(output, plan.shards, Manifest.of())
-    return dict.fromkeys(quarantined(output), 0) | {stats.url: stats.failed for stats in manifest if stats.failed}
+    failed = {stats.url: stats.failed - stats.failures[REASON] for stats in manifest}  # what was purged is no failure
+    return dict.fromkeys(quarantined(output), 0) | {url: rows for url, rows in failed.items() if rows}
 
 
 def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import shutil
@@ -13,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...clipmodel.download import cache_folder
 from ..choices import IndexKind
+from ..dataset.local_copies import index_copies
 from ..dataset.output import Output
 from ..errors import InputError
 from ..records import Vectors
@@ -137,7 +136,7 @@ def local_path(output: Output, name: str) -> Path:
         if not path.exists():
             raise _missing(output, name)
         return path
-    path = _copies(output) / name
+    path = index_copies(output.url) / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = unfinished(path.parent, path.name)
@@ -152,7 +151,7 @@ def local_path(output: Output, name: str) -> Path:
 
 def forget_copies(output: Output, kept: Collection[str]) -> None:
     """Delete local copies of other files than `kept`. Processes that have mapped one keep it."""
-    folder = _copies(output)
+    folder = index_copies(output.url)
     for path in folder.glob("*/*"):
         if str(path.relative_to(folder)) not in kept:
             path.unlink(missing_ok=True)
@@ -160,10 +159,6 @@ def forget_copies(output: Output, kept: Collection[str]) -> None:
 
 def _missing(output: Output, name: str) -> InputError:
     return InputError(f"{output.url}/{name} is missing: run the same `clipmill index` again with --overwrite")
-
-
-def _copies(output: Output) -> Path:
-    return cache_folder() / "index" / hashlib.sha256(output.url.encode()).hexdigest()[:16]
 
 
 def _is_commit(name: str, training: str) -> bool:

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from ...clipmodel.download import cache_folder
 from ..dataset.dataset import Dataset
+from ..dataset.local_copies import search_copies
 from ..errors import InputError, OutputError
 from .array_runs import Runs, Stored, in_order
 from .numbered_rows import Mask, NumberedRows
@@ -93,7 +93,7 @@ def column_of(dataset: Dataset, side: str, alias: str | None) -> str:
 
 def home(dataset: Dataset) -> Path:
     """The folder of the copies of a dataset."""
-    return cache_folder() / "search" / digest(dataset.url)
+    return search_copies(dataset.url)
 
 
 def digest(*texts: str) -> str:

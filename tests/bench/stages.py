@@ -43,7 +43,7 @@ def costs(tar: Path, decoder: Decoder, encoder: Encoder, scratch: Path) -> Costs
     layout = PartLayout(DEFAULT_COLUMNS, encoder.dim, _CONTEXT)
 
     def write() -> None:
-        with PartWriter(scratch / "part.parquet", layout) as part:
+        with PartWriter(scratch / "part.parquet", layout.schema) as part:
             part.write(layout.table(shard, layout.samples(rows), _all(images), _all(texts)))
             part.finish({})
 

@@ -115,7 +115,7 @@ def test_what_was_made_before_is_refused_until_it_is_made_again(made: Dataset, t
     job = FilterJob(made.url, str(tmp_path / "subset"), where=["width < 107"])
     filter(job)
     ask(made, "uid", ["uid-1-5"])
-    with pytest.raises(InputError, match="rows of 00001-.* were forgotten since this subset was made"):
+    with pytest.raises(InputError, match=r"rows of 00001-.* were forgotten since this subset was made"):
         Subset.within(job.out, Dataset.open(made.url))
     again = filter(job)
     assert (again.funnel.kept, again.parts_done_before) == (7 * PARTS - 1, PARTS - 1)

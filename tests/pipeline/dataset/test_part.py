@@ -170,7 +170,7 @@ def test_a_missing_side_has_no_similarity() -> None:
 
 
 def written(path: Path, *tables: pa.Table, layout: PartLayout = LAYOUT) -> Path:
-    with PartWriter(path, layout) as part:
+    with PartWriter(path, layout.schema) as part:
         for each in tables:
             part.write(each)
         part.finish({"clipmill.counts": json.dumps({"rows": 3})})
@@ -181,7 +181,7 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path) -> None:
     one, two = table(Decoded(0, "a"), Decoded(1, "b", error="read: no image")), table(Decoded(2, "ü"))
     path = written(tmp_path / "p.parquet", one, two)
     assert pq.read_table(path).equals(pa.concat_tables([one, two]))
-    assert verify(path, LAYOUT, 3) == path.stat().st_size
+    assert verify(path, LAYOUT.schema, 3) == path.stat().st_size
 
 
 def test_the_footer_holds_what_it_was_given(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_each_table_is_a_row_group_and_embeddings_go_without_dictionary(tmp_path
 
 def test_a_part_without_rows_has_all_columns(tmp_path: Path) -> None:
     path = written(tmp_path / "p.parquet")
-    assert verify(path, LAYOUT, 0) > 0
+    assert verify(path, LAYOUT.schema, 0) > 0
     assert pq.read_table(path).schema.equals(LAYOUT.schema) and pq.read_metadata(path).num_rows == 0
 
 
@@ -212,7 +212,7 @@ def test_verifying_refuses_what_was_not_meant(tmp_path: Path) -> None:
     path = written(tmp_path / "p.parquet", table(Decoded(0, "a")))
     for layout, rows in ((LAYOUT, 2), (PartLayout((), 4, 77), 1), (PartLayout(COLUMNS, 8, 77), 1)):
         with pytest.raises(InfrastructureError, match=r"p\.parquet"):
-            verify(path, layout, rows)
+            verify(path, layout.schema, rows)
 
 
 def test_verifying_refuses_a_torn_file(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_verifying_refuses_a_torn_file(tmp_path: Path) -> None:
     for torn in (b"", whole[: len(whole) // 2], whole[:-1], whole[:-8] + bytes(8)):
         path.write_bytes(torn)
         with pytest.raises(InfrastructureError, match="cannot be read back"):
-            verify(path, LAYOUT, 50)
+            verify(path, LAYOUT.schema, 50)
     path.unlink()
     with pytest.raises(InfrastructureError, match="cannot be read back"):
-        verify(path, LAYOUT, 50)
+        verify(path, LAYOUT.schema, 50)
