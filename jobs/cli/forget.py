@@ -26,10 +26,12 @@ def forget(job: ForgetJob, json_: Json = False) -> None:
 
 def _show(job: ForgetJob, summary: ForgetSummary) -> None:
     if job.count:
-        out.print(f"{counted(summary.new, 'row')} would be forgotten, of {counted(summary.asked, 'value')}")
+        where = f"{counted(summary.new, 'row')} in {counted(summary.new_parts, 'part')}"
+        out.print(f"{where} would be forgotten, of {counted(summary.asked, 'value')}")
         return
     if job.lists:
-        out.print(f"forgot      {counted(summary.new, 'row')} more, of {counted(summary.asked, 'value')}")
+        where = f"{counted(summary.new, 'row')} more in {counted(summary.new_parts, 'part')}"
+        out.print(f"forgot      {where}, of {counted(summary.asked, 'value')}")
     out.print(f"forgotten   {counted(summary.forgotten, 'row')}")
     if job.purge:
         out.print(f"purged      {counted(summary.purged, 'row')} in {counted(summary.purged_parts, 'part')}")

@@ -27,7 +27,7 @@ from ..running.stages import OnStage, counted
 from .folders import Cleaned, Folder
 from .lists import read_list
 from .purge import PurgePart
-from .remembering import digests_of, find, note, remember, rows_of
+from .remembering import digests_of, find, new_rows, note, remember
 
 _WAS_COMPLETE = f"{OWN}/purging"  # while parts are rewritten the dataset does not count as complete
 
@@ -39,6 +39,7 @@ class ForgetSummary(Result):
     dataset: str
     asked: int  # values in the lists, each once
     new: int  # rows that are forgotten by this run; with `count`, that would be
+    new_parts: int  # that have such rows
     forgotten: int  # rows of the dataset that are forgotten by now
     pending: int  # of these, rows that parts hold still
     purged: int  # rows deleted from parts by this run
@@ -67,16 +68,22 @@ def forget(job: ForgetJob, on_stage: OnStage = notebook.stages) -> ForgetSummary
     digests = digests_of(dataset, lists, job.address, on_stage)
     before, asked = _forgotten(dataset), sum(map(len, lists.values()))
     if job.count:
-        new = rows_of(dataset, digests, job.address, on_stage)
-        pending = dataset.forgotten.pending
-        return ForgetSummary(dataset.url, asked, new, before, pending, 0, 0, (), time.monotonic() - began)
+        new = new_rows(dataset, digests, job.address, on_stage)
+        rows, pending, seconds = sum(new.values()), dataset.forgotten.pending, time.monotonic() - began
+        return ForgetSummary(dataset.url, asked, rows, len(new), sum(before.values()), pending, 0, 0, (), seconds)
     dataset.output.prepare()
     remember(dataset.output, digests)
     find(dataset, job.address, on_stage)
     dataset = Dataset.open(job.dataset, job.storage_options)
-    new = _forgotten(dataset) - before
+    now = _forgotten(dataset)
+    fresh = {part: rows - before.get(part, 0) for part, rows in now.items() if rows > before.get(part, 0)}
     if lists:
-        note(dataset.output, did="forget", asked={kind: len(values) for kind, values in lists.items()}, rows=new)
+        note(
+            dataset.output,
+            did="forget",
+            asked={kind: len(values) for kind, values in lists.items()},
+            rows=sum(fresh.values()),
+        )
     purged: list[ShardStats] = []
     pending, cleaned = dataset.forgotten.pending, []
     if job.purge:
@@ -89,8 +96,9 @@ def forget(job: ForgetJob, on_stage: OnStage = notebook.stages) -> ForgetSummary
     return ForgetSummary(
         dataset=dataset.url,
         asked=asked,
-        new=new,
-        forgotten=_forgotten(dataset),
+        new=sum(fresh.values()),
+        new_parts=len(fresh),
+        forgotten=sum(_forgotten(dataset).values()),
         pending=dataset.forgotten.pending,
         purged=pending if job.purge else 0,
         purged_parts=len(purged),
@@ -99,8 +107,9 @@ def forget(job: ForgetJob, on_stage: OnStage = notebook.stages) -> ForgetSummary
     )
 
 
-def _forgotten(dataset: Dataset) -> int:
-    return sum(len(of_part.rows) for of_part in dataset.forgotten.parts.values())
+def _forgotten(dataset: Dataset) -> dict[str, int]:
+    """Rows by part."""
+    return {part: len(of_part.rows) for part, of_part in dataset.forgotten.parts.items()}
 
 
 def _purge(dataset: Dataset, address: str, on_stage: OnStage) -> list[ShardStats]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class PurgePart:
 def _account(stats: ShardStats, file: pq.ParquetFile, rows: Rows) -> None:
     """Rows that were embedded, or failed for another reason, have failed for this one."""
     sides = [name for name in file.schema_arrow.names if name.endswith(("image_embedding", "text_embedding"))]
-    table = file.read(["error", *sides]).take(pa.array(rows))
+    table = pa.concat_tables(_taken(file, rows, ["error", *sides]))
     errors = table["error"].to_pylist()
     stats.embedded -= errors.count(None)
     before = Counter(reason_of(error) for error in errors if error is not None)
@@ -72,6 +73,17 @@ def _account(stats: ShardStats, file: pq.ParquetFile, rows: Rows) -> None:
         half = was_embedded & np.all([table[column].is_null().to_numpy() for column in columns], axis=0)
         _take_off(stats.half_pairs, side, int(half.sum()))
     stats.notes = Counter({note: min(count, stats.embedded) for note, count in stats.notes.items()})
+
+
+def _taken(file: pq.ParquetFile, rows: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some columns of the rows; a row group at a time is in memory."""
+    start = 0
+    for number in range(file.metadata.num_row_groups):
+        stop = start + file.metadata.row_group(number).num_rows
+        inside = rows[(rows >= start) & (rows < stop)] - start
+        if len(inside):
+            yield file.read_row_group(number, columns=list(columns)).take(pa.array(inside))
+        start = stop
 
 
 def _take_off(half_pairs: Counter[str], side: str, rows: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -53,11 +54,17 @@ def digests_of(dataset: Dataset, lists: Mapping[str, frozenset[str]], address: s
     return digests
 
 
-def rows_of(dataset: Dataset, digests: Digests, address: str, on_stage: OnStage) -> int:
-    """How many rows that the parts hold are asked for."""
+def new_rows(dataset: Dataset, digests: Digests, address: str, on_stage: OnStage) -> dict[str, int]:
+    """How many rows of each part would be forgotten that are not yet. Parts without such rows are left out."""
     spread = scatter(LookThrough(dataset.output, digests), dataset.parts, address)
     told = counted(spread, "looking through", "parts", len(dataset.parts), on_stage)
-    return sum(of_part.pending for _, of_part in told if of_part is not None)
+    before = {part: dataset.forgotten.rows(part) for part in dataset.parts}
+    new = {
+        part: len(rows.rows) if before[part] is None else len(np.setdiff1d(rows.rows, before[part]))
+        for part, rows in told
+        if rows is not None
+    }
+    return {part: rows for part, rows in new.items() if rows}
 
 
 def remember(output: Output, digests: Digests) -> int:

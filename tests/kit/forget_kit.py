@@ -58,8 +58,8 @@ def embedded(folder: Path) -> Dataset:
     return embed_here([folder / "shards"], folder / "out")
 
 
-def derived(dataset: Dataset, folder: Path) -> list[str]:
-    """All that steps make of it: folders."""
+def derived(dataset: Dataset, folder: Path, tables: bool = False) -> list[str]:
+    """What steps make of it: folders. tables: Lance's and Iceberg's, too."""
     made = {name: str(folder / name) for name in ("subset", "unique", "index", "shards-again", "datacomp", "retrieval")}
     quiet = {"on_stage": lambda _: None}
     filter(FilterJob(dataset.url, made["subset"], columns=["url", "uid", "image_embedding"]), **quiet)
@@ -68,6 +68,10 @@ def derived(dataset: Dataset, folder: Path) -> list[str]:
     reshard(ReshardJob(dataset.url, made["shards-again"], samples_per_shard=10), **quiet)
     export(ExportJob(dataset.url, made["datacomp"], "datacomp"), **quiet)
     export(ExportJob(dataset.url, made["retrieval"], "clip-retrieval"), **quiet)
+    if tables:
+        made |= {"lance": str(folder / "lance"), "iceberg": str(folder / "iceberg")}
+        export(ExportJob(dataset.url, made["lance"], "lance"), **quiet)
+        export(ExportJob(dataset.url, made["iceberg"], "iceberg"), **quiet)
     return list(made.values())
 
 

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline import ForgetJob, ReportJob, SearchJob, forget, report, search
+from clipmill.pipeline import ExportJob, ForgetJob, ReportJob, SearchJob, export, forget, report, search
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.forgotten import REASON
+from clipmill.pipeline.dataset.layout import part_path
 from clipmill.pipeline.dataset.ledger import ledger
 from clipmill.pipeline.dataset.manifest import Manifest
+from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import planned_shards
 from clipmill.pipeline.errors import InputError, UserError
 from clipmill.pipeline.searching import dense
@@ -46,19 +49,22 @@ def test_no_step_returns_it_from_then_on(dataset: Dataset, job: ForgetJob, tmp_p
     assert len(hits) >= ROWS * SHARDS - 2 and url_of(SHARD, ROW) not in {hit.row["url"] for hit in hits}
 
 
-def test_after_a_purge_no_file_has_a_trace_of_it(
-    dataset: Dataset, job: ForgetJob, tmp_path: Path, cache: Path
-) -> None:
+def test_after_a_purge_no_file_has_a_trace_of_it(dataset: Dataset, job: ForgetJob, tmp_path: Path, cache: Path) -> None:
     traces, places = Traces.of(dataset, SHARD, ROW), [tmp_path / "out", tmp_path / "derived", cache]
-    folders = derived(dataset, tmp_path / "derived")
+    folders = [
+        *derived(dataset, tmp_path / "derived", tables=True),
+        labels_of(dataset, tmp_path / "derived" / "labels"),
+    ]
     dense.dense(NumberedRows.of(dataset), "image_embedding")
     part = Path(dataset.url_of(dataset.parts[SHARD]))
     before = pq.read_table(part)
     held = traces.in_files(*places)
-    assert {Path(path).relative_to(tmp_path / "derived").parts[0] for path in held if "derived" in path} == {
-        Path(folder).name for folder in folders
-    }
+    holding = {Path(path).relative_to(tmp_path / "derived").parts[0] for path in held if "derived" in path}
+    assert holding | {"iceberg"} == {Path(folder).name for folder in folders}  # its files have the lowest and highest
     assert any(str(cache) in path for path in held) and str(part) in held
+    with pytest.raises(InputError, match="Iceberg's tables name parts as they are"):
+        forget(ForgetJob(job.dataset, urls=job.urls))
+        export(ExportJob(dataset.url, str(tmp_path / "another"), "iceberg"))
     for again in range(2):
         summary = forget(ForgetJob(job.dataset, urls=job.urls, purge=True, also=folders))
         assert traces.in_files(*places) == []
@@ -76,9 +82,19 @@ def test_after_a_purge_no_file_has_a_trace_of_it(
         (ROWS, ROWS, {}), (ROWS, ROWS - 1, {REASON: 1}), (ROWS, ROWS, {}),
     ]  # fmt: skip
     log = (tmp_path / "out" / ".clipmill" / "forgotten-log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["did"] for line in log] == ["forget", "purge"] * 2
+    assert [json.loads(line)["did"] for line in log] == ["forget", *["forget", "purge"] * 2]
     derived(Dataset.open(dataset.url), tmp_path / "anew")
     assert traces.in_files(tmp_path / "anew") == []
+
+
+def labels_of(dataset: Dataset, folder: Path) -> str:
+    """As a step writes a table beside the parts: a row for each of theirs."""
+    output = Output.at(str(folder)).prepare()
+    begin(output, "label", {"dataset": dataset.url, "fingerprint": dataset.settings.digest})
+    for part in dataset.parts:
+        with output.staged(part_path(part)) as path:
+            pq.write_table(dataset.read(part, ["key", "shard", "row", "url", "error"]), path)
+    return output.url
 
 
 def test_what_is_embedded_again_later_is_forgotten_and_purged_too(job: ForgetJob, tmp_path: Path) -> None:
