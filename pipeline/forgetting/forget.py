@@ -65,44 +65,29 @@ def forget(job: ForgetJob, on_stage: OnStage = notebook.stages) -> ForgetSummary
     if lacking := [kind for kind in lists if kind not in dataset.schema.names]:
         raise InputError(f"{dataset.url} has no column {lacking[0]}; name rows by another one")
     folders = [Folder.open(url, dataset) for url in dict.fromkeys(job.also)]
-    digests = digests_of(dataset, lists, job.address, on_stage)
-    before, asked = _forgotten(dataset), sum(map(len, lists.values()))
+    digests, before = digests_of(dataset, lists, job.address, on_stage), _forgotten(dataset)
     if job.count:
-        new = new_rows(dataset, digests, job.address, on_stage)
-        rows, pending, seconds = sum(new.values()), dataset.forgotten.pending, time.monotonic() - began
-        return ForgetSummary(dataset.url, asked, rows, len(new), sum(before.values()), pending, 0, 0, (), seconds)
-    dataset.output.prepare()
-    remember(dataset.output, digests)
-    find(dataset, job.address, on_stage)
-    dataset = Dataset.open(job.dataset, job.storage_options)
-    now = _forgotten(dataset)
-    fresh = {part: rows - before.get(part, 0) for part, rows in now.items() if rows > before.get(part, 0)}
-    if lists:
-        note(
-            dataset.output,
-            did="forget",
-            asked={kind: len(values) for kind, values in lists.items()},
-            rows=sum(fresh.values()),
-        )
-    purged: list[ShardStats] = []
-    pending, cleaned = dataset.forgotten.pending, []
-    if job.purge:
-        purged = _purge(dataset, job.address, on_stage)
+        fresh = new_rows(dataset, digests, job.address, on_stage)
+    else:
+        dataset.output.prepare()
+        remember(dataset.output, digests)
+        find(dataset, job.address, on_stage)
         dataset = Dataset.open(job.dataset, job.storage_options)
-        _clear_caches(dataset)
-        cleaned = [folder.clean(dataset) for folder in folders]
-        told = [asdict(folder) for folder in cleaned]
-        note(dataset.output, did="purge", rows=pending, parts=len(purged), folders=told)
+        fresh = {part: more for part, rows in _forgotten(dataset).items() if (more := rows - before.get(part, 0))}
+        if lists:
+            asked = {kind: len(values) for kind, values in lists.items()}
+            note(dataset.output, did="forget", asked=asked, rows=sum(fresh.values()))
+    purged = _purged(job, dataset, folders, on_stage) if job.purge else _Purged(dataset)
     return ForgetSummary(
         dataset=dataset.url,
-        asked=asked,
+        asked=sum(map(len, lists.values())),
         new=sum(fresh.values()),
         new_parts=len(fresh),
         forgotten=sum(_forgotten(dataset).values()),
-        pending=dataset.forgotten.pending,
-        purged=pending if job.purge else 0,
-        purged_parts=len(purged),
-        folders=tuple(cleaned),
+        pending=purged.dataset.forgotten.pending,
+        purged=purged.rows,
+        purged_parts=purged.parts,
+        folders=purged.folders,
         seconds=time.monotonic() - began,
     )
 
@@ -112,8 +97,26 @@ def _forgotten(dataset: Dataset) -> dict[str, int]:
     return {part: len(of_part.rows) for part, of_part in dataset.forgotten.parts.items()}
 
 
-def _purge(dataset: Dataset, address: str, on_stage: OnStage) -> list[ShardStats]:
-    """Rewrites the parts that hold forgotten rows, then the manifest. A run that was killed in between goes on."""
+@dataclass(frozen=True)
+class _Purged:
+    dataset: Dataset  # as it is afterwards
+    rows: int = 0
+    parts: int = 0
+    folders: tuple[Cleaned, ...] = ()
+
+
+def _purged(job: ForgetJob, dataset: Dataset, folders: Sequence[Folder], on_stage: OnStage) -> _Purged:
+    """Parts first, then what was made of them: whatever is made meanwhile is made of blanked rows."""
+    rows, parts = dataset.forgotten.pending, len(_rewrite_parts(dataset, job.address, on_stage))
+    dataset = Dataset.open(job.dataset, job.storage_options)
+    _clear_caches(dataset)
+    cleaned = tuple(folder.clean(dataset) for folder in folders)
+    note(dataset.output, did="purge", rows=rows, parts=parts, folders=[asdict(folder) for folder in cleaned])
+    return _Purged(dataset, rows, parts, cleaned)
+
+
+def _rewrite_parts(dataset: Dataset, address: str, on_stage: OnStage) -> list[ShardStats]:
+    """Rewrites the parts that hold forgotten rows, then the manifest. Goes on where a run was killed."""
     output, forgotten = dataset.output, dataset.forgotten
     parts = [part for part, of_part in forgotten.parts.items() if of_part.pending]
     if parts:  # of many parts the manifest is believed, as long as a dataset is complete: its sizes are wrong meanwhile
