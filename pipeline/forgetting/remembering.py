@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
-from ..dataset.forgotten import ASKED, ASKED_SCHEMA, Asked, Kind, LookThrough, digest_of, read_found, write_found
+from ..dataset.forgotten import ASKED, ASKED_SCHEMA, Asked, LookThrough, digest_of, read_found, write_found
 from ..dataset.layout import OWN, part_path
 from ..dataset.output import Output
 from ..errors import InfrastructureError
@@ -24,7 +24,7 @@ from ..running.stages import OnStage, counted
 LOG = f"{OWN}/forgotten-log.jsonl"
 _TRIES = 5  # to add to what is asked for, while others do
 
-Digests = Mapping[Kind, frozenset[bytes]]
+Digests = Mapping[str, frozenset[bytes]]  # by column
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class _ShardsOfKeys:
 
 def digests_of(dataset: Dataset, lists: Mapping[str, frozenset[str]], address: str, on_stage: OnStage) -> Digests:
     """lists: values by column."""
-    digests: dict[Kind, frozenset[bytes]] = {}
+    digests: dict[str, frozenset[bytes]] = {}
     for kind, values in lists.items():
         if kind == "key":
             spread = scatter(_ShardsOfKeys(dataset.output, values), dataset.parts, address)
             told = counted(spread, "looking for keys", "parts", len(dataset.parts), on_stage)
             digests["key"] = frozenset().union(*(of_part for _, of_part in told))
         else:
-            digests[kind] = frozenset(digest_of(kind, value) for value in values)  # type: ignore[index, arg-type]
+            digests[kind] = frozenset(digest_of(kind, value) for value in values)  # type: ignore[arg-type]
     return digests
 
 
@@ -58,12 +58,9 @@ def new_rows(dataset: Dataset, digests: Digests, address: str, on_stage: OnStage
     """How many rows of each part would be forgotten that are not yet. Parts without such rows are left out."""
     spread = scatter(LookThrough(dataset.output, digests), dataset.parts, address)
     told = counted(spread, "looking through", "parts", len(dataset.parts), on_stage)
-    before = {part: dataset.forgotten.rows(part) for part in dataset.parts}
-    new = {
-        part: len(rows.rows) if before[part] is None else len(np.setdiff1d(rows.rows, before[part]))
-        for part, rows in told
-        if rows is not None
-    }
+    none = np.empty(0, np.int32)
+    before = {part: of_part.rows for part, of_part in dataset.forgotten.parts.items()}
+    new = {part: len(np.setdiff1d(found.rows, before.get(part, none))) for part, found in told if found is not None}
     return {part: rows for part, rows in new.items() if rows}
 
 
