@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,28 +51,36 @@ def write_shard(path: Path, shard: int, rows: int = ROWS) -> None:
     write_tar(path, members)
 
 
-def embedded(folder: Path) -> Dataset:
+def embedded(folder: Path, out: str | None = None) -> Dataset:
     (folder / "shards").mkdir()
     for shard in range(SHARDS):
         write_shard(folder / "shards" / f"{shard:05d}.tar", shard)
-    return embed_here([folder / "shards"], folder / "out")
+    return embed_here([folder / "shards"], out or folder / "out")
 
 
-def derived(dataset: Dataset, folder: Path, tables: bool = False) -> list[str]:
-    """What steps make of it: folders. tables: Lance's and Iceberg's, too."""
-    made = {name: str(folder / name) for name in ("subset", "unique", "index", "shards-again", "datacomp", "retrieval")}
-    quiet = {"on_stage": lambda _: None}
-    filter(FilterJob(dataset.url, made["subset"], columns=["url", "uid", "image_embedding"]), **quiet)
-    dedup(DedupJob(dataset.url, made["unique"], threshold=0.999), **quiet)
-    index(IndexJob(dataset.url, made["index"], kind="hnsw"), **quiet)
-    reshard(ReshardJob(dataset.url, made["shards-again"], samples_per_shard=10), **quiet)
-    export(ExportJob(dataset.url, made["datacomp"], "datacomp"), **quiet)
-    export(ExportJob(dataset.url, made["retrieval"], "clip-retrieval"), **quiet)
-    if tables:
-        made |= {"lance": str(folder / "lance"), "iceberg": str(folder / "iceberg")}
-        export(ExportJob(dataset.url, made["lance"], "lance"), **quiet)
-        export(ExportJob(dataset.url, made["iceberg"], "iceberg"), **quiet)
-    return list(made.values())
+STEPS: dict[str, Callable[[str, str], object]] = {
+    "subset": lambda url, out: filter(FilterJob(url, out, columns=["url", "uid", "image_embedding"]), _quiet),
+    "unique": lambda url, out: dedup(DedupJob(url, out, threshold=0.999), _quiet),
+    "index": lambda url, out: index(IndexJob(url, out, kind="hnsw"), _quiet),
+    "shards-again": lambda url, out: reshard(ReshardJob(url, out, samples_per_shard=10), _quiet),
+    "datacomp": lambda url, out: export(ExportJob(url, out, "datacomp"), _quiet),
+    "retrieval": lambda url, out: export(ExportJob(url, out, "clip-retrieval"), _quiet),
+}
+TABLES: dict[str, Callable[[str, str], object]] = {
+    "lance": lambda url, out: export(ExportJob(url, out, "lance"), _quiet),
+    "iceberg": lambda url, out: export(ExportJob(url, out, "iceberg"), _quiet),
+}
+
+
+def derived(dataset: Dataset, folder: Path | str, steps: Iterable[str] = tuple(STEPS)) -> list[str]:
+    """What steps make of it: folders, each called as its step."""
+    every = STEPS | TABLES
+    for step in steps:
+        every[step](dataset.url, f"{folder}/{step}")
+    return [f"{folder}/{step}" for step in steps]
+
+
+def _quiet(_: object) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from clipmill.pipeline.errors import InputError, UserError
 from clipmill.pipeline.searching import dense
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from embedded import embed_here
-from forget_kit import ROWS, SHARDS, Traces, derived, embedded, url_of, write_shard
+from forget_kit import ROWS, SHARDS, STEPS, TABLES, Traces, derived, embedded, url_of, write_shard
+from s3 import Bucket
 
 SHARD, ROW = 1, 4
 
@@ -52,7 +53,7 @@ def test_no_step_returns_it_from_then_on(dataset: Dataset, job: ForgetJob, tmp_p
 def test_after_a_purge_no_file_has_a_trace_of_it(dataset: Dataset, job: ForgetJob, tmp_path: Path, cache: Path) -> None:
     traces, places = Traces.of(dataset, SHARD, ROW), [tmp_path / "out", tmp_path / "derived", cache]
     folders = [
-        *derived(dataset, tmp_path / "derived", tables=True),
+        *derived(dataset, tmp_path / "derived", [*STEPS, *TABLES]),
         labels_of(dataset, tmp_path / "derived" / "labels"),
     ]
     dense.dense(NumberedRows.of(dataset), "image_embedding")
@@ -107,6 +108,28 @@ def test_what_is_embedded_again_later_is_forgotten_and_purged_too(job: ForgetJob
     assert traces.in_files(tmp_path / "out") != []
     assert forget(ForgetJob(job.dataset, purge=True)).pending == 0
     assert traces.in_files(tmp_path / "out") == []
+
+
+def test_on_object_storage_it_is_the_same(bucket: Bucket, tmp_path: Path) -> None:
+    dataset = embedded(tmp_path, bucket.url("out"))
+    folders = derived(dataset, bucket.url("derived"), ["subset", "shards-again"])
+    traces = Traces.of(dataset, SHARD, ROW)
+    (tmp_path / "urls.txt").write_text(url_of(SHARD, ROW))
+    forget(ForgetJob(dataset.url, urls=str(tmp_path / "urls.txt"), purge=True, also=folders))
+    for name, content in bucket.objects().items():
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_bytes(content)
+    assert len(list((tmp_path / "there" / "out" / "data").iterdir())) == SHARDS
+    assert traces.in_files(tmp_path / "there") == []
+    assert bucket.uploads() == []
+
+
+def test_a_run_that_ends_after_a_purge_believes_the_part_and_not_what_it_saw(dataset: Dataset, job: ForgetJob) -> None:
+    shards = planned_shards(dataset.output)
+    seen = ledger(dataset.output, shards, Manifest.of())
+    forget(ForgetJob(job.dataset, urls=job.urls, purge=True))
+    told = ledger(dataset.output, shards, fresh=seen)
+    assert (told.totals.rows, told.totals.embedded) == (SHARDS * ROWS, SHARDS * ROWS - 1)
 
 
 def test_lists_may_be_text_csv_or_parquet(dataset: Dataset, tmp_path: Path) -> None:
