@@ -20,6 +20,7 @@ from ...pipeline.choices import Side
 from ...pipeline.errors import ClipmillError, SampleError, UserError
 from ...pipeline.searching.catalogue import Condition
 from ...pipeline.searching.filters import BusyError
+from .current import Current
 from .downloads import Form
 from .guard import Guard
 from .site import Site
@@ -38,6 +39,8 @@ router = APIRouter(prefix="/api")
 
 
 def _site(request: Request) -> Site:
+    current: Current = request.app.state.current
+    current.check()
     site: Site = request.app.state.site
     return site
 
@@ -151,7 +154,7 @@ def image(site: TheSite, place: Place, side: Literal["320", "1280"] = "320") -> 
 
 def app_of(site: Site) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site, app.state.uploads = site, Uploads()
+    app.state.site, app.state.uploads, app.state.current = site, Uploads(), Current(site.dataset)
     app.include_router(router)
     app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"))
     app.mount("/static", StaticFiles(directory=STATIC))

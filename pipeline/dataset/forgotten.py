@@ -117,9 +117,13 @@ class Forgotten:
     def only(self, parts: Iterable[str]) -> Forgotten:
         return replace(self, parts={part: self.parts[part] for part in parts if part in self.parts})
 
+    def held_in(self, parts: Iterable[str]) -> dict[str, FoundRows]:
+        """Of these parts, those that hold forgotten rows still. After a purge, parts are as they read."""
+        return {part: of_part for part in parts if (of_part := self.parts.get(part)) is not None and of_part.pending}
+
     def rows(self, part: str) -> Rows | None:
-        """None where none is forgotten."""
-        return self.parts[part].rows if part in self.parts else None
+        """The rows to blank; None where there are none."""
+        return of_part.rows if (of_part := self.held_in((part,)).get(part)) else None
 
     def marked(self, parts: Sequence[str], stamps: Sequence[int]) -> tuple[int, ...]:
         """The parts' stamps, changed where rows are forgotten."""

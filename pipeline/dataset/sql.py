@@ -17,7 +17,7 @@ from ..storage.ranges import Ranges
 from ..storage.urls import open_storage, scheme_of
 from .dataset import Dataset
 from .forgotten import PLACE as PLACES
-from .forgotten import REASON, Forgotten
+from .forgotten import REASON, FoundRows
 from .labels import Labels
 from .narrow import NARROW, PLACE
 from .narrow_file import NarrowFile
@@ -68,11 +68,11 @@ def rows_of(dataset: Dataset, within: Subset | None = None, place: str | None = 
         if not file.is_whole:
             of_parts = f"{PLACE} >= {file.starts[0]} AND {PLACE} < {file.starts[-1]}"
             sources.append(f"{_of_table(dataset, [_url_of(dataset, file)], place)} WHERE {of_parts}")
-    forgotten = dataset.forgotten.only(in_parts)
-    whole_parts = [part for part in in_parts if part not in forgotten.parts]
-    if whole_parts or not (sources or forgotten.parts):
+    forgotten = dataset.forgotten.held_in(in_parts)
+    whole_parts = [part for part in in_parts if part not in forgotten]
+    if whole_parts or not (sources or forgotten):
         sources.append(f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, whole_parts))}")
-    if forgotten.parts:
+    if forgotten:
         sources.append(f"SELECT {_values(dataset.schema)} FROM ({_blanked(dataset, forgotten)})")
     rows = " UNION ALL ".join(sources)
     return rows if within is None else f"SELECT * FROM ({rows}) SEMI JOIN ({_kept(within)}) USING (shard, row)"
@@ -84,9 +84,9 @@ def _of_table(dataset: Dataset, urls: Iterable[str], place: str | None) -> str:
     return f"SELECT {_values(dataset.schema, packed=True)}{column} FROM {files(urls, 'file_row_number = true')}"
 
 
-def _blanked(dataset: Dataset, forgotten: Forgotten) -> str:
-    """The parts in which rows are forgotten, as they read (see forgotten.py)."""
-    places = ", ".join(f"({literal(of.shard)}, {row})" for of in forgotten.parts.values() for row in of.rows.tolist())
+def _blanked(dataset: Dataset, forgotten: Mapping[str, FoundRows]) -> str:
+    """Parts that hold forgotten rows, as they read (see forgotten.py)."""
+    places = ", ".join(f"({literal(of.shard)}, {row})" for of in forgotten.values() for row in of.rows.tolist())
     blank = {"key": "''", "error": literal(REASON)}
     values = [
         identifier(name)
@@ -95,7 +95,7 @@ def _blanked(dataset: Dataset, forgotten: Forgotten) -> str:
         for name in dataset.schema.names
     ]
     gone = f"(shard, row) IN (SELECT * FROM (VALUES {places}))"
-    rows = f"SELECT *, {gone} AS {_GONE} FROM {files(map(dataset.url_of, forgotten.parts))}"
+    rows = f"SELECT *, {gone} AS {_GONE} FROM {files(map(dataset.url_of, forgotten))}"
     return f"SELECT {', '.join(values)} FROM ({rows})"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from clipmill.jobs.web import app as module
-from clipmill.jobs.web import uploads
+from clipmill.jobs.web import current, uploads
 from clipmill.jobs.web.guard import Guard
 from clipmill.jobs.web.site import Site
+from clipmill.pipeline.dataset.forgotten import ASKED, Asked, digest_of
 from fakes import jpeg
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -75,6 +77,22 @@ def bomb() -> bytes:
 def test_an_upload_that_is_no_image_is_refused(client: TestClient, content: bytes, said: str) -> None:
     answer = client.post("/api/upload", content=content)
     assert answer.status_code == 400 and said in answer.json()["error"]
+
+
+def test_once_rows_are_forgotten_an_open_page_shows_nothing_more(
+    client: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current, "_EVERY", 0.0)
+    assert client.get("/api/row/0").status_code == 200
+    asked = pa.Table.from_pylist([{"by": "uid", "digest": digest_of("uid", "somebody's"), "at": 0}])
+    site.dataset.output.write(ASKED, Asked.packed(asked))
+    try:
+        for path in ("/api/row/0", "/api/search", "/api/image/0", "/api/download/keys"):
+            refused = client.get(path)
+            assert (refused.status_code, list(refused.json())) == (400, ["error"])
+            assert "were forgotten since this page was opened" in refused.json()["error"]
+    finally:
+        site.dataset.output.delete(ASKED)
 
 
 def test_an_upload_is_not_read_beyond_the_limit(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
