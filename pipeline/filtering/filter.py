@@ -45,7 +45,7 @@ def filter(job: FilterJob, on_stage: OnStage = notebook.stages) -> FilterSummary
     with the last. NaN and null are no scores. The threshold is exact at any size; see `kth.py`.
 
     Of a dataset that has grown, parts that earlier runs have judged stay as they are, unless a condition looks at other
-    rows; of the best share, where no score lies between the threshold of then and that of now.
+    rows; of the best share, but for rows with scores between the threshold of then and that of now.
 
     UserError for what is wrong with the request, PlanMismatchError where OUT was begun with others.
     """

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from itertools import chain
 
-import numpy as np
-
-from ..dataset.dataset import Dataset
 from ..dataset.narrow import narrowed
-from ..dataset.sortable import Counts, Keys
+from ..dataset.output import Output
 from ..dataset.subset import IDENTITY, Funnel
 from ..running.narrow_table import with_narrow_table
-from ..running.scatter import scatter
-from ..running.stages import OnStage, Stage, counted
-from .kth import kth_largest
+from ..running.stages import OnStage, Stage
+from .moving import MoveThreshold, passed_in
 from .needs import Needs, needs_of
-from .parts import CollectScores, CountScores, KeepRows, PartsBetween
+from .parts import KeepRows, PartCounts
 from .progress import Progress
 from .recipes import Step, at_least, in_top
 from .reference import near_reference
 from .request import FilterRequest
 from .rows import Rows
-from .runs import Run, runs_of
-
-R = TypeVar("R")
+from .runs import runs_of
+from .share import best_share, passed_parts
+from .spread import Spread
 
 _SAVED = 30.0  # seconds between two notes of what is done
 
@@ -34,25 +30,33 @@ _SAVED = 30.0  # seconds between two notes of what is done
 @dataclass(frozen=True)
 class Judged:
     funnel: Funnel
-    parts: int  # judged by this run
+    parts: int  # judged by this run, or changed since the threshold of the best share has moved
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Of the threshold of the best share, since the last run."""
+
+    column: str
+    last: float
+    now: float
+    passed: Mapping[str, int]  # parts that have scores between the two, and how many
 
 
 def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
     """Counts what stays and what goes, and writes it unless it is only to be counted."""
     job, by = request.job, request.by
-    needs = _needs(request)
+    needs, spread = _needs(request), Spread(job.address, on_stage)
     rows = _rows(request, needs, on_stage)
-    progress = _progress(request, needs)
-    threshold = None
+    progress, threshold, move = _progress(request, needs), None, None
     if job.top_fraction is not None:
         table = narrowed(request.dataset) if needs.embeddings else rows.dataset
         labels = None if by in table.schema.names else rows.labels
         scores = replace(rows, dataset=table, labels=labels, functions=(), names_pairs=False)
-        threshold = _best_share(request, scores, job.top_fraction, on_stage)
-        _forget(progress, scores, by, threshold, _Spread(request, "comparing with the last threshold", on_stage))
+        threshold = best_share(scores, by, job.top_fraction, spread)
+        move = _move(progress, scores, by, threshold, spread)
     steps = _steps(request, threshold)
-    parts = len(progress.todo)
-    _keep(request, progress, rows, steps, on_stage)
+    parts = _keep(progress, rows, _keeping(request, rows, steps), move, spread)
     *dropped, kept = progress.counts.sum(axis=0).tolist()
     reasons = {step.reason: count for step, count in zip(steps, dropped, strict=True)}
     return Judged(Funnel(sum(dropped) + kept, reasons, kept), parts)
@@ -105,72 +109,52 @@ def _progress(request: FilterRequest, needs: Needs) -> Progress:
     return progress
 
 
-@dataclass(frozen=True)
-class _Spread:
-    """Work on the rows of some parts, on a cluster. name: of the stage."""
-
-    request: FilterRequest
-    name: str
-    on_stage: OnStage
-
-    def __call__(self, work: Callable[[Run], R], dataset: Dataset) -> Iterator[tuple[Run, R]]:
-        if runs := runs_of(dataset):
-            spread, total = scatter(work, runs, self.request.job.address), len(dataset.parts)
-            yield from counted(spread, self.name, "parts", total, self.on_stage, weigh=lambda done: len(done[0].parts))
-
-
-def _best_share(request: FilterRequest, rows: Rows, share: float, on_stage: OnStage) -> float | None:
-    """The least score of the best share; None where no row has one."""
-    by, spread = request.by, _Spread(request, f"ranking by {request.by}", on_stage)
-
-    def count(prefix: int, digit: int) -> Counts:
-        known, dataset = (_from_histograms(rows, by)) if digit == 0 else ([], rows.dataset)
-        counting = CountScores(rows.for_runs(), by, prefix, digit)
-        return sum((*known, *(counts for _, counts in spread(counting, dataset))), np.zeros(1 << 16, np.int64))
-
-    def collect(prefix: int, digit: int) -> Iterator[Keys]:
-        return (keys for _, keys in spread(CollectScores(rows.for_runs(), by, prefix, digit), rows.dataset))
-
-    # as in DataComp, int() rounds down; a share of 1.0 has no next score
-    return kth_largest(lambda scores: min(int(scores * share), scores - 1), count, collect)
-
-
-def _from_histograms(rows: Rows, by: str) -> tuple[list[Counts], Dataset]:
-    """The counts that the narrow table knows, and the dataset of the parts that it does not know."""
-    if rows.within is not None:
-        return [], rows.dataset
-    counts = [(file, file.counts(by)) for file in rows.dataset.narrow]
-    in_table = {part for file, known in counts if known is not None for part in file.parts}
-    left = rows.dataset.only([part for part in rows.dataset.parts if part not in in_table])
-    return [known for _, known in counts if known is not None], left
-
-
-def _forget(progress: Progress, rows: Rows, by: str, threshold: float | None, spread: _Spread) -> None:
-    """Parts of which other rows stay by this threshold than by the one before are to be judged again."""
-    before, progress.threshold = progress.threshold, threshold
-    if not progress.done or threshold == before:
-        return
-    if threshold is None or before is None:
+def _move(progress: Progress, rows: Rows, by: str, threshold: float | None, spread: Spread) -> _Move | None:
+    """Where the threshold moves, what that changes in parts that are done. All of them are to be judged again where no
+    row had a score, or none has one now."""
+    last, progress.threshold = progress.threshold, threshold
+    if not progress.done or threshold == last:
+        return None
+    if threshold is None or last is None:
         progress.forget(progress.done)
-        return
-    between = PartsBetween(rows.for_runs(), by, min(threshold, before), max(threshold, before))
-    for _, parts in spread(between, rows.dataset.only(progress.done)):
-        progress.forget(parts)
+        return None
+    done = replace(rows, dataset=rows.dataset.only(progress.done))
+    return _Move(by, last, threshold, passed_parts(done, by, (last, threshold), spread))
 
 
-def _keep(request: FilterRequest, progress: Progress, rows: Rows, steps: tuple[Step, ...], on_stage: OnStage) -> None:
-    """Judges the parts that are to be judged. What is known of the others is noted before any file changes."""
+def _keeping(request: FilterRequest, rows: Rows, steps: tuple[Step, ...]) -> KeepRows:
     job, names = request.job, request.dataset.schema.names
     columns = dict.fromkeys(job.columns)
     own = tuple(dict.fromkeys(name for name in (*IDENTITY, *columns) if name in names))
     of_labels = tuple(name for name in columns if name not in names)
-    output = None if job.count else request.output
-    keep = KeepRows(rows.for_runs(), steps, own, of_labels, output)
+    return KeepRows(rows.for_runs(), steps, own, of_labels, None if job.count else request.output)
+
+
+def _keep(progress: Progress, rows: Rows, keep: KeepRows, move: _Move | None, spread: Spread) -> int:
+    """Judges the parts that are to be judged, and changes those where the threshold has passed rows. How many these
+    are. What is known of the others is noted before any file changes."""
+    passed = move.passed if move else {}
+    in_table = {part for file in rows.dataset.narrow for part in file.parts}.intersection(passed)
+    before = dict(zip(passed, progress.forget(passed), strict=True))
+    parts, todo = len(progress.todo), [part for part in progress.todo if part not in in_table]
+    judged = spread("filtering", keep, runs_of(rows.dataset.only(todo)))
+    results: Iterator[tuple[Sequence[str], PartCounts]] = ((run.parts, counts) for run, counts in judged)
+    if move is not None:
+        work = MoveThreshold(keep, move.column, move.last, move.now)
+        few = list(passed_in(rows.dataset, {part: passed[part] for part in in_table}, before))
+        moved = spread("moving the threshold", work, few)
+        results = chain(results, ((item.parts, counts) for item, counts in moved))
+    _note(progress, keep.output, results)
+    return parts
+
+
+def _note(progress: Progress, output: Output | None, results: Iterable[tuple[Sequence[str], PartCounts]]) -> None:
+    """Takes the counts of parts as they come, and saves what is done now and then."""
     if output is not None:
         progress.save(output)
     saved = time.monotonic()
-    for run, counts in _Spread(request, "filtering", on_stage)(keep, rows.dataset.only(progress.todo)):
-        progress.add(run.parts, counts)
+    for parts, counts in results:
+        progress.add(parts, counts)
         if output is not None and time.monotonic() - saved > _SAVED:
             progress.save(output)
             saved = time.monotonic()

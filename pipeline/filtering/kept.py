@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..dataset.dataset import Dataset
-from ..dataset.narrow import NARROW
-from ..dataset.narrow_file import NarrowFile, NarrowReader, unpacked_hex
+from ..dataset.narrow import NARROW, PLACE
+from ..dataset.narrow_file import NarrowFile, NarrowReader, narrow_schema, unpacked_hex
+from ..dataset.sql import files, identifier
 
 
 def kept_in_part(dataset: Dataset, part: str, rows: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
@@ -27,7 +29,6 @@ def kept_in_table(
     """For each part of a file of the narrow table, the rows at these places of the file, ascending. Embeddings are read
     from the parts."""
     in_table = [name for name in columns if name in dataset.schema.names]
-    elsewhere = [name for name in columns if name not in in_table]
     ends = np.searchsorted(places, file.starts)
     with dataset.output.open(f"{NARROW}/{file.name}") as opened:
         reader = NarrowReader(opened, in_table)
@@ -37,24 +38,44 @@ def kept_in_table(
             if not len(kept):
                 yield pa.table({})
                 continue
-            table = _as_in_parts(reader.rows(start, stop), kept - start)
-            if elsewhere:
-                others = kept_in_part(dataset, part, table["row"], ["row", *elsewhere])
-                for name in elsewhere:
-                    table = table.append_column(name, others[name])
-            yield table.select(list(columns))
+            yield as_in_part(dataset, part, reader.rows(start, stop), kept - start, columns)
 
 
-def _as_in_parts(rows: pa.Table, kept: npt.NDArray[np.int64]) -> pa.Table:
-    """Some rows of a part, by their positions. The file's dictionary of shards has those of other parts, too."""
-    columns = {}
-    for name in rows.column_names:
-        column = rows[name]
-        if name == "shard":
-            shards = pa.array(np.zeros(len(kept), np.int32)), pa.array([column[0].as_py()])
-            columns[name] = pa.DictionaryArray.from_arrays(*shards)
-        else:
-            taken = column.take(pa.array(kept))
-            columns[name] = unpacked_hex(taken) if name == "sha256" else taken
-    fields = [f.with_type(pa.string()) if f.name == "sha256" else f for f in rows.schema]
-    return pa.table(list(columns.values()), schema=pa.schema(fields))
+def few_in_table(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    file: NarrowFile,
+    places: npt.NDArray[np.int64],
+    columns: Sequence[str],
+) -> pa.Table:
+    """As `kept_in_table`, for few rows of many: the columns that are in the file, in one table, and `PLACE`. Through
+    SQL, which passes over what is between the rows. Not through `pairs`, where NaN is NULL."""
+    schema = narrow_schema(dataset.schema)
+    fields = [schema.field(name) for name in columns if name in schema.names]
+    url = f"{dataset.url}/{NARROW}/{file.name}"
+    connection.register("wanted", pa.table({PLACE: places}))
+    names = ", ".join(map(identifier, [PLACE, *(field.name for field in fields)]))
+    source = f"(SELECT {names} FROM {files([url], 'file_row_number = true')}) SEMI JOIN wanted USING ({PLACE})"
+    table = connection.sql(f"SELECT * FROM {source} ORDER BY {PLACE}").to_arrow_table()
+    return table.cast(pa.schema([pa.field(PLACE, pa.int64()), *fields]))
+
+
+def as_in_part(
+    dataset: Dataset, part: str, rows: pa.Table, indices: npt.NDArray[np.int64], columns: Sequence[str]
+) -> pa.Table:
+    """Some rows of a part, chosen by their indices in `rows`, as the part has them. rows: from the narrow table, `row`
+    with them. Columns that these lack, which are embeddings, are read from the part."""
+    chosen, taken = pa.array(indices), {}
+    for name in columns:
+        if name == "shard":  # the file's dictionary has those of other parts, too
+            shards = pa.array(np.zeros(len(chosen), np.int32)), pa.array([rows[name][0].as_py()])
+            taken[name] = rows.schema.field(name), pa.DictionaryArray.from_arrays(*shards)
+        elif name == "sha256":
+            taken[name] = rows.schema.field(name).with_type(pa.string()), unpacked_hex(rows[name].take(chosen))
+        elif name in rows.column_names:
+            taken[name] = rows.schema.field(name), rows[name].take(chosen)
+    if len(taken) < len(columns):
+        others = kept_in_part(dataset, part, rows["row"].take(chosen), ["row", *(set(columns) - set(taken))])
+        taken |= {name: (others.schema.field(name), others[name]) for name in columns if name not in taken}
+    fields, arrays = zip(*(taken[name] for name in columns), strict=True)
+    return pa.table(list(arrays), schema=pa.schema(list(fields)))

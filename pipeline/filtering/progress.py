@@ -68,10 +68,12 @@ class Progress:
         intact = (counts[:, -1] > 0) == there
         self.counts[mine[intact]], self.is_done[mine[intact]] = counts[intact], True
 
-    def forget(self, parts: Iterable[str]) -> None:
-        """They are to be judged again."""
+    def forget(self, parts: Iterable[str]) -> npt.NDArray[np.int64]:
+        """They are to be judged again. Returns their counts."""
         numbers = [self._number[part] for part in parts]
+        counts = self.counts[numbers]
         self.counts[numbers], self.is_done[numbers] = 0, False
+        return counts
 
     def add(self, parts: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
         numbers = [self._number[part] for part in parts]

@@ -71,7 +71,8 @@ class FilterRequest:
             steps=_steps(dataset, job),
         )
         request._check_columns()
-        request._check_where()
+        if job.where:
+            request._check_where()
         return request if job.count else replace(request, output=request.output.prepare())
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from ..dataset.dataset import Dataset
 from ..dataset.narrow_file import NarrowFile
 
-_MOST, _LEAST, _RUNS = 1 << 19, 1 << 16, 32  # rows of a run of the narrow table, and how many runs there should be
+MOST = 1 << 19  # rows of a run of the narrow table
+_LEAST, _RUNS = 1 << 17, 32  # rows of a run, and how many runs there should be
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,26 @@ class Run:
     stamps: tuple[int, ...]
     narrow: tuple[NarrowFile, ...] = ()  # where the narrow table has their rows; none where the parts are read
 
+    @classmethod
+    def of_file(cls, file: NarrowFile) -> Run:
+        return cls(file.parts, file.sizes, file.stamps, (file,))
+
+    def in_parts(self, wanted: Collection[str]) -> Run:
+        """Some of the parts, to be read themselves."""
+        facts = zip(self.parts, self.sizes, self.stamps, strict=True)
+        return Run(*zip(*((part, size, stamp) for part, size, stamp in facts if part in wanted), strict=True))
+
     def of(self, dataset: Dataset) -> Dataset:
         """The dataset, of these parts alone."""
         return replace(dataset, parts=self.parts, sizes=self.sizes, stamps=self.stamps, narrow=self.narrow)
 
 
-def runs_of(dataset: Dataset) -> list[Run]:
-    """All parts of a dataset: those in the narrow table as they lie there, then the others."""
-    runs = [run for file in dataset.narrow for run in _of_file(file, sum(file.rows for file in dataset.narrow))]
+def runs_of(dataset: Dataset, least: int | None = None) -> list[Run]:
+    """All parts of a dataset: those in the narrow table as they lie there, then the others. least: rows of a run of the
+    narrow table, where there are as many."""
+    rows = sum(file.rows for file in dataset.narrow)
+    most = max(least or _LEAST, min(MOST, rows // _RUNS))
+    runs = [run for file in dataset.narrow for run in _of_file(file, most)]
     in_table = {part for run in runs for part in run.parts}
     others = dataset.only([part for part in dataset.parts if part not in in_table])
     return [*runs, *(Run(others.parts[at], others.sizes[at], others.stamps[at]) for at in groups_of(len(others.parts)))]
@@ -41,10 +54,9 @@ def groups_of(parts: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, parts, size)]
 
 
-def _of_file(file: NarrowFile, rows: int) -> Iterator[Run]:
-    most, starts, first = max(_LEAST, min(_MOST, rows // _RUNS)), np.asarray(file.starts), 0
+def _of_file(file: NarrowFile, most: int) -> Iterator[Run]:
+    starts, first = np.asarray(file.starts), 0
     while first < len(file.parts):
         stop = max(first + 1, int(np.searchsorted(starts, starts[first] + most, side="right")) - 1)
-        piece = file.between(first, stop)
-        yield Run(piece.parts, piece.sizes, piece.stamps, (piece,))
+        yield Run.of_file(file.between(first, stop))
         first = stop

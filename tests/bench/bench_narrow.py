@@ -115,7 +115,7 @@ def measure(quick: bool) -> list[Row]:
     for name in JOBS:
         of_job = grown[name]
         cost = Spread.of([of_job["grown s"] / of_job["first s"]])
-        note = f"{of_job['judged']} of {grown['parts']} parts judged again"
+        note = f"{of_job['judged']} of {grown['parts']} parts judged or changed"
         lines.append(
             Row(f"filter by {name} after 1 % more of {grown['rows']:,} rows, of the first", "", cost, note=note)
         )

@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import FilterJob, FilterSummary, filter
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.narrow import NARROW
 from clipmill.pipeline.dataset.subset import Subset
-from clipmill.pipeline.filtering import judging
+from clipmill.pipeline.filtering import judging, moving
 from clipmill.pipeline.filtering.progress import COUNTS
 from clipmill.pipeline.running import narrow_table
 from fakes import files
-from filter_kit import many
+from filter_kit import NAN, many
 from made import unit_vectors
 
 Parts = list[dict[str, Any]]
@@ -56,14 +58,14 @@ def written(job: FilterJob) -> dict[str, tuple[int, int]]:
 
 
 def check(job: FilterJob) -> None:
-    """The subset is that of a run from nothing."""
+    """The subset is that of a run from nothing, byte for byte."""
     fresh = replace(job, out=job.out + "-fresh")
     shutil.rmtree(fresh.out, ignore_errors=True)
     filter(fresh)
     mine, other = Subset.open(job.out), Subset.open(fresh.out)
     assert (mine.funnel, mine.parts, mine.stamps) == (other.funnel, other.parts, other.stamps)
     for part in mine.parts:
-        assert pq.read_table(mine.url_of(part)).equals(pq.read_table(other.url_of(part)))
+        assert Path(mine.url_of(part)).read_bytes() == Path(other.url_of(part)).read_bytes()
 
 
 def grown(make: Callable[..., FilterJob], job: FilterJob, parts: Parts) -> tuple[FilterSummary, set[str]]:
@@ -112,6 +114,53 @@ def test_a_threshold_that_moves_changes_the_parts_with_scores_that_it_passes(
     summary, changed = grown(make, job, [*parts, spread(10, 20), spread(0, 1), spread(1, 90), {}])  # and back
     assert summary.parts_done_before > 6 and len(changed) < 4
     check(job)
+
+
+def scattered(seed: int, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
+    """A part with scores of the whole range, so that a threshold lies in all parts."""
+    random = np.random.default_rng(seed)
+    return {
+        "similarity": random.uniform(low, high, 60).astype(np.float32),
+        "aesthetic": [None if row % 7 == 0 else NAN if row % 5 == 0 else row / 3 for row in range(60)],
+        "sha256": [f"{seed + row:064x}" if row % 3 else None for row in range(60)],
+        "image_embedding": unit_vectors(seed, 60),
+    }
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["whole", "damaged"])
+def test_a_threshold_that_moves_adds_and_removes_single_rows(
+    breaks: bool, make: Callable[..., FilterJob], monkeypatch: pytest.MonkeyPatch, table: None
+) -> None:
+    """And nothing else is judged again. Damage to the narrow table does no harm."""
+    monkeypatch.setattr(moving, "_PARTS", 3)
+    parts, columns = [scattered(number) for number in range(8)], ["aesthetic:float64"]
+    kept = {"columns": ["aesthetic", "image_embedding", "sha256"], "where": ["row % 4 > 0"]}
+    job = replace(make(parts, columns=columns), top_fraction=0.4, **kept)
+    filter(job)
+    keep, judged = judging.KeepRows.__call__, list[str]()
+    monkeypatch.setattr(judging.KeepRows, "__call__", lambda self, run: judged.extend(run.parts) or keep(self, run))
+    for more in (scattered(8, 0.7), scattered(9, 0.0, 0.2)):  # the threshold rises, and falls
+        parts.append(more)
+        make(parts, columns=columns)
+        judged.clear()
+        with monkeypatch.context() as patch:
+            if breaks:
+                patch.setattr(judging, "with_narrow_table", then_broken)
+            summary = filter(job)
+        assert summary.parts_done_before < len(parts) - 4  # the others' rows changed
+        assert breaks or judged == [Dataset.open(job.dataset).parts[-1]]
+        check(job)
+
+
+def then_broken(*asked: Any) -> Dataset:
+    """The narrow table is made, and all its files but the last are damaged."""
+    dataset = narrow_table.with_narrow_table(*asked)
+    for file in dataset.narrow[:-1]:
+        path = Path(dataset.url) / NARROW / file.name
+        content = path.read_bytes()
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        path.write_bytes(content[:4] + b"\7" * (footer - 4) + content[footer:])
+    return dataset
 
 
 def test_a_subset_of_no_scores_gets_some(make: Callable[..., FilterJob], table: None) -> None:

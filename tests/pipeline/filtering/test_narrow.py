@@ -18,7 +18,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.narrow import NARROW, narrowed
 from clipmill.pipeline.dataset.subset import Funnel, Subset
 from clipmill.pipeline.errors import UserError
-from clipmill.pipeline.filtering import judging, kth
+from clipmill.pipeline.filtering import judging, kth, share
 from clipmill.pipeline.filtering.needs import Needs, needs_of
 from clipmill.pipeline.running import narrow_table
 from filter_kit import NAN, many
@@ -105,13 +105,13 @@ def test_only_the_rows_near_the_threshold_are_ranked(
     """The first pass is in the histograms."""
     job = replace(make(many(900, 9)), top_fraction=0.3)
     digits: list[int] = []
-    count = judging.CountScores.__call__
+    count = share.CountScores.__call__
 
     def counted(self: Any, run: Any) -> Any:
         digits.append(self.digit)
         return count(self, run)
 
-    monkeypatch.setattr(judging.CountScores, "__call__", counted)
+    monkeypatch.setattr(share.CountScores, "__call__", counted)
     monkeypatch.setattr(kth, "_FEW", 0)
     filter(job)
     assert set(digits) == {1, 2, 3}
