@@ -6,7 +6,7 @@ storage is left to it where asking twice would cost, and so is a pipe, which can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def check_early(job: Any) -> None:
 def _servers(job: Any) -> list[str]:
     """One URL for each server, or kind of store, that the job names."""
     named = [value for name in ("out", *_CHECKS) if (value := getattr(job, name, None)) is not None]
+    named = [value.values() if isinstance(value, Mapping) else value for value in named]
     urls = [url for value in named for url in ([value] if isinstance(value, str) else value) if isinstance(url, str)]
     remote = [url.removeprefix("@") for url in urls if "://" in url]
     by_server = {(scheme_of(url), url.split("/")[2] if is_web(url) else ""): url for url in remote}
@@ -63,6 +64,10 @@ def _check_subset(job: Any, url: str) -> None:
 
 def _check_labels(job: Any, url: str) -> None:
     Labels.open(url, Dataset.open(job.dataset, job.storage_options))
+
+
+def _check_joins(job: Any, joins: Mapping[str, str]) -> None:
+    Dataset.open(job.dataset, job.storage_options).join(joins)
 
 
 def _check_index(job: Any, url: str) -> None:
@@ -124,6 +129,7 @@ _CHECKS: dict[str, Callable[[Any, Any], object]] = {
     "within": _check_subset,
     "duplicates": _check_subset,
     "labels": _check_labels,
+    "joins": _check_joins,
     "index": _check_index,
     "alias": _check_alias,
     "inputs": _check_inputs,

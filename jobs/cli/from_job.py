@@ -13,7 +13,7 @@ import typer
 
 from ...pipeline.job.fields import alternatives, flag_of, help_of, holds, job_fields
 from .helping import completions_of
-from .options import storage_options
+from .options import folders, storage_options
 
 
 def takes_job(command: Callable[..., None], check: Callable[[Any], None] = lambda _: None) -> Callable[..., None]:
@@ -81,10 +81,15 @@ def _is_bool(hint: Any) -> bool:
     return bool in alternatives(hint)
 
 
+def _is_text(hint: Any) -> bool:
+    """Whether a mapping's values are text, and no more."""
+    return any(get_args(kind)[1:] == (str,) for kind in alternatives(hint))
+
+
 def _value(hint: Any, argument: Any) -> Any:
     """The job's value for what typer read; MISSING leaves the field's default."""
     if holds(hint, Mapping):
-        return storage_options(argument)
+        return folders(argument, flag_of(hint).names[0]) if _is_text(hint) else storage_options(argument)
     if holds(hint, Sequence):
         return MISSING if argument is None else tuple(argument)
     return argument

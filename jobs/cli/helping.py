@@ -12,7 +12,7 @@ _FEW = 16  # options that are found without headings
 # Options of one name are about the same thing, whatever the command.
 _HEADINGS: dict[str, tuple[str, ...]] = {
     "Input": (
-        "images", "texts", "image_keys", "caption_keys", "allow_half_pairs", "within", "labels", "url_column",
+        "images", "texts", "image_keys", "caption_keys", "allow_half_pairs", "within", "labels", "joins", "url_column",
         "caption_column", "sha256_column",
     ),
     "Output": ("out", "columns", "embedding_type", "uids", "samples_per_shard", "overwrite", "checkpoint_every"),

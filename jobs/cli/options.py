@@ -36,6 +36,19 @@ def storage_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     return options
 
 
+def folders(pairs: Sequence[str] | None, option: str) -> dict[str, str]:
+    """`ALIAS=FOLDER` strings as a dict. UserError without a `=`, and for an alias that comes twice."""
+    named: dict[str, str] = {}
+    for pair in pairs or ():
+        alias, equals, folder = pair.partition("=")
+        if not equals:
+            raise UserError(f"{option} {pair}: must be ALIAS=FOLDER, such as scores={pair}")
+        if alias in named:
+            raise UserError(f"{option} {pair}: the alias is taken by {option} {alias}={named[alias]}; choose another")
+        named[alias] = folder
+    return named
+
+
 def with_debug(command: Callable[..., None]) -> Callable[..., None]:
     """The command with `--debug` as its last option. `main` acts on it, whatever the command is."""
 

@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
 from .footer import model_cards, not_a_part, read_footer
-from .forgotten import Forgotten, blanked, forgotten_in
+from .forgotten import ASKED, Forgotten, blanked, forgotten_in
 from .layout import SUCCESS, part_path
 from .manifest import STAMP_BITS, Manifest
 from .manifest_files import MANIFEST, MANY, read_manifest
 from .narrow_file import NarrowFile, of_parts
 from .output import Output
 from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
+from .side_table import SideTable, open_sides
 
 if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
     from ..records import Vectors
@@ -60,6 +61,7 @@ class Dataset:
     version: str  # changes when a part is added or made anew, and when rows are forgotten
     narrow: tuple[NarrowFile, ...] = ()  # where rows of the parts lie, too: see narrow.py
     forgotten: Forgotten = field(default_factory=Forgotten)  # rows that read as if nothing was known of them
+    sides: tuple[SideTable, ...] = ()  # joined: SQL has their columns as `alias.column`
 
     @classmethod
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
@@ -102,6 +104,38 @@ class Dataset:
     def own_stamps(self) -> tuple[int, ...]:
         """The parts' stamps as if no row was forgotten."""
         return self.forgotten.marked(self.parts, self.stamps)  # twice changed is as it was
+
+    def join(self, folders: Mapping[str, str]) -> Dataset:
+        """The same dataset with side tables: SQL sees `alias.column`, by place, part by part.
+
+        folders: by alias, each with a Parquet file for every part, of its name and with its rows in order; `shard` and
+        `row` are compared when the files are read. UserError for an alias that cannot be one, InputError for a folder
+        that does not fit.
+        """
+        aliases = (side.alias for side in self.sides)
+        sides = open_sides(folders, self.output, self.parts, [*self.schema.names, *aliases])
+        return replace(self, sides=(*self.sides, *map(_as_it_reads, sides)))
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """Of all columns by name, those of side tables as `alias.column`."""
+        own = {field.name: field.type for field in self.schema}
+        beside = {f"{side.alias}.{field.name}": field.type for side in self.sides for field in side.schema}
+        return own | {name: kind for name, kind in beside.items() if name not in own}
+
+    def side_of(self, name: str) -> tuple[SideTable, str] | None:
+        """The side table that has the column `alias.column`, and the column; None for one of the dataset's own."""
+        alias, _, column = name.partition(".")
+        if name in self.schema.names:
+            return None
+        return next(((s, column) for s in self.sides if s.alias == alias and column in s.schema.names), None)
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.variant for model in self.models)
+        joined = "".join(f"; {side.alias}={side.url}: {', '.join(side.schema.names)}" for side in self.sides)
+        columns = ", ".join(self.schema.names)
+        parts = "1 part" if len(self.parts) == 1 else f"{len(self.parts):,} parts"
+        return f"Dataset({self.url}: {parts}, of {models}; {columns}{joined})"
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)
@@ -171,6 +205,13 @@ class Dataset:
             for batch in pq.ParquetFile(file).iter_batches(rows, columns=list(columns)):
                 yield blanked(batch, forgotten, start)
                 start += len(batch)
+
+
+def _as_it_reads(side: SideTable) -> SideTable:
+    """Without the rows that must be forgotten, where it is the parts of a dataset."""
+    if side.output.read(ASKED) is None:
+        return side
+    return replace(side, forgotten=Dataset.open(side.output.url, side.output.storage_options).forgotten)
 
 
 def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Output, Fingerprint]:

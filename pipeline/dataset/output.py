@@ -14,7 +14,7 @@ import fsspec
 from ..errors import ClipmillError, InfrastructureError, OutputError, StorageFullError, one_line
 from ..records import Shard
 from ..storage import staging, store
-from ..storage.listing import Entries, entries
+from ..storage.listing import Entries, Stamped, entries, stamped
 from ..storage.local_files import move, move_new
 from ..storage.ranges import opened
 from ..storage.retry import ATTEMPTS, FULL, already_exists, error_code, is_final, is_full, retry
@@ -87,13 +87,20 @@ class Output:
 
     def _entries(self, folder: str, boundaries: Sequence[str] = ()) -> Entries:
         """What lies directly in a folder of the output."""
+        return self._listed(folder, lambda storage, where: entries(storage, where, boundaries))
+
+    def _listed(self, folder: str, files: Callable[[fsspec.AbstractFileSystem, str], dict[str, T]]) -> dict[str, T]:
         where = f"{self.url}/{folder}".rstrip("/")
         try:
-            return self._call(lambda storage: entries(storage, where, boundaries), "cannot be listed")
+            return self._call(lambda storage: files(storage, where), "cannot be listed")
         except FileNotFoundError:
             return {}
         except NotADirectoryError as error:
             raise OutputError(f"{where}: {_reason(error)}") from error
+
+    def stamped(self, folder: str = "") -> dict[str, Stamped]:
+        """The same, and what changes when they do."""
+        return self._listed(folder, stamped)
 
     def url_of(self, part: str) -> str:
         """Of a part."""
@@ -108,9 +115,7 @@ class Output:
         many, their parts are listed in several ranges at once."""
         some = shards[:: len(shards) // _RANGES] if len(shards) >= _MANY else ()
         sizes = self._entries(DATA, sorted(shard.part_name for shard in some))
-        for name in [name for name, size in sizes.items() if size is None or not is_part(name)]:
-            del sizes[name]
-        return cast(dict[str, int], sizes)
+        return {name: size for name, size in sizes.items() if size is not None and is_part(name)}
 
     def parts(self, shards: Sequence[Shard] = ()) -> set[str]:
         """Names of the committed parts. shards: see `part_sizes`."""
@@ -213,9 +218,8 @@ class Output:
     @contextmanager
     def _unfinished(self, name: str) -> Generator[Path, None, None]:
         """A path for a file that becomes `name`. StorageFullError where there is no room for it."""
-        folder = (
-            staging.scratch() if not self.is_local else self._local(_STAGING)
-        )  # one file system: one rename commits
+        # one file system: one rename commits
+        folder = self._local(_STAGING) if self.is_local else staging.scratch()
         path = staging.unfinished(folder, name)
         try:
             folder.mkdir(parents=True, exist_ok=True)

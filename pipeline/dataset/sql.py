@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -21,6 +22,7 @@ from .forgotten import REASON, FoundRows
 from .labels import Labels
 from .narrow import NARROW, PLACE
 from .narrow_file import NarrowFile
+from .side_table import check_sides, row_counts
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -48,32 +50,41 @@ def connect(
             connection.execute(f"SET threads = {threads}")
         sizes = {dataset.url_of(part): size for part, size in zip(dataset.parts, dataset.sizes, strict=True)}
         sizes |= {_url_of(dataset, file): file.bytes for file in dataset.narrow}
+        sides = [side for side in dataset.sides if side.columns]
+        sizes |= {side.url_of(part): side.files[part][0] for side in sides for part in dataset.parts}
         register_storage(connection, dataset.url, dataset.output.storage_options, sizes)
         if within is not None:
             register_storage(connection, within.output.url, within.output.storage_options)
+        for side in sides:
+            register_storage(connection, side.output.url, side.output.storage_options, sizes)
+        check_sides(sides, row_counts(dataset) if sides else {})
         connection.execute(f"CREATE VIEW pairs AS {rows_of(dataset, within)}")
         yield connection
 
 
 def rows_of(dataset: Dataset, within: Subset | None = None, place: str | None = None) -> str:
     """The view `pairs`, as a query: the dataset's columns, from its files of the narrow table where these have a part,
-    else from the part. place: a name for one column more, a row's place in its file of the narrow table; every part
-    must be in one."""
+    else from the part; and a struct for each side table. place: a name for one column more, a row's place in its file
+    of the narrow table; every part must be in one."""
     in_table = {part for file in dataset.narrow for part in file.parts}
     in_parts = [part for part in dataset.parts if part not in in_table]
     sources = []
-    if whole := [_url_of(dataset, file) for file in dataset.narrow if file.is_whole]:
-        sources.append(_of_table(dataset, whole, place))
+    if whole := [file for file in dataset.narrow if file.is_whole]:
+        query = _of_table(dataset, [_url_of(dataset, file) for file in whole], place)
+        sources.append(_beside(dataset, query, [part for file in whole for part in file.parts]))
     for file in dataset.narrow:
         if not file.is_whole:
             of_parts = f"{PLACE} >= {file.starts[0]} AND {PLACE} < {file.starts[-1]}"
-            sources.append(f"{_of_table(dataset, [_url_of(dataset, file)], place)} WHERE {of_parts}")
+            query = f"{_of_table(dataset, [_url_of(dataset, file)], place)} WHERE {of_parts}"
+            sources.append(_beside(dataset, query, file.parts))
     forgotten = dataset.forgotten.held_in(in_parts)
     whole_parts = [part for part in in_parts if part not in forgotten]
     if whole_parts or not (sources or forgotten):
-        sources.append(f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, whole_parts))}")
+        query = f"SELECT {_values(dataset.schema)} FROM {files(map(dataset.url_of, whole_parts))}"
+        sources.append(_beside(dataset, query, whole_parts))
     if forgotten:
-        sources.append(f"SELECT {_values(dataset.schema)} FROM ({_blanked(dataset, forgotten)})")
+        query = f"SELECT {_values(dataset.schema)} FROM ({_blanked(dataset, forgotten)})"
+        sources.append(_beside(dataset, query, list(forgotten)))
     rows = " UNION ALL ".join(sources)
     return rows if within is None else f"SELECT * FROM ({rows}) SEMI JOIN ({_kept(within)}) USING (shard, row)"
 
@@ -86,7 +97,6 @@ def _of_table(dataset: Dataset, urls: Iterable[str], place: str | None) -> str:
 
 def _blanked(dataset: Dataset, forgotten: Mapping[str, FoundRows]) -> str:
     """Parts that hold forgotten rows, as they read (see forgotten.py)."""
-    places = ", ".join(f"({literal(of.shard)}, {row})" for of in forgotten.values() for row in of.rows.tolist())
     blank = {"key": "''", "error": literal(REASON)}
     values = [
         identifier(name)
@@ -94,9 +104,50 @@ def _blanked(dataset: Dataset, forgotten: Mapping[str, FoundRows]) -> str:
         else f"CASE WHEN {_GONE} THEN {blank.get(name, 'NULL')} ELSE {identifier(name)} END AS {identifier(name)}"
         for name in dataset.schema.names
     ]
-    gone = f"(shard, row) IN (SELECT * FROM (VALUES {places}))"
+    gone = f"(shard, row) IN {_places(forgotten)}"
     rows = f"SELECT *, {gone} AS {_GONE} FROM {files(map(dataset.url_of, forgotten))}"
     return f"SELECT {', '.join(values)} FROM ({rows})"
+
+
+def _places(forgotten: Mapping[str, FoundRows]) -> str:
+    places = ", ".join(f"({literal(of.shard)}, {row})" for of in forgotten.values() for row in of.rows.tolist())
+    return f"(SELECT * FROM (VALUES {places}))"
+
+
+def _beside(dataset: Dataset, query: str, parts: Sequence[str]) -> str:
+    """A query for all rows of these parts in order, with the side tables' columns: rows that have one place are one."""
+    structs, joins = "", ""
+    for number, side in enumerate(side for side in dataset.sides if side.columns):
+        table = f"side{number}"
+        fields = ", ".join(f"{literal(name)}: {table}.{identifier(name)}" for name in side.columns)
+        values = _values(pa.schema([side.schema.field(name) for name in side.columns]))
+        struct, gone = f"{{{fields}}}", side.forgotten.only(parts).parts
+        if dataset.forgotten.only(parts).parts:  # of what is forgotten here nothing is known beside it either
+            struct = f"CASE WHEN own.error IS NOT DISTINCT FROM {literal(REASON)} THEN NULL ELSE {struct} END"
+        if gone:
+            struct = f"CASE WHEN (own.shard, own.row) IN {_places(gone)} THEN NULL ELSE {struct} END"
+        structs += f", {struct} AS {identifier(side.alias)}"
+        joins += f" POSITIONAL JOIN (SELECT {values} FROM {files(map(side.url_of, parts))}) AS {table}"
+    return f"SELECT own.*{structs} FROM ({query}) AS own{joins}" if joins else query
+
+
+def only_named(dataset: Dataset, texts: Iterable[str]) -> Dataset:
+    """The same dataset with those columns of its side tables that may be meant by the texts, which are SQL or names:
+    SQL would read all of them for one."""
+    named = "\n".join(texts).casefold()
+    sides = []
+    for side in dataset.sides:
+        as_a_whole = re.search(rf"\b{side.alias.casefold()}\b(?!\"?\s*\.)", named)
+        is_meant = side.alias.casefold() in named
+        columns = [name for name in side.schema.names if is_meant and (as_a_whole or name.casefold() in named)]
+        sides.append(replace(side, columns=tuple(columns)))
+    return replace(dataset, sides=tuple(sides))
+
+
+def column_of(dataset: Dataset, name: str) -> str:
+    """A column in SQL: the dataset's own, or `alias.column` of a side table."""
+    side = dataset.side_of(name)
+    return identifier(name) if side is None else f"{identifier(side[0].alias)}.{identifier(side[1])}"
 
 
 def _values(schema: pa.Schema, packed: bool = False) -> str:

@@ -9,6 +9,7 @@ from itertools import chain
 
 from ..dataset.narrow import narrowed
 from ..dataset.output import Output
+from ..dataset.sql import column_of, only_named
 from ..dataset.subset import IDENTITY, Funnel
 from ..running.narrow_table import with_narrow_table
 from ..running.stages import OnStage, Stage
@@ -51,7 +52,8 @@ def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
     progress, threshold, move = _progress(request, needs), None, None
     if job.top_fraction is not None:
         table = narrowed(request.dataset) if needs.embeddings else rows.dataset
-        labels = None if by in table.schema.names else rows.labels
+        labels = None if by in table.types else rows.labels
+        table = only_named(table, [by])
         scores = replace(rows, dataset=table, labels=labels, functions=(), names_pairs=False)
         threshold = best_share(scores, by, job.top_fraction, spread)
         move = _move(progress, scores, by, threshold, spread)
@@ -64,11 +66,11 @@ def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
 
 def _steps(request: FilterRequest, threshold: float | None = None) -> tuple[Step, ...]:
     """All conditions in order. threshold: of the best share, where that is asked for."""
-    job, steps = request.job, list(request.steps)
+    job, steps, value = request.job, list(request.steps), column_of(request.dataset, request.by)
     if job.threshold is not None:
-        steps += at_least(request.by, job.threshold)
+        steps += at_least(request.by, job.threshold, value=value)
     if job.top_fraction is not None:
-        steps += in_top(request.by, job.top_fraction, threshold)
+        steps += in_top(request.by, job.top_fraction, threshold, value)
     return tuple(dict.fromkeys(steps))  # a recipe may have the job's own conditions, too
 
 
@@ -84,6 +86,7 @@ def _rows(request: FilterRequest, needs: Needs, on_stage: OnStage) -> Rows:
         on_stage(Stage("finding the reference's cells", "parts", 0, len(request.reference.parts)))
         functions = [near_reference(dataset, job.alias, request.reference, job.cells, job.address)]
     rows = request.rows(*functions)
+    dataset = rows.dataset
     if needs.embeddings:
         return rows
     if job.count:  # which writes nothing
@@ -97,11 +100,14 @@ def _progress(request: FilterRequest, needs: Needs) -> Progress:
     stamps = list(map(str, dataset.stamps))
     if labels is not None:
         stamps = [f"{stamp} {of_labels}" for stamp, of_labels in zip(stamps, labels.sizes, strict=True)]
+    for side in dataset.sides:
+        stamps = [f"{stamp} {side.stamp(part)}" for stamp, part in zip(stamps, dataset.parts, strict=True)]
     steps = _steps(request)
     conditions = {
         "steps": [[step.reason, step.condition] for step in steps],
         "labels": labels.settings if labels else None,
         "within": within.identity if within else None,
+        **({"joined": [side.option for side in dataset.sides]} if dataset.sides else {}),
     }
     progress = Progress.begin(dataset.parts, stamps, conditions, len(steps) + 1)
     if not needs.rows and not request.job.count:
@@ -126,8 +132,9 @@ def _keeping(request: FilterRequest, rows: Rows, steps: tuple[Step, ...]) -> Kee
     job, names = request.job, request.dataset.schema.names
     columns = dict.fromkeys(job.columns)
     own = tuple(dict.fromkeys(name for name in (*IDENTITY, *columns) if name in names))
-    of_labels = tuple(name for name in columns if name not in names)
-    return KeepRows(rows.for_runs(), steps, own, of_labels, None if job.count else request.output)
+    beside = tuple(name for name in columns if request.dataset.side_of(name))
+    of_labels = tuple(name for name in columns if name not in names and name not in beside)
+    return KeepRows(rows.for_runs(), steps, own, of_labels, beside, None if job.count else request.output)
 
 
 def _keep(progress: Progress, rows: Rows, keep: KeepRows, move: _Move | None, spread: Spread) -> int:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ..dataset.dataset import Dataset
 from ..dataset.labels import check_part
 from ..dataset.layout import part_path
-from ..dataset.sql import identifier
+from ..dataset.sql import column_of, identifier
 from ..dataset.subset import write_subset_part
 from .kept import as_in_part, few_in_table
 from .parts import KeepRows, PartCounts
@@ -90,7 +90,7 @@ class MoveThreshold:
             of_part, added = found.slice(first, many), None
             if is_lower and many:
                 added = as_in_part(rows.dataset, part, of_part, np.arange(many), columns)
-                added = self.keep.with_labels(added, reaching.slice(first, many))
+                added = self.keep.with_others(added, reaching.slice(first, many), part)
             if many:
                 self._write(part, of_part["row"], added, had_rows=counts[-1] > 0)
             change = many if is_lower else -many
@@ -101,7 +101,7 @@ class MoveThreshold:
         """The rows between the thresholds that no step drops but for the last, by their places."""
         *others, _ = self.keep.steps
         query = self.keep.query(others, rows.source(run.parts, PLACE), identifier(PLACE))
-        between = is_between(self.column, *sorted((self.last, self.now)))
+        between = is_between(column_of(rows.dataset, self.column), *sorted((self.last, self.now)))
         table = connection.sql(f"{query} WHERE {between} ORDER BY place").to_arrow_table()
         return table.filter(pc.equal(table["step"], len(others)))
 

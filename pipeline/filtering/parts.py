@@ -32,6 +32,7 @@ class KeepRows:
     steps: tuple[Step, ...]
     own: tuple[str, ...]  # the dataset's columns to keep
     of_labels: tuple[str, ...]  # and the labels'
+    beside: tuple[str, ...]  # and the side tables', as alias.column
     output: Output | None  # None to count alone
 
     def __call__(self, run: Run) -> PartCounts:
@@ -57,7 +58,7 @@ class KeepRows:
         if self.output is not None:
             stay = judged.filter(pc.equal(judged["step"], len(self.steps)))
             kept = kept_in_part(rows.dataset, part, stay["place"], self.own) if len(stay) else pa.table({})
-            write_subset_part(self.output, part, self.with_labels(kept, stay))
+            write_subset_part(self.output, part, self.with_others(kept, stay, part))
         return counts
 
     def _from_table(self, connection: duckdb.DuckDBPyConnection, rows: Rows, run: Run) -> PartCounts:
@@ -77,7 +78,8 @@ class KeepRows:
             kept = kept_in_table(rows.dataset, file, stay["place"].to_numpy(), self.own)
             for number, table in enumerate(kept):
                 of_part = stay.slice(ends[number], ends[number + 1] - ends[number])
-                write_subset_part(self.output, file.parts[number], self.with_labels(table, of_part))
+                part = file.parts[number]
+                write_subset_part(self.output, part, self.with_others(table, of_part, part))
         return counts
 
     def query(self, steps: Sequence[Step], source: str, place: str) -> str:
@@ -88,7 +90,16 @@ class KeepRows:
         columns = "".join(f", labels.{identifier(name)}" for name in self.of_labels)
         return f"SELECT {place} AS place, ({step})::INTEGER AS step{columns} FROM {source}"
 
-    def with_labels(self, kept: pa.Table, stay: pa.Table) -> pa.Table:
-        for name in self.of_labels if len(kept) else ():
+    def with_others(self, kept: pa.Table, stay: pa.Table, part: str) -> pa.Table:
+        """The rows that stay of a part, with what is kept of their labels and side tables."""
+        if not len(kept):
+            return kept
+        for name in self.of_labels:
             kept = kept.append_column(name, stay[name])
+        for side in self.rows.dataset.sides:
+            columns = [name.removeprefix(f"{side.alias}.") for name in self.beside if name.startswith(f"{side.alias}.")]
+            if columns:
+                taken = side.take(part, kept["row"], columns, self.rows.dataset.forgotten.rows(part))
+                for name in columns:
+                    kept = kept.append_column(f"{side.alias}.{name}", taken[name])
         return kept

@@ -89,10 +89,10 @@ def check_recipe(job: FilterJob) -> None:
             )
 
 
-def at_least(column: str, least: float, exact: bool = False) -> tuple[Step, Step]:
+def at_least(column: str, least: float, exact: bool = False, value: str = "") -> tuple[Step, Step]:
     """Keeps rows whose value in the column is a number of at least `least`. exact: `least` is itself a value of the
-    column, as a double."""
-    value = identifier(column)
+    column, as a double. value: the column in SQL, where it is not the dataset's own."""
+    value = value or identifier(column)
     # otherwise it is compared in the column's own type: 0.7 as float32's nearest number
     bound = f"'{least!r}'::DOUBLE" if exact else f"{Decimal(repr(least)):f}"
     return (
@@ -101,9 +101,10 @@ def at_least(column: str, least: float, exact: bool = False) -> tuple[Step, Step
     )
 
 
-def in_top(column: str, share: float, threshold: float | None) -> tuple[Step, Step]:
-    """Keeps the rows of the best share by a column. threshold: the least of their values, None where no row has one."""
-    has_score, is_enough = at_least(column, float("inf") if threshold is None else threshold, exact=True)
+def in_top(column: str, share: float, threshold: float | None, value: str = "") -> tuple[Step, Step]:
+    """Keeps the rows of the best share by a column. threshold: the least of their values, None where no row has one.
+    value: as for `at_least`."""
+    has_score, is_enough = at_least(column, float("inf") if threshold is None else threshold, True, value)
     least = "" if threshold is None else f", below {threshold:.6g}"
     return has_score, replace(is_enough, reason=f"{column} not in the top {100 * share:.6g}%{least}")
 

@@ -17,7 +17,8 @@ from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
 from ..dataset.layout import part_path
 from ..dataset.output import Output
-from ..dataset.sql import check_condition, complaint
+from ..dataset.side_table import identity_of
+from ..dataset.sql import check_condition, complaint, only_named
 from ..dataset.subset import Subset, version_of
 from ..errors import InputError, UserError, one_line
 from ..inputs.text_file import lines_of, read_text
@@ -51,12 +52,15 @@ class FilterRequest:
         job.check()
         check_recipe(job)
         options = job.storage_options
-        dataset = Dataset.open(job.dataset, options)
+        dataset = Dataset.open(job.dataset, options).join(job.joins)
         within = Subset.within(job.within, dataset)
         dataset = replace(dataset, version=version_of(dataset, within))
         labels = None if job.labels is None else Labels.open(job.labels, dataset)
         if labels is not None:
+            if any(side.alias.casefold() == "labels" for side in dataset.sides):
+                raise UserError("--labels and --join have the same name labels: leave --labels out")
             dataset = replace(dataset, version=f"{dataset.version} labels {labels.identity}")
+        dataset = replace(dataset, version=dataset.version + identity_of(dataset.sides))
         if job.uids is not None:
             check_uids(dataset, job.uids, options, job.overwrite)
         request = cls(
@@ -94,6 +98,7 @@ class FilterRequest:
             "cells": job.cells,
             "failed": job.failed,
             "within": self.within.output.url if self.within else None,
+            "joined": [side.option for side in self.dataset.sides] or None,
         }
 
     def rows(self, *functions: RowFunction) -> Rows:
@@ -101,12 +106,17 @@ class FilterRequest:
         english = row_functions.english(self.job.language_detector)
         always = (english, row_functions.in_vocabulary(self.vocabulary))
         names_pairs = any(map(_PAIRS.search, self.job.where))
-        return Rows(self.dataset, self.within, self.labels, (*always, *functions), names_pairs)
+        named = (*self.job.where, *(step.condition for step in self.steps), self.by, *self.job.columns)
+        dataset = only_named(self.dataset, named)
+        return Rows(dataset, self.within, self.labels, (*always, *functions), names_pairs)
 
     @property
     def narrow_columns(self) -> list[str]:
-        """The columns that conditions may name, but for embeddings."""
-        return [field.name for field in self._schema() if not pa.types.is_fixed_size_list(field.type)]
+        """The columns that conditions may name, but for the dataset's embeddings; side tables' by their last names."""
+        names = {field.name: field.type for field in self._schema() if "." not in field.name}
+        own = [name for name, kind in names.items() if not pa.types.is_fixed_size_list(kind)]
+        others = [name for side in self.dataset.sides for name in (side.alias, *side.schema.names)]
+        return [*own, *(name for name in others if name not in names)]
 
     def _check_columns(self) -> None:
         """UserError for columns that do not exist, and for a score that is not a number or that no row has."""
@@ -125,8 +135,8 @@ class FilterRequest:
             )
 
     def _schema(self) -> Sequence[pa.Field]:
-        """The dataset's columns, and those that only the labels have."""
-        own = list(self.dataset.schema)
+        """The dataset's columns, the side tables', and those that only the labels have."""
+        own = [pa.field(name, kind) for name, kind in self.dataset.types.items()]
         if self.labels is None:
             return own
         with self.labels.output.open(part_path(self.labels.parts[0])) as file:
@@ -136,7 +146,8 @@ class FilterRequest:
 
     def _check_where(self) -> None:
         """UserError, in DuckDB's words, for SQL that is not a condition on these rows."""
-        parts, rows = self.dataset.parts[:1], self.rows()
+        # with all columns of side tables, so that errors tell which there are
+        parts, rows = self.dataset.parts[:1], replace(self.rows(), dataset=self.dataset)
         with rows.connect(parts) as connection:
             for text in self.job.where:
                 query = f"SELECT row, ({text}\n) IS NOT TRUE FROM {rows.source(parts)} LIMIT 1"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..dataset.narrow import NARROW
 from ..dataset.narrow_file import NarrowReader
 from ..dataset.sortable import DIGITS, Counts, Doubles, Keys, digit_counts, keys_of, value_of, with_prefix
-from ..dataset.sql import identifier
+from ..dataset.sql import column_of, identifier
 from .rows import Rows
 from .runs import Run
 
@@ -35,7 +35,7 @@ class Scores:
     def _keys(self, rows: Rows, run: Run) -> Keys:
         bounds, numbers = self._bounds(), stored_numbers(rows, run, self.column)
         if numbers is None:
-            value = f"{identifier(self.column)}::DOUBLE"
+            value = f"{column_of(rows.dataset, self.column)}::DOUBLE"
             within = "" if bounds is None else f" AND {value} BETWEEN {literal(bounds[0])} AND {literal(bounds[1])}"
             query = f"SELECT {value} AS score FROM {rows.source(run.parts)} WHERE {value} IS NOT NULL{within}"
             with rows.connect(run.parts) as connection:
@@ -82,7 +82,7 @@ class PartsBetween:
         if numbers is not None:
             between = np.flatnonzero((numbers >= self.low) & (numbers < self.high))
             return by_part(run, between + run.narrow[0].starts[0])
-        where = f"WHERE {is_between(self.column, self.low, self.high)}"
+        where = f"WHERE {is_between(column_of(rows.dataset, self.column), self.low, self.high)}"
         with rows.connect(run.parts) as connection:
             if run.narrow:
                 query = f"SELECT {identifier(PLACE)} AS place FROM {rows.source(run.parts, PLACE)} {where}"
@@ -117,10 +117,9 @@ def stored_numbers(rows: Rows, run: Run, column: str) -> Doubles | None:
     return numbers
 
 
-def is_between(column: str, low: float, high: float) -> str:
-    """A condition in SQL: from `low` to below `high`."""
-    value = f"{identifier(column)}::DOUBLE"
-    return f"{value} >= {literal(low)} AND {value} < {literal(high)}"
+def is_between(value: str, low: float, high: float) -> str:
+    """A condition in SQL: from `low` to below `high`. value: in SQL, too."""
+    return f"{value}::DOUBLE >= {literal(low)} AND {value}::DOUBLE < {literal(high)}"
 
 
 def literal(number: float) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from typing_extensions import Doc
 
+from ..errors import UserError
 from .flags import Flag
 
 Address = Annotated[str, Doc("The Ray cluster: auto (RAY_ADDRESS, else this machine), local, HOST:PORT or ray://….")]
@@ -34,3 +36,32 @@ Within = Annotated[
     Doc("Only the rows of this subset, which `clipmill filter` or `clipmill dedup` wrote."),
     Flag(metavar="SUBSET", default="all rows"),
 ]
+Joins = Annotated[
+    Mapping[str, str],
+    Doc(
+        "A side table: a folder of Parquet files with the names of the dataset's parts and their rows, such as labels, "
+        "scores, or another dataset over the same shards. SQL has its columns as ALIAS.COLUMN. Repeatable."
+    ),
+    Flag(("--join",), metavar="ALIAS=FOLDER"),
+]
+
+_ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TAKEN = {"pairs"}  # what SQL calls the dataset's rows
+
+
+def check_joins(joins: Mapping[str, str], columns: Collection[str] = ()) -> None:
+    """UserError for an alias that SQL could not name: that is no identifier, or is another one's or a column's name,
+    in whatever case."""
+    taken = {name.casefold(): f"the dataset has a column {name}" for name in columns}
+    taken |= dict.fromkeys(_TAKEN, "that is what SQL calls the dataset's rows")
+    for alias, folder in joins.items():
+        option = f"--join {alias}={folder}"
+        if not _ALIAS.fullmatch(alias):
+            raise UserError(
+                f"{option}: {alias!r} cannot be an alias; take letters, digits and _, such as scores=FOLDER"
+            )
+        if not folder:
+            raise UserError(f"{option}: names no folder; write ALIAS=FOLDER")
+        if alias.casefold() in taken:
+            raise UserError(f"{option}: the alias is taken: {taken[alias.casefold()]}; choose another one")
+        taken[alias.casefold()] = f"--join {alias}={folder} has it, too"

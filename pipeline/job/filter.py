@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Joins, Overwrite, StorageOptions, Within, check_joins
 from .flags import Flag
 from .readable import Readable
 
@@ -61,7 +61,7 @@ class FilterJob(Readable):
     ] = ()
     labels: Annotated[
         str | None,
-        Doc("Labels of the dataset, which `clipmill label` wrote: conditions may name their columns (labels.label)."),
+        Doc("Labels of the dataset, or of a subset, which `clipmill label` wrote: conditions may name their columns."),
         Flag(metavar="LABELS", default="none"),
     ] = None
     uids: Annotated[
@@ -87,6 +87,7 @@ class FilterJob(Readable):
         Flag(default="one for 40 rows, 4,096 at most"),
     ] = None
     failed: Annotated[bool, Doc("Keep rows that failed to embed, if the conditions hold for them.")] = False
+    joins: Joins = field(default_factory=dict)
     within: Within = None
     alias: Alias = None
     overwrite: Overwrite = False
@@ -95,6 +96,7 @@ class FilterJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no run could use."""
+        check_joins(self.joins)
         if not self.out and not self.count:
             raise UserError("--out is missing: name a folder for the subset, or add --count to write nothing")
         if self.count and (self.uids or self.overwrite):

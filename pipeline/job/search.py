@@ -9,7 +9,7 @@ from typing_extensions import Doc
 
 from ..choices import Side
 from ..errors import UserError
-from .common import Alias, DatasetUrl, StorageOptions, WeightsOf, Within
+from .common import Alias, DatasetUrl, Joins, StorageOptions, WeightsOf, Within, check_joins
 from .flags import Flag
 from .readable import Readable
 
@@ -39,6 +39,7 @@ class SearchJob(Readable):
         Doc("SQL condition on the dataset's columns: only among rows that meet it."),
         Flag(metavar="SQL", default="all rows"),
     ] = None
+    joins: Joins = field(default_factory=dict)
     within: Within = None
     index: Annotated[
         str | None,
@@ -58,6 +59,7 @@ class SearchJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no search could use."""
+        check_joins(self.joins)
         queries = {"TEXT": self.text, "--image": self.image, "--key": self.key, "--place": self.place}
         present = [name for name, value in queries.items() if value is not None]
         if len(present) != 1:

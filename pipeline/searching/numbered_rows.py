@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..dataset.dataset import Dataset
 from ..dataset.layout import part_path
 from ..dataset.manifest_files import read_manifest
-from ..dataset.sql import check_condition, complaint, connect
+from ..dataset.sql import check_condition, complaint, connect, only_named
 from ..dataset.subset import Subset
 
 Mask = npt.NDArray[np.bool_]  # [rows of the dataset]
@@ -52,7 +52,7 @@ class NumberedRows:
         """The rows of a subset that meet a condition in SQL. UserError, which names the option, for wrong SQL."""
         condition = f" WHERE (\n{where}\n)" if where else ""  # the line ends before what may be a comment does
         mask = np.zeros(len(self), dtype=np.bool_)
-        with connect(self.dataset, within) as connection:
+        with connect(only_named(self.dataset, [where or ""]), within) as connection:
             if where:
                 check_condition(connection, where, option)
             try:

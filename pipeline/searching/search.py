@@ -70,7 +70,7 @@ def search(job: SearchJob, on_bytes: OnBytes = silent, on_download: Progress | N
     UserError for a query, a condition or an index that does not fit the dataset.
     """
     job.check()
-    dataset = Dataset.open(job.dataset, job.storage_options)
+    dataset = Dataset.open(job.dataset, job.storage_options).join(job.joins)
     column = column_of(dataset, job.side, job.alias)
     numbered = NumberedRows.of(dataset)
     index = Index.open(job.index, numbered, column) if job.index is not None else None

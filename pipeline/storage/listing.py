@@ -12,6 +12,24 @@ import fsspec
 from .urls import scheme_of
 
 Entries = dict[str, int | None]  # name -> bytes; None for a folder
+Stamped = tuple[int, str]  # a file's bytes, and what changes when it is written: its ETag or its time
+
+_TIMES = ("ETag", "etag", "mtime", "updated", "LastModified", "created")  # stores' names for what changes
+
+
+def stamped(storage: fsspec.AbstractFileSystem, folder: str) -> dict[str, Stamped]:
+    """The files directly in a folder. Errors as of `entries`."""
+    if scheme_of(folder) == "file":
+        with os.scandir(folder) as files:
+            stats = {file.name: file.stat() for file in files if file.is_file()}
+        return {name: (stat.st_size, str(stat.st_mtime_ns)) for name, stat in stats.items()}
+    storage.invalidate_cache()
+    infos: list[dict[str, Any]] = [info for info in storage.ls(folder, detail=True) if info["type"] == "file"]
+    return {info["name"].rpartition("/")[2]: (int(info.get("size") or 0), _changed(info)) for info in infos}
+
+
+def _changed(info: dict[str, Any]) -> str:
+    return str(next((info[name] for name in _TIMES if info.get(name)), ""))
 
 
 def entries(storage: fsspec.AbstractFileSystem, folder: str, boundaries: Sequence[str] = ()) -> Entries:

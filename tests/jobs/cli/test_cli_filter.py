@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clipmill.pipeline.dataset.dataset import Dataset
 from console import Console, console
 from made import make_dataset
+from side_kit import write_side
 
 
 @pytest.fixture
@@ -53,3 +55,19 @@ def test_what_is_wrong_is_one_line(clipmill: Console, arguments: list[str]) -> N
     ran = clipmill(*arguments, "--where", "rows > 1")
     assert ran.code == 2
     assert ran.complaint().startswith('--where rows > 1: Binder Error: Referenced column "rows" not found')
+
+
+def test_side_tables_are_joined_by_options(clipmill: Console, arguments: list[str], tmp_path: Path) -> None:
+    scores = write_side(
+        tmp_path / "s", Dataset.open(str(tmp_path / "in")), lambda own: {"score": [float(-row) for row in range(5)]}
+    )
+    joined = (*arguments[:4], "--join", f"s={scores}", "--where", "s.score < -1", "--json")
+    assert json.loads(clipmill(*joined).out)["funnel"]["kept"] == 2
+    for option, complaint in [
+        (f"s={scores}x", f"--join s={scores}x: the alias is taken by --join s={scores}; choose another"),
+        ("scores", "--join scores: must be ALIAS=FOLDER, such as scores=scores"),
+        ("1=x", "--join 1=x: '1' cannot be an alias"),
+        ("t=nowhere", "--join t=nowhere: 1 of the dataset's 1 parts have no file in it"),
+    ]:
+        ran = clipmill(*joined, "--join", option)
+        assert ran.code == 2 and ran.complaint().startswith(complaint)

@@ -19,6 +19,7 @@ from clipmill.pipeline.searching.query import MAX_IMAGE, of_text
 from fakes import Drawn, Ran, jpeg
 from made import make_dataset, unit_vectors
 from s3 import Bucket
+from side_kit import write_side
 
 
 @pytest.fixture
@@ -104,6 +105,15 @@ def test_conditions_come_first_and_the_rest_is_ranked(job: SearchJob) -> None:
     found = search(replace(job, where="row % 5 = 2", k=1000))
     assert [hit.place for hit in found.hits] == [hit.place for hit in every if hit.row["row"] % 5 == 2]
     assert found.among == len(found.hits)
+
+
+def test_conditions_see_side_tables_on_a_disk_and_in_an_object_store(job: SearchJob, ran: Ran, bucket: Bucket) -> None:
+    write_side(ran.out.parent / "side", Dataset.open(str(ran.out)), lambda own: {"score": own["row"]})
+    bucket.storage.put(str(ran.out), bucket.url("out"), recursive=True)
+    bucket.storage.put(str(ran.out.parent / "side"), bucket.url("side"), recursive=True)
+    here = replace(job, where="s.score % 5 = 2", joins={"s": str(ran.out.parent / "side")})
+    there = replace(here, dataset=bucket.url("out"), joins={"s": bucket.url("side")})
+    assert search(here).hits == search(there).hits == search(replace(job, where="row % 5 = 2")).hits
 
 
 def test_the_result_is_plain_json(job: SearchJob) -> None:
