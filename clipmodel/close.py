@@ -36,16 +36,16 @@ def close_square(picture: Picture, size: int, config: PreprocessConfig) -> npt.N
         return None
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # a view, channels last
     if columns_first(*image.size, width, height):  # PyTorch's horizontal pass goes first, where there are two
-        batch = _resize(batch, image.width, height)
+        batch = _resize(batch, image.width, height, config)
     if (width, height) != image.size:
-        batch = _resize(batch, width, height)
+        batch = _resize(batch, width, height, config)
     left, top = crop_start(width, size, config), crop_start(height, size, config)
     square = batch[0, :, top : top + size, left : left + size].permute(1, 2, 0)
     return square.expand(size, size, 3).contiguous().numpy()
 
 
-def _resize(batch: Tensor, width: int, height: int) -> Tensor:
-    return F.interpolate(batch, (height, width), mode="bicubic", align_corners=False, antialias=True)
+def _resize(batch: Tensor, width: int, height: int, config: PreprocessConfig) -> Tensor:
+    return F.interpolate(batch, (height, width), mode=config.interpolation, align_corners=False, antialias=True)
 
 
 def _resized(image: tuple[int, int], size: int, config: PreprocessConfig) -> tuple[int, int]:

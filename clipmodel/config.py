@@ -11,8 +11,12 @@ from typing import Literal
 
 from .errors import ModelError
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 Resize = Literal["shortest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+ImagePooling = Literal["class", "attention"]  # what an image tower is read by, see vision.py
+TextPooling = Literal["eos", "last"]  # where a text tower is read, see text.py
+Vocabulary = Literal["clip", "siglip", "gemma", "xlm_v"]  # whose tokenizer it is, see vocabulary.py
 Steps = Literal["torchvision", "transformers"]
 TrainingPrecision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic
 Precision = Literal["fp32", "bf16", "pure_bf16", "fp16", "fp8"]  # of encoders, see inference.py
@@ -24,7 +28,11 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """An image encoder: a ModifiedResNet where `layers` is a 4-tuple, a VisionTransformer where it is a number."""
+    """An image encoder: a ModifiedResNet where `layers` is a 4-tuple, a VisionTransformer where it is a number.
+
+    pooling: CLIP's transformer has one token more than patches, and is read there. SigLIP's has none: a learned query
+    attends over the patches.
+    """
 
     image_size: int
     width: int
@@ -32,6 +40,7 @@ class VisionConfig:
     patch_size: int = 0  # ViT only
     head_width: int = 64  # channels of one attention head
     mlp_ratio: float = 4.0  # ViT only
+    pooling: ImagePooling = "class"  # ViT only
 
     @property
     def is_resnet(self) -> bool:
@@ -50,33 +59,51 @@ class VisionConfig:
     def mlp_width(self) -> int:
         return int(self.width * self.mlp_ratio)
 
+    @property
+    def positions(self) -> int:
+        """ViT only: tokens of an image."""
+        return (self.image_size // self.patch_size) ** 2 + (self.pooling == "class")
+
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text transformer. [SOS] and [EOS] are the two last ids of the vocabulary."""
+    """The text transformer.
+
+    pooling: `eos` is CLIP's. Attention is causal, and the features are those at [EOS], so that nothing after it counts.
+    `last` is SigLIP's. Every token sees every other, captions are padded to the context length, padding counts, and the
+    features are those at the last position.
+    """
 
     width: int
     heads: int
     layers: int
     vocab_size: int = 49408
     context_length: int = 77
+    mlp_ratio: float = 4.0
+    pooling: TextPooling = "eos"
+    vocabulary: Vocabulary = "clip"
+
+    @property
+    def mlp_width(self) -> int:
+        return int(self.width * self.mlp_ratio)
 
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """The steps from an image to the encoder's input; always bicubic, always RGB."""
+    """The steps from an image to the encoder's input, which is RGB."""
 
     mean: tuple[float, float, float] = OPENAI_MEAN  # of pixels from 0 to 1
     std: tuple[float, float, float] = OPENAI_STD
     resize: Resize = "shortest"  # the shorter side becomes `resize_to`, or both sides do
     resize_to: int | None = None  # pixels, before the crop to the encoder's size; None: the encoder's size
+    interpolation: Interpolation = "bicubic"
     steps: Steps = "torchvision"  # the library whose order of steps and rounding are followed, see `resizing.py`
 
     def describe(self, image_size: int) -> str:
         """All settings in one line, for a dataset's fingerprint; a setting at its default adds nothing."""
         size = f"{self.resize_to} px cut to {image_size}" if self.resize_to else f"{image_size} px"
         steps = "" if self.steps == "torchvision" else f", steps of {self.steps}"
-        return f"{size}, {self.resize}, bicubic, mean {list(self.mean)}, std {list(self.std)}{steps}"
+        return f"{size}, {self.resize}, {self.interpolation}, mean {list(self.mean)}, std {list(self.std)}{steps}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,8 @@ class CLIPConfig:
     text: TextConfig
     activation: Activation = "gelu"
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    epsilon: float = 1e-5  # of layer norms
+    sigmoid: bool = False  # trained with the sigmoid loss, whose logits have a bias: scale * cosine + bias
 
 
 def _resnet(embed: int, size: int, layers: tuple[int, int, int, int], width: int, text: TextConfig) -> CLIPConfig:
@@ -106,6 +135,29 @@ def _at(config: CLIPConfig, image_size: int) -> CLIPConfig:
 
 def _quick(config: CLIPConfig) -> CLIPConfig:
     return replace(config, activation="quick_gelu")
+
+
+HALVES = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize="squash")
+
+
+def _siglip(size: int, patch: int, vision: VisionConfig, text: TextConfig) -> CLIPConfig:
+    """Zhai et al. 2023 (arXiv 2303.15343) and Tschannen et al. 2025 (arXiv 2502.14786)."""
+    vision = replace(vision, image_size=size, patch_size=patch)
+    return CLIPConfig(vision.width, vision, text, "gelu_tanh", HALVES, epsilon=1e-6, sigmoid=True)
+
+
+def _siglip_sizes(width: int, layers: int, heads: int, ratio: float = 4.0) -> tuple[VisionConfig, TextConfig]:
+    vision = VisionConfig(224, width, layers, 16, width // heads, ratio, "attention")
+    return vision, TextConfig(width, heads, layers, 32000, 64, ratio, "last", "siglip")
+
+
+_SIGLIP_B = _siglip_sizes(768, 12, 12)
+_SIGLIP_L = _siglip_sizes(1024, 24, 16)
+_SIGLIP_SO = _siglip_sizes(1152, 27, 16, 3.7362)
+
+
+def _siglip2(size: int, patch: int, vision: VisionConfig, text: TextConfig) -> CLIPConfig:
+    return _siglip(size, patch, vision, replace(text, vocab_size=256000, vocabulary="gemma"))
 
 
 VARIANTS: dict[str, CLIPConfig] = {
@@ -144,6 +196,27 @@ VARIANTS: dict[str, CLIPConfig] = {
         TextConfig(1280, 20, 32),
         "quick_gelu",
     ),
+    # Google's, under the names that open_clip has for them; without a size they take 224 pixels
+    "ViT-B-16-SigLIP": _siglip(224, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP-256": _siglip(256, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP-384": _siglip(384, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP-512": _siglip(512, 16, *_SIGLIP_B),
+    "ViT-L-16-SigLIP-256": _siglip(256, 16, *_SIGLIP_L),
+    "ViT-L-16-SigLIP-384": _siglip(384, 16, *_SIGLIP_L),
+    "ViT-SO400M-14-SigLIP": _siglip(224, 14, *_SIGLIP_SO),
+    "ViT-SO400M-14-SigLIP-384": _siglip(384, 14, *_SIGLIP_SO),
+    "ViT-B-16-SigLIP2": _siglip2(224, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP2-256": _siglip2(256, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP2-384": _siglip2(384, 16, *_SIGLIP_B),
+    "ViT-B-16-SigLIP2-512": _siglip2(512, 16, *_SIGLIP_B),
+    "ViT-L-16-SigLIP2-256": _siglip2(256, 16, *_SIGLIP_L),
+    "ViT-L-16-SigLIP2-384": _siglip2(384, 16, *_SIGLIP_L),
+    "ViT-L-16-SigLIP2-512": _siglip2(512, 16, *_SIGLIP_L),
+    "ViT-SO400M-14-SigLIP2": _siglip2(224, 14, *_SIGLIP_SO),
+    "ViT-SO400M-14-SigLIP2-378": _siglip2(378, 14, *_SIGLIP_SO),
+    "ViT-SO400M-16-SigLIP2-256": _siglip2(256, 16, *_SIGLIP_SO),
+    "ViT-SO400M-16-SigLIP2-384": _siglip2(384, 16, *_SIGLIP_SO),
+    "ViT-SO400M-16-SigLIP2-512": _siglip2(512, 16, *_SIGLIP_SO),
     # ours: small enough to ship (see assets/README.md); it knows drawn scenes and nothing else
     "tiny": CLIPConfig(
         256,

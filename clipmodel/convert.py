@@ -14,9 +14,10 @@ from torch import Tensor
 from .errors import ModelError
 from .foreign import check_is_clip
 from .state_dict import without_prefixes
+from .timm_names import from_timm
 
-# sizes and masks that some files have beside the weights, and the bias of a sigmoid loss, which no embedding needs
-_NOT_WEIGHTS = re.compile(r"(.*\.)?(input_resolution|context_length|vocab_size|attn_mask|position_ids)$|logit_bias$")
+# sizes and masks that some files have beside the weights
+_NOT_WEIGHTS = re.compile(r"(.*\.)?(input_resolution|context_length|vocab_size|attn_mask|position_ids)$")
 _LONG_CLIP_KEPT = 20  # positions that Long-CLIP takes from the original table, the others from its second one
 
 _HF_NAMES = {
@@ -33,8 +34,14 @@ _HF_NAMES = {
     "vision_model.post_layernorm.weight": "visual.ln_post.weight",
     "vision_model.post_layernorm.bias": "visual.ln_post.bias",
     "visual_projection.weight": "visual.proj",
-    "logit_scale": "logit_scale",
+    # SigLIP's
+    "vision_model.embeddings.patch_embedding.bias": "visual.conv1.bias",
+    "vision_model.head.probe": "visual.head.probe",
+    "text_model.head.weight": "text_projection",
+    "text_model.head.bias": "text_projection_bias",
 }
+_HF_HEAD = re.compile(r"vision_model\.head\.(attention|layernorm|mlp\.fc1|mlp\.fc2)[._](.+)$")
+_HF_HEAD_PARTS = {"attention": "attn.", "layernorm": "ln.", "mlp.fc1": "mlp.c_fc.", "mlp.fc2": "mlp.c_proj."}
 _HF_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _HF_PARTS = {
     "self_attn.out_proj": "attn.out_proj",
@@ -54,11 +61,16 @@ def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     check_is_clip(named)
     if is_hugging_face(named):
         named = _from_hugging_face(named)
+    elif "visual.trunk.attn_pool.latent" in named:
+        named = _from_custom_text(from_timm(named))
     elif "text.token_embedding.weight" in named:
         named = _from_custom_text(named)
     named = {key: value for key, value in named.items() if not _NOT_WEIGHTS.match(key)}
-    if "logit_scale" in named:  # some releases store it as one element of one dimension
-        named["logit_scale"] = named["logit_scale"].reshape(())
+    for name in ("logit_scale", "logit_bias"):  # some releases store them as one element of one dimension
+        if name in named:
+            named[name] = named[name].reshape(())
+    if "visual.head.probe" in named:  # stored as one token of a batch of one
+        named["visual.head.probe"] = named["visual.head.probe"].reshape(-1)
     if "positional_embedding_res" in named and "positional_embedding" in named:  # Long-CLIP, arXiv 2403.15378
         stretched, original = named.pop("positional_embedding_res"), named["positional_embedding"]
         named["positional_embedding"] = torch.cat([original[:_LONG_CLIP_KEPT], stretched[_LONG_CLIP_KEPT:]])
@@ -74,6 +86,8 @@ def _from_custom_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named = {key.removeprefix("text."): value for key, value in tensors.items()}
     if "text_projection.weight" in named:  # a linear layer there, a matrix on the right here
         named["text_projection"] = named.pop("text_projection.weight").T
+    if "text_projection.bias" in named:
+        named["text_projection_bias"] = named.pop("text_projection.bias")
     return named
 
 
@@ -84,6 +98,8 @@ def _from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key in _HF_NAMES:
             name = _HF_NAMES[key]
             named[name] = value.T if name in ("text_projection", "visual.proj") else value
+        elif match := _HF_HEAD.match(key):
+            named[f"visual.head.{_HF_HEAD_PARTS[match[1]]}{match[2]}"] = value
         elif match := _HF_LAYER.match(key):
             tower, layer, part, kind = match.groups()
             prefix = f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.{layer}."

@@ -63,8 +63,8 @@ class Plans:
 
 
 def fits(size: int, config: PreprocessConfig) -> bool:
-    """Whether these steps are a resize and a crop inside it."""
-    return (config.resize_to or size) >= size
+    """Whether these steps are a bicubic resize and a crop inside it."""
+    return config.interpolation == "bicubic" and (config.resize_to or size) >= size
 
 
 def _crop_starts(spare: Ints, config: PreprocessConfig) -> Ints:

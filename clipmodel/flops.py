@@ -53,22 +53,28 @@ class Flops:
     pair_of_tokens: float  # for the attention between two tokens of a caption
     caption: float  # for each caption, whatever its length
     context_length: int
+    padded: bool = False  # captions go through at the context length, however short they are
 
     @classmethod
     def of(cls, config: CLIPConfig) -> Flops:
         text = config.text
         image = _resnet(config.vision) if config.vision.is_resnet else _vit(config.vision)
+        projection = 2 * config.vision.output_width * config.embed_dim
+        pooled = _pooled(config.vision) if config.vision.pooling == "attention" else projection
         return cls(
-            image=image + 2 * config.vision.output_width * config.embed_dim,
-            token=text.layers * _layer(text.width, 4 * text.width),
+            image=image + pooled,
+            token=text.layers * _layer(text.width, text.mlp_width),
             pair_of_tokens=text.layers * 4 * text.width,
             caption=2 * text.width * config.embed_dim,
             context_length=text.context_length,
+            padded=text.pooling == "last",
         )
 
     def total(self, images: int, lengths: Sequence[int]) -> float:
         """lengths: tokens of each caption, [SOS] and [EOS] included; tokens past the context length do not count."""
         tokens = np.minimum(np.asarray(lengths, dtype=np.float64), self.context_length)
+        if self.padded:
+            tokens = np.full_like(tokens, self.context_length)
         texts = self.token * tokens.sum() + self.pair_of_tokens * (tokens**2).sum() + self.caption * len(tokens)
         return self.image * images + float(texts)
 
@@ -80,10 +86,15 @@ def _layer(width: int, hidden: int) -> float:
 
 def _vit(vision: VisionConfig) -> float:
     assert isinstance(vision.layers, int)
-    width, patches = vision.width, (vision.image_size // vision.patch_size) ** 2
-    tokens = patches + 1
+    width, patches, tokens = vision.width, (vision.image_size // vision.patch_size) ** 2, vision.positions
     embedding = 2 * patches * 3 * vision.patch_size**2 * width
     return embedding + vision.layers * (tokens * _layer(width, vision.mlp_width) + 4 * tokens**2 * width)
+
+
+def _pooled(vision: VisionConfig) -> float:
+    """An attention head: a key and a value for each token, one query, its output, and a perceptron."""
+    width = vision.width
+    return 4 * vision.positions * width * (width + 1) + 4 * width * width + 4 * width * vision.mlp_width
 
 
 def _resnet(vision: VisionConfig) -> float:

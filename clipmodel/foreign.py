@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .errors import ModelError
 
-_ONLY = "clipmill reads OpenAI's architecture: ResNet or VisionTransformer, and its text transformer"
+_ONLY = "clipmill reads the architectures of CLIP (ResNet or VisionTransformer, and its text transformer) and SigLIP"
 _KINDS: tuple[tuple[str, str, str], ...] = (  # part of a tensor's name, what has it, the remedy
     (r"(^|\.)lora_|\.lora\.|\.hada_|\.base_layer\.", "LoRA adapters", "merge them into their model and save that one"),
     (
@@ -15,8 +15,11 @@ _KINDS: tuple[tuple[str, str, str], ...] = (  # part of a tensor's name, what ha
         "quantised weights",
         "save them as float16 or float32",
     ),
-    (r"^vision_model\.head\.|^text_model\.head\.|^visual\.trunk\.attn_pool\.", "SigLIP, not CLIP", _ONLY),
-    (r"^visual\.trunk\.", "a CLIP whose image encoder is one of timm's", _ONLY),
+    (
+        r"^visual\.trunk\.(?!patch_embed\.|pos_embed$|blocks\.|norm\.|attn_pool\.)",
+        "a CLIP whose image encoder is one of timm's",
+        _ONLY,
+    ),
     (r"^visual\.(blocks|cls_token|patch_embed)\b", "EVA-CLIP", _ONLY),
     (r"^text\.transformer\.(embeddings|encoder|layer|shared)\.", "a CLIP whose text encoder is not CLIP's own", _ONLY),
     (r"\.word_embeddings\.|^bert\.", "a model whose text encoder is BERT", _ONLY),

@@ -88,8 +88,12 @@ class LayerNorm(nn.Module):
 
 
 class InPlaceGELU(nn.Module):
+    def __init__(self, approximate: str) -> None:
+        super().__init__()
+        self.approximate = approximate
+
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.aten.gelu_(x)
+        y: Tensor = torch.ops.aten.gelu_(x, approximate=self.approximate)
         return y
 
 

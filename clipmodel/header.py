@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import get_args
 
-from .config import Activation, CLIPConfig, PreprocessConfig, Resize, Steps, TextConfig, VisionConfig
+from .config import (
+    Activation,
+    CLIPConfig,
+    ImagePooling,
+    Interpolation,
+    PreprocessConfig,
+    Resize,
+    Steps,
+    TextConfig,
+    TextPooling,
+    VisionConfig,
+    Vocabulary,
+)
 from .errors import ModelError, one_line
 
 HEADER = "clipmill"  # the key
@@ -48,5 +60,9 @@ def _check_sizes(config: CLIPConfig) -> None:
     preprocess = config.preprocess
     if config.activation not in get_args(Activation) or preprocess.resize not in get_args(Resize):
         raise ValueError("unknown activation or resize")
+    if preprocess.interpolation not in get_args(Interpolation) or text.vocabulary not in get_args(Vocabulary):
+        raise ValueError("unknown interpolation or vocabulary")
+    if vision.pooling not in get_args(ImagePooling) or text.pooling not in get_args(TextPooling):
+        raise ValueError("unknown pooling")
     if preprocess.steps not in get_args(Steps) or not isinstance(preprocess.resize_to or 1, int):
         raise ValueError("unknown steps of preprocessing")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import Activation, PreprocessConfig
+from .config import Activation, PreprocessConfig, Vocabulary
 from .errors import ModelError, one_line
 from .image_processor import preprocessing
 from .infer import Heads
+from .vocabulary import FILES
 
 _HF_PROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first counts where it has an image part
 _OPEN_CLIP = "open_clip_config.json"
@@ -21,6 +22,21 @@ _TOWERS = {
 }
 
 
+_ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """transformers' defaults for a type of model."""
+
+    hidden_act: str = "quick_gelu"
+    epsilon: float = 1e-5
+    text_heads: int = 8
+
+
+_KINDS = {"clip": _Kind(), "siglip": _Kind("gelu_pytorch_tanh", 1e-6, 12), "metaclip_2": _Kind()}
+
+
 @dataclass(frozen=True)
 class Beside:
     """The settings that files beside the tensors, or a TorchScript program, state; None where they do not."""
@@ -28,12 +44,15 @@ class Beside:
     activation: Activation | None = None
     preprocess: PreprocessConfig | None = None
     heads: Heads | None = None
+    vocabulary: Vocabulary | None = None  # where it is not to be told from the tensors
+    image_size: int | None = None  # pixels; tensors show it but for those that the patches leave over
     eos: int | None = None  # the id of [EOS], which is the last of the vocabulary but for added tokens
 
 
 def files_beside(folder: Path) -> tuple[Path, ...]:
-    """Those of the JSON files that are there: whoever copies weights has to copy them, too."""
-    return tuple(path for name in ("config.json", *_HF_PROCESSORS, _OPEN_CLIP) if (path := folder / name).is_file())
+    """Those of the settings and vocabularies that are there: whoever copies weights has to copy them, too."""
+    names = ("config.json", *_HF_PROCESSORS, _OPEN_CLIP, *FILES)
+    return tuple(path for name in names if (path := folder / name).is_file())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -55,27 +74,38 @@ def hugging_face(folder: Path) -> Beside:
         return Beside()
     values = read_json(path)
     kind = str(values.get("model_type", "clip"))
-    if kind != "clip":
-        raise ModelError(f"{path}: a model of type {kind}, not clip{_tower(kind)}")
+    if kind not in _KINDS:
+        raise ModelError(f"{path}: a model of type {kind}, not {' or '.join(_KINDS)}{_tower(kind)}")
+    defaults = _KINDS[kind]
     text, vision = _part(values, "text_config", path), _part(values, "vision_config", path)
-    activations = {str(tower.get("hidden_act", "quick_gelu")) for tower in (text, vision)}
-    if activations not in ({"quick_gelu"}, {"gelu"}):
-        raise ModelError(
-            f"{path}: hidden_act {' and '.join(sorted(activations))}; only quick_gelu or gelu is supported"
-        )
-    if any(tower.get("layer_norm_eps", 1e-5) != 1e-5 for tower in (text, vision)):
-        raise ModelError(f"{path}: layer_norm_eps is not 1e-5, which is not supported")
+    activation = _activation(
+        [str(tower.get("hidden_act", defaults.hidden_act)) for tower in (text, vision)], kind, path
+    )
+    if any(tower.get("layer_norm_eps", defaults.epsilon) != defaults.epsilon for tower in (text, vision)):
+        raise ModelError(f"{path}: layer_norm_eps is not {defaults.epsilon:g}, which is not supported")
     heads = Heads(
         _count(vision, "num_attention_heads", 12, path),
-        _count(text, "num_attention_heads", 8, path),
+        _count(text, "num_attention_heads", defaults.text_heads, path),
     )
     eos = text.get("eos_token_id")
     return Beside(
-        "gelu" if activations == {"gelu"} else "quick_gelu",
+        activation,
         _hugging_face_preprocess(folder, _count(vision, "image_size", 224, path)),
         heads,
+        "xlm_v" if kind == "metaclip_2" else None,
+        _count(vision, "image_size", 224, path),
         eos if isinstance(eos, int) and eos > 2 else None,  # 2 is what old files have, whatever the vocabulary
     )
+
+
+def _activation(named: list[str], kind: str, path: Path) -> Activation:
+    """The one of both towers."""
+    supported = {name: ours for name, ours in _ACTIVATIONS.items() if (ours == "gelu_tanh") == (kind == "siglip")}
+    if len(set(named)) > 1 or named[0] not in supported:
+        raise ModelError(
+            f"{path}: hidden_act {' and '.join(sorted(set(named)))}; only {' or '.join(supported)} is supported"
+        )
+    return supported[named[0]]
 
 
 def _tower(kind: str) -> str:
@@ -121,7 +151,7 @@ def open_clip(path: Path) -> Beside:
     values = read_json(path)
     model, settings = _part(values, "model_cfg", path), _part(values, "preprocess_cfg", path)
     for name, supported in (
-        ("interpolation", ("bicubic",)),
+        ("interpolation", ("bicubic", "bilinear")),
         ("resize_mode", ("shortest", "squash")),
         ("mode", ("RGB",)),
     ):
@@ -131,10 +161,14 @@ def open_clip(path: Path) -> Beside:
         _three(settings, "mean", PreprocessConfig.mean, path),
         _three(settings, "std", PreprocessConfig.std, path),
         "squash" if settings.get("resize_mode") == "squash" else "shortest",
+        interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",
     )
-    size = _part(model, "vision_cfg", path).get("image_size")
+    vision = _part(model, "vision_cfg", path)
+    size = vision.get("image_size")
     if (other := settings.get("size", size)) not in (size, [size, size], None):
         raise ModelError(f"{path}: size {other}; the encoder takes {size}")
+    if vision.get("timm_pool") == "map":
+        return Beside("gelu_tanh", preprocess, image_size=size if isinstance(size, int) else None)
     return Beside("quick_gelu" if model.get("quick_gelu") else "gelu", preprocess)
 
 

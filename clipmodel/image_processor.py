@@ -1,7 +1,7 @@
 """The settings of a Hugging Face image processor -> `PreprocessConfig`, or a refusal that names the setting.
 
-Defaults and meanings are those of transformers' CLIPImageProcessor (its Pillow backend, version 5): every setting that
-is accepted gives its pixel values within 1e-4.
+Defaults and meanings are those of transformers' CLIPImageProcessor and SiglipImageProcessor (their Pillow backend,
+version 5): every setting that is accepted gives their pixel values within 1e-4.
 """
 
 from __future__ import annotations
@@ -11,27 +11,46 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .config import OPENAI_MEAN, OPENAI_STD, PreprocessConfig
+from .config import OPENAI_MEAN, OPENAI_STD, Interpolation, PreprocessConfig
 from .errors import ModelError
 
 _TYPES = (
     *("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"),
     *("CLIPFeatureExtractor", "CLIPProcessor"),  # the last is what some files with all settings call themselves
 )
-_BICUBIC = 3  # Pillow's number for it
+_SIGLIP_TYPES = (
+    *("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"),
+    *("SiglipFeatureExtractor", "SiglipProcessor"),
+)
+_SIGLIP: dict[str, Any] = {  # its defaults, where they differ
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
+_FILTERS: dict[Any, Interpolation] = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers for them
 _MOST_RESIZED = 4096  # pixels a side
 _LARGEST_VALUE = 100  # of a pixel after normalisation; float32 keeps larger ones to less than 1e-4
 _FIXED: dict[str, tuple[Any, str]] = {  # settings of which one value is supported, and the advice for the others
     "do_resize": (True, "only true is supported"),
     "do_convert_rgb": (True, "only true is supported, as the encoder needs RGB"),
     "do_pad": (False, "only false is supported"),
-    "resample": (_BICUBIC, "only 3, bicubic, is supported"),
     "default_to_square": (False, "only false is supported"),
     "use_square_size": (False, "only false is supported; write size as height and width"),
 }
 _PIXELS = {  # settings that change pixels; null is no value for them
     *(_FIXED.keys() - {"do_pad", "default_to_square", "use_square_size"}),
-    *("size", "crop_size", "do_center_crop", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+    *(
+        "resample",
+        "size",
+        "crop_size",
+        "do_center_crop",
+        "do_rescale",
+        "rescale_factor",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+    ),
 }
 _KNOWN = {
     *_PIXELS,
@@ -47,13 +66,18 @@ def preprocessing(settings: Mapping[str, Any], image_size: int) -> PreprocessCon
     """image_size: the encoder's, pixels. ModelError, `SETTING …: ADVICE`, for what is not supported."""
     settings = {name: value for name, value in settings.items() if value is not None or name in _PIXELS}
     for name in ("image_processor_type", "feature_extractor_type"):
-        if name in settings and settings[name] not in _TYPES:
-            raise _refusal(name, settings[name], "only CLIPImageProcessor is supported")
+        if settings.get(name) in _SIGLIP_TYPES:
+            settings = {**_SIGLIP, **settings}
+        elif name in settings and settings[name] not in _TYPES:
+            raise _refusal(name, settings[name], "only CLIPImageProcessor and SiglipImageProcessor are supported")
     for name, (supported, advice) in _FIXED.items():
         if settings.get(name, supported) != supported:
             raise _refusal(name, settings[name], advice)
     if unknown := sorted(settings.keys() - _KNOWN):
         raise _refusal(unknown[0], settings[unknown[0]], "this setting is not known; delete it if it changes no pixel")
+    resample = settings.get("resample", 3)
+    if isinstance(resample, (list, dict, bool)) or resample not in _FILTERS:
+        raise _refusal("resample", resample, "only 3, bicubic, and 2, bilinear, are supported")
     squash, resized = _resized(settings.get("size", {"shortest_edge": 224}))
     if _flag(settings, "do_center_crop"):
         crop = settings.get("crop_size", 224)
@@ -69,6 +93,7 @@ def preprocessing(settings: Mapping[str, Any], image_size: int) -> PreprocessCon
         std=std,
         resize="squash" if squash else "shortest",
         resize_to=None if resized == image_size else resized,
+        interpolation=_FILTERS[resample],
         steps="transformers",
     )
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .config import VARIANTS, CLIPConfig, TextConfig, VisionConfig
+from .config import HALVES, VARIANTS, CLIPConfig, ImagePooling, TextConfig, VisionConfig, Vocabulary
 from .errors import ModelError
 from .model import CLIP
 
+_GEMMA = 256000  # tokens
 _HEAD_WIDTH = 64  # of every public model but those of the table
 
 
@@ -24,20 +25,40 @@ class Heads:
     text: int
 
 
-def infer(tensors: Mapping[str, Tensor], heads: Heads | None = None) -> CLIPConfig:
-    """Tensors under the reference's names -> configuration. Activation and preprocessing cannot be inferred
-    from tensors and keep their defaults. ModelError when this is no CLIP model."""
+def is_siglip(tensors: Mapping[str, Tensor]) -> bool:
+    return "visual.head.probe" in tensors
+
+
+def infer(
+    tensors: Mapping[str, Tensor], heads: Heads | None = None, vocabulary: Vocabulary | None = None
+) -> CLIPConfig:
+    """Tensors under the reference's names -> configuration. Of a CLIP, activation and preprocessing cannot be inferred
+    from tensors and keep their defaults. ModelError when this is no CLIP model.
+
+    vocabulary: where it is known; SigLIP's are told by their sizes."""
     vision = _vision(tensors, heads.image if heads else None)
     width = _shape(tensors, "ln_final.weight", 1)[0]
+    siglip, vocab_size = is_siglip(tensors), _shape(tensors, "token_embedding.weight", 2)[0]
+    of_siglip: Vocabulary = "gemma" if vocab_size >= _GEMMA else "siglip"
     text = TextConfig(
         width,
         0,
         _count(tensors, "transformer.resblocks."),
-        vocab_size=_shape(tensors, "token_embedding.weight", 2)[0],
+        vocab_size=vocab_size,
         context_length=_shape(tensors, "positional_embedding", 2)[0],
+        mlp_ratio=_ratio(width, _shape(tensors, "transformer.resblocks.0.mlp.c_fc.weight", 2)[0]),
+        pooling="last" if siglip else "eos",
+        vocabulary=vocabulary or (of_siglip if siglip else "clip"),
     )
-    text = replace(text, heads=heads.text if heads else _text_heads(text))
-    return CLIPConfig(_shape(tensors, "text_projection", 2)[1], vision, text)
+    text = _with_text_heads(text, heads.text if heads else None)
+    config = CLIPConfig(_shape(tensors, "text_projection", 2)[1], vision, text, sigmoid="logit_bias" in tensors)
+    return replace(config, activation="gelu_tanh", epsilon=1e-6, preprocess=HALVES) if siglip else config
+
+
+def _ratio(width: int, mlp_width: int) -> float:
+    ratio = mlp_width / width
+    # lost in the division; the model rounds down
+    return ratio if int(width * ratio) == mlp_width else (mlp_width + 0.5) / width
 
 
 def _vision(tensors: Mapping[str, Tensor], heads: int | None) -> VisionConfig:
@@ -48,13 +69,11 @@ def _vision(tensors: Mapping[str, Tensor], heads: int | None) -> VisionConfig:
         config = VisionConfig(size, width, (stages[0], stages[1], stages[2], stages[3]))
     else:
         width, _, patch, _ = _shape(tensors, "visual.conv1.weight", 4)
-        mlp_width = _shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
-        ratio = mlp_width / width
-        if int(width * ratio) != mlp_width:
-            ratio = (mlp_width + 0.5) / width  # lost in the division; the model rounds down
+        ratio = _ratio(width, _shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0])
         layers = _count(tensors, "visual.transformer.resblocks.")
-        size = patch * _grid(tensors, "visual.positional_embedding")
-        config = VisionConfig(size, width, layers, patch, mlp_ratio=ratio)
+        pooling: ImagePooling = "attention" if is_siglip(tensors) else "class"
+        size = patch * _grid(tensors, "visual.positional_embedding", pooling == "class")
+        config = VisionConfig(size, width, layers, patch, mlp_ratio=ratio, pooling=pooling)
     if heads:
         if config.output_width % heads:
             raise ModelError(f"{heads} attention heads do not divide the width {config.output_width}")
@@ -75,13 +94,16 @@ def _with_head_width(config: VisionConfig) -> VisionConfig:
     return replace(config, head_width=_HEAD_WIDTH)
 
 
-def _text_heads(config: TextConfig) -> int:
+def _with_text_heads(config: TextConfig, heads: int | None) -> TextConfig:
     for row in VARIANTS.values():
-        if replace(row.text, heads=0) == config:
-            return row.text.heads
+        text = row.text
+        if (text.width, text.layers, text.mlp_width) == (config.width, config.layers, config.mlp_width):
+            return replace(config, mlp_ratio=text.mlp_ratio, heads=heads or text.heads)
+    if heads:
+        return replace(config, heads=heads)
     if config.width % _HEAD_WIDTH:
         raise ModelError(f"the text encoder's attention heads cannot be inferred from its width, {config.width}")
-    return config.width // _HEAD_WIDTH
+    return replace(config, heads=config.width // _HEAD_WIDTH)
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...]:
@@ -93,12 +115,14 @@ def _shape(tensors: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...
     return shape
 
 
-def _grid(tensors: Mapping[str, Tensor], key: str) -> int:
-    """Side of the square grid of patches; the positional embedding has a row for each patch and one for the class."""
-    positions = _shape(tensors, key, 2)[0] - 1
-    side = math.isqrt(max(positions, 0))
-    if side < 1 or side * side != positions:
-        raise ModelError(f"tensor {key} has {positions + 1} positions, which is not a square number plus one")
+def _grid(tensors: Mapping[str, Tensor], key: str, with_class: bool = True) -> int:
+    """Side of the square grid of patches; the positional embedding has a row for each patch, and maybe one for the
+    class."""
+    positions = _shape(tensors, key, 2)[0]
+    side = math.isqrt(max(positions - with_class, 0))
+    if side < 1 or side * side != positions - with_class:
+        square = "a square number plus one" if with_class else "a square number"
+        raise ModelError(f"tensor {key} has {positions} positions, which is not {square}")
     return side
 
 
@@ -110,11 +134,15 @@ def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def same_architecture(one: CLIPConfig, other: CLIPConfig) -> bool:
-    """Whether the same tensors fit both; activation and preprocessing may differ."""
-    first, second = (replace(config.vision, mlp_ratio=0.0) for config in (one, other))
-    return (one.embed_dim, first, one.text) == (other.embed_dim, second, other.text) and (
-        one.vision.mlp_width == other.vision.mlp_width
-    )
+    """Whether the same tensors fit both; activation, preprocessing, vocabulary and loss may differ."""
+    return _sizes(one) == _sizes(other)
+
+
+def _sizes(config: CLIPConfig) -> tuple[object, ...]:
+    vision, text = replace(config.vision, mlp_ratio=0.0), replace(config.text, mlp_ratio=0.0, vocabulary="clip")
+    grid = vision.image_size // vision.patch_size if vision.patch_size else vision.image_size
+    vision = replace(vision, image_size=grid)  # patches leave over what does not make a whole one
+    return config.embed_dim, vision, text, config.vision.mlp_width, config.text.mlp_width
 
 
 def looks_like(config: CLIPConfig) -> str:

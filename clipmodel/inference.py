@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +68,11 @@ def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0) -
     visual = copy.visual
     if isinstance(visual, VisionTransformer):
         rows = images if _worth_packing(visual, arithmetic.products) else 0
-        first = _Layers(arithmetic.products, rows * (len(visual.positional_embedding) - 1))
+        patches = len(visual.positional_embedding) - (visual.head is None)
+        first = _Layers(arithmetic.products, rows * patches)
         visual.add_module("conv1", Patches(visual.conv1, first))  # in the convolution's place
-        _prepare(visual.transformer, arithmetic, rows * len(visual.positional_embedding))
+        rows *= len(visual.positional_embedding)
+        _prepare(visual.transformer, arithmetic, rows, everywhere=visual.head is not None)
     else:
         assert isinstance(visual, ModifiedResNet)
         check_precision(precision, model.config)
@@ -112,7 +114,7 @@ def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
 
 def _worth_packing(visual: VisionTransformer, dtype: torch.dtype) -> bool:
     size = sum(tensor.numel() * tensor.element_size() for tensor in visual.parameters())
-    on_cpu = visual.class_embedding.device.type == "cpu"
+    on_cpu = visual.positional_embedding.device.type == "cpu"
     return on_cpu and dtype == torch.float32 and has_mkl() and size <= _PACKED_MOST
 
 
@@ -139,18 +141,20 @@ class _Layers:
         return norm if self.dtype == torch.float32 else LayerNorm(norm, torch.float32 if self.float8 else self.dtype)
 
 
-def _prepare(transformer: Transformer, arithmetic: Arithmetic, rows: int = 0) -> None:
+def _prepare(transformer: Transformer, arithmetic: Arithmetic, rows: int = 0, everywhere: bool = False) -> None:
+    """everywhere: the transformer is read at all positions, not at one."""
     *blocks, last = transformer.resblocks
-    if not blocks:
-        return
     layers = _Layers(arithmetic.products, rows)
     inner = replace(layers, float8=arithmetic.float8)
     prepared = [_Block(block, inner if number else layers) for number, block in enumerate(blocks)]
-    transformer.resblocks = nn.ModuleList((_Blocks(prepared, arithmetic), last))
+    if everywhere:
+        transformer.resblocks = nn.ModuleList([_Blocks([*prepared, _Block(last, layers)], arithmetic)])
+    elif blocks:
+        transformer.resblocks = nn.ModuleList((_Blocks(prepared, arithmetic), last))
 
 
 class _Blocks(nn.Module):
-    """All blocks but the last, read at all positions."""
+    """Blocks read at all positions: all but the last, or all."""
 
     def __init__(self, blocks: Iterable[_Block], arithmetic: Arithmetic) -> None:
         super().__init__()
@@ -198,7 +202,9 @@ class _Attention(SelfAttention):
 
 
 def _perceptron(mlp: Perceptron, layers: _Layers) -> nn.Sequential:
-    scale, activation = (_QUICK, nn.SiLU(inplace=True)) if isinstance(mlp.gelu, QuickGELU) else (1.0, InPlaceGELU())
+    scale, activation = 1.0, cast(nn.Module, InPlaceGELU(getattr(mlp.gelu, "approximate", "none")))
+    if isinstance(mlp.gelu, QuickGELU):
+        scale, activation = _QUICK, nn.SiLU(inplace=True)
     return nn.Sequential(
         layers.linear(mlp.c_fc.weight, mlp.c_fc.bias * scale, scale),
         activation,
@@ -214,7 +220,7 @@ class Patches(nn.Module):
         super().__init__()
         self.patch = conv.kernel_size[0]
         weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # [width, patch * patch * 3]
-        self.linear = layers.linear(weight.contiguous(), None)
+        self.linear = layers.linear(weight.contiguous(), conv.bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
         n, _, size, _ = pixels.shape

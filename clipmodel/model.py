@@ -1,4 +1,5 @@
-"""CLIP: two encoders into one space, and a learned temperature (paper, section 2.3 and figure 3)."""
+"""CLIP: two encoders into one space, and a learned temperature (paper, section 2.3 and figure 3). With the
+sigmoid loss there is a learned bias besides (arXiv 2303.15343)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from .transformer import ResidualAttentionBlock, Transformer
 from .vision import Bottleneck, ModifiedResNet, VisionTransformer
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
+INITIAL_SIGMOID = math.log(10), -10.0  # scale and bias, arXiv 2303.15343, section 3.2
 
 
 class CLIP(TextTransformer):
@@ -21,14 +23,16 @@ class CLIP(TextTransformer):
     as in the reference's checkpoints."""
 
     def __init__(self, config: CLIPConfig) -> None:
-        super().__init__(config.text, config.embed_dim, config.activation)
+        super().__init__(config.text, config.embed_dim, config.activation, config.epsilon)
         self.config = config
         self.visual: nn.Module
         if config.vision.is_resnet:
             self.visual = ModifiedResNet(config.vision, config.embed_dim)
         else:
-            self.visual = VisionTransformer(config.vision, config.embed_dim, config.activation)
-        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
+            self.visual = VisionTransformer(config.vision, config.embed_dim, config.activation, config.epsilon)
+        scale, bias = INITIAL_SIGMOID if config.sigmoid else (INITIAL_LOGIT_SCALE, None)
+        self.logit_scale = nn.Parameter(torch.tensor(scale))
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         initialize(self)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -37,10 +41,12 @@ class CLIP(TextTransformer):
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels [n, 3, size, size] and tokens [m, length] -> logits [n, m] per image and [m, n] per text:
-        cosine similarities over the learned temperature."""
+        cosine similarities over the learned temperature, and the bias of the sigmoid loss, if there is one."""
         image = F.normalize(self.encode_image(pixels), dim=-1)
         text = F.normalize(self.encode_text(tokens), dim=-1)
         logits = self.logit_scale.exp() * image @ text.T
+        if self.logit_bias is not None:
+            logits = logits + self.logit_bias
         return logits, logits.T
 
 

@@ -17,7 +17,7 @@ from .errors import ImageError
 
 MAX_RESIZED = 1 << 24  # pixels; a resized image larger than this is never made whole, see `_band`
 MAX_SQUASHED = 178_956_970  # pixels of the image between the two passes of a squash
-_BICUBIC = Image.Resampling.BICUBIC
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _WHITE = (255, 255, 255, 255)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -30,13 +30,19 @@ def square(image: Image.Image, size: int, config: PreprocessConfig, box: Box | N
         image = _rgb_on_white(image)
     resized = config.resize_to or size
     if box:
-        image = image.resize((resized, resized), _BICUBIC, box if config.resize == "squash" else _middle(box, resized))
+        image = image.resize(
+            (resized, resized), _filter(config), box if config.resize == "squash" else _middle(box, resized)
+        )
         image = _crop(image, size, size, config)
     elif config.resize == "squash":
-        image = _crop(_squash(image, resized), size, size, config)
+        image = _crop(_squash(image, resized, config), size, size, config)
     else:
         image = _shortest(image, size, resized, config)
     return image.convert("RGB")
+
+
+def _filter(config: PreprocessConfig) -> Image.Resampling:
+    return _FILTERS[config.interpolation]
 
 
 def _rgb_on_white(image: Image.Image) -> Image.Image:
@@ -46,10 +52,10 @@ def _rgb_on_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _squash(image: Image.Image, size: int) -> Image.Image:
+def _squash(image: Image.Image, size: int, config: PreprocessConfig) -> Image.Image:
     if size * image.height > MAX_SQUASHED:  # Pillow resizes rows first, into size x height
         raise ImageError("image too tall to squash", image.size)
-    return image.resize((size, size), _BICUBIC)
+    return image.resize((size, size), _filter(config))
 
 
 def _shortest(image: Image.Image, size: int, resized: int, config: PreprocessConfig) -> Image.Image:
@@ -59,9 +65,9 @@ def _shortest(image: Image.Image, size: int, resized: int, config: PreprocessCon
     longer = int(resized * long / short)
     if short != resized:
         if resized * longer > MAX_RESIZED and longer > size:
-            image = _band(image, size, resized, longer, crop_start(longer, size, config))
+            image = _band(image, size, resized, longer, config)
         else:
-            image = image.resize((longer, resized) if width > height else (resized, longer), _BICUBIC)
+            image = image.resize((longer, resized) if width > height else (resized, longer), _filter(config))
     return _crop(image, size, size, config)
 
 
@@ -78,24 +84,24 @@ def crop_start(resized: int, size: int, config: PreprocessConfig) -> int:
     return round((resized - size) / 2.0)
 
 
-def _band(image: Image.Image, size: int, resized: int, longer: int, start: int) -> Image.Image:
-    """`_shortest` of an image so long that its longer side would become `longer`: only `size` pixels of that side, from
-    `start` on, are computed.
+def _band(image: Image.Image, size: int, resized: int, longer: int, config: PreprocessConfig) -> Image.Image:
+    """`_shortest` of an image so long that its longer side would become `longer`: only the `size` pixels of that side
+    that the crop keeps are computed.
 
     Close, not equal: Pillow takes a box in 32-bit floats (cropping to integer pixels first keeps them small), and which
     of its two passes goes first, clipping what overshoots, depends on the sizes. Photographs therefore do not come
     here, though it would save a fifth of their resizing.
     """
-    scale = max(image.size) / longer
+    start, scale = crop_start(longer, size, config), max(image.size) / longer
     begin, end = start * scale, (start + size) * scale
     support = 2 * max(scale, 1.0)
     first = max(int(begin - support) - 1, 0)
     last = min(int(end + support) + 2, max(image.size))
     if image.width > image.height:
         band = image.crop((first, 0, last, image.height))
-        return band.resize((size, resized), _BICUBIC, box=(begin - first, 0, end - first, image.height))
+        return band.resize((size, resized), _filter(config), box=(begin - first, 0, end - first, image.height))
     band = image.crop((0, first, image.width, last))
-    return band.resize((resized, size), _BICUBIC, box=(0, begin - first, image.width, end - first))
+    return band.resize((resized, size), _filter(config), box=(0, begin - first, image.width, end - first))
 
 
 def scale_down(source: Image.Image, size: int, config: PreprocessConfig) -> Box | None:

@@ -8,11 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 from .checkpoint import OPEN_CLIP_WEIGHTS, weight_files
+from .config import variant
 from .download import Progress, cache_folder, expected_hub_sha256, fetch, fetch_hub
 from .errors import ModelError
 from .remembered import remembered_sha256
 from .sources import OPENAI_URL, Release, find
 from .spec import ModelSpec, parse_spec
+from .vocabulary import FILES
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def _released(name: str, tag: str, release: Release, progress: Progress | None) 
         source = f"{tag} (hf:{release.repo})"
         path = fetch_hub(release.repo, OPEN_CLIP_WEIGHTS, progress, name=name)
         expected = expected_hub_sha256(path)
+        if variant(name).text.vocabulary != "clip":
+            fetch_hub(release.repo, FILES, progress, name=name)
     sha256 = remembered_sha256([path])
     if expected and sha256 != expected:
         path = path.resolve()  # the hub's cache shows links

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 
-from .config import Activation, PreprocessConfig, variant
+from .config import HALVES, VARIANTS, Activation, PreprocessConfig, variant
 from .errors import ModelError
 
 OPENAI_URL = "https://openaipublic.azureedge.net/clip/models"
@@ -37,6 +37,10 @@ def _hub(repo: str, activation: Activation = "gelu", preprocess: PreprocessConfi
 
 def _quick(repo: str, preprocess: PreprocessConfig | None = None) -> Release:
     return _hub(repo, "quick_gelu", preprocess)
+
+
+def _siglip(name: str) -> dict[str, Release]:
+    return {"webli": _hub(f"timm/{name}", "gelu_tanh", HALVES)}
 
 
 _HALVES = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -108,6 +112,7 @@ _RELEASES |= {
         "metaclip_fullcc": _quick("timm/vit_gigantic_patch14_clip_224.metaclip_2pt5b"),
     },
 }
+_RELEASES |= {name: _siglip(name) for name in VARIANTS if "-SigLIP" in name}
 
 
 def releases(name: str) -> dict[str, Release]:

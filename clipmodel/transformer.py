@@ -5,6 +5,9 @@ Parameter names are the reference implementation's, so that its checkpoints load
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +25,11 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "quick_gelu": QuickGELU,
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+}
 
 
 class SelfAttention(nn.Module):
@@ -107,12 +114,12 @@ class Perceptron(nn.Module):
 class ResidualAttentionBlock(nn.Module):
     """Pre-norm attention and a two-layer perceptron, each added to the residual stream."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, activation: Activation) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, activation: Activation, epsilon: float = 1e-5) -> None:
         super().__init__()
         self.attn = SelfAttention(width, heads)
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, epsilon)
         self.mlp = Perceptron(width, mlp_width, activation)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, epsilon)
 
     def forward(self, x: Tensor, causal: bool, positions: Tensor | None = None) -> Tensor:
         """[n, length, width] -> the same; with int positions [n], only the output there, at less cost: [n, width]."""
@@ -122,23 +129,30 @@ class ResidualAttentionBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks, read at one position of each row: the last block computes only that position.
+    """A stack of blocks. Where it is read at one position of each row, the last block computes only that position.
 
     With `checkpointing`, activations are recomputed in the backward pass.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, mlp_width: int, activation: Activation, causal: bool
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_width: int,
+        activation: Activation,
+        causal: bool,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         self.width, self.layers, self.causal = width, layers, causal
         self.checkpointing = False
         self.resblocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, mlp_width, activation) for _ in range(layers)
+            ResidualAttentionBlock(width, heads, mlp_width, activation, epsilon) for _ in range(layers)
         )
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """[n, length, width] and the positions to read, int [n] -> [n, width]."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """[n, length, width] -> the same; with the positions to read, int [n], -> [n, width]."""
         *blocks, last = self.resblocks
         for block in blocks:
             x = self._run(block, x)

@@ -1,4 +1,5 @@
-"""The two image encoders of the paper, section 2.4: ModifiedResNet and VisionTransformer."""
+"""The two image encoders of the paper, section 2.4: ModifiedResNet and VisionTransformer; and SigLIP's, which is the
+second with another beginning and another end (arXiv 2303.15343)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import Activation, VisionConfig
-from .transformer import Transformer, attend_once
+from .transformer import Perceptron, SelfAttention, Transformer, attend_once
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
@@ -101,24 +102,51 @@ class ModifiedResNet(nn.Module):
         return self.attnpool(x)  # [n, embed_dim]
 
 
-class VisionTransformer(nn.Module):
-    """ViT with an extra layer norm on the embedded patches, before the transformer."""
+class AttentionHead(nn.Module):
+    """Pools tokens with one learned query, then a perceptron (Zhai et al. 2022, arXiv 2106.04560, section 3.3)."""
 
-    def __init__(self, config: VisionConfig, embed_dim: int, activation: Activation) -> None:
+    def __init__(self, config: VisionConfig, activation: Activation, epsilon: float) -> None:
         super().__init__()
-        assert isinstance(config.layers, int)
-        width, patch = config.width, config.patch_size
-        scale = width**-0.5
-        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn((config.image_size // patch) ** 2 + 1, width))
-        self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(width, config.layers, config.heads, config.mlp_width, activation, causal=False)
-        self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+        self.probe = nn.Parameter(config.width**-0.5 * torch.randn(config.width))
+        self.attn = SelfAttention(config.width, config.heads)
+        self.ln = nn.LayerNorm(config.width, epsilon)
+        self.mlp = Perceptron(config.width, config.mlp_width, activation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[n, length, width] -> [n, width]."""
+        attn = self.attn
+        to_query, to_key, to_value = zip(attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3), strict=True)
+        query = F.linear(self.probe, *to_query).expand(len(x), -1)
+        x = attn.out_proj(attend_once(query, x, to_key, to_value, attn.heads))
+        return x + self.mlp(self.ln(x))
+
+
+class VisionTransformer(nn.Module):
+    """ViT. CLIP's has a class token, an extra layer norm on the embedded patches and a projection; SigLIP's, whose
+    features are as wide as itself, has none of them and an AttentionHead."""
+
+    def __init__(self, config: VisionConfig, embed_dim: int, activation: Activation, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        assert isinstance(config.layers, int)
+        width, patch, head = config.width, config.patch_size, config.pooling == "attention"
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=head)
+        self.class_embedding = None if head else nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(config.positions, width))
+        self.ln_pre = None if head else nn.LayerNorm(width, epsilon)
+        self.transformer = Transformer(
+            width, config.layers, config.heads, config.mlp_width, activation, causal=False, epsilon=epsilon
+        )
+        self.ln_post = nn.LayerNorm(width, epsilon)
+        self.proj = None if head else nn.Parameter(scale * torch.randn(width, embed_dim))
+        self.head = AttentionHead(config, activation, epsilon) if head else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 3, size, size] -> [n, embed_dim]."""
         x = self.conv1(x).flatten(2).transpose(1, 2)  # [n, patches, width]
+        if self.head is not None:
+            return self.head(self.ln_post(self.transformer(x + self.positional_embedding.to(x.dtype))))
+        assert self.class_embedding is not None and self.ln_pre is not None and self.proj is not None
         first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)
         first_position = torch.zeros(len(x), dtype=torch.int64, device=x.device)

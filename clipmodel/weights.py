@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from .config import VARIANTS, CLIPConfig, variant
 from .download import Progress
 from .errors import ModelError
 from .header import HEADER, write_header
-from .infer import Heads, infer, looks_like, mismatches, same_architecture
+from .infer import Heads, infer, is_siglip, looks_like, mismatches, same_architecture
 from .model import CLIP
 from .preprocess import Preprocess
 from .remembered import remembered_sha256
 from .resolve import Resolved, resolve
 from .spec import ModelSpec, parse_spec
 from .tokenizer import FULL_VOCABULARY, Tokenizer
+from .vocabulary import FILES, PieceTokenizer, VocabularyFile
 
 __all__ = [
     "Loaded",
@@ -46,6 +47,7 @@ __all__ = [
     "save",
     "sha256_of_tensors",
     "tokenizer_of",
+    "tokens_of",
 ]
 
 
@@ -57,6 +59,7 @@ class ModelCard:
     weights: str
     weights_sha256: str
     config: CLIPConfig
+    vocabulary: VocabularyFile | None = None  # None for CLIP's, which is ours; and with random weights
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Loaded:
     """A model ready to encode, and the two things that make its inputs."""
 
     model: CLIP  # in eval mode, without gradients
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | PieceTokenizer
     preprocess: Preprocess
     card: ModelCard
 
@@ -90,12 +93,11 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
     if not resolved.files:
         assert resolved.variant is not None
         model = random_weights(variant(resolved.variant), resolved.seed)
-        name, sha256 = resolved.variant, sha256_of_tensors(model.state_dict())
+        card = ModelCard(resolved.variant, resolved.weights, sha256_of_tensors(model.state_dict()), model.config)
     else:
         name, config, contents = _contents(resolved)
         model = _build(config, contents.tensors)
-        sha256 = resolved.sha256 or remembered_sha256(resolved.files)
-    card = ModelCard(name, resolved.weights, sha256, model.config)
+        card = _card(resolved, name, config)
     return Loaded(
         model.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer_of(card), preprocess_of(card), card
     )
@@ -107,11 +109,32 @@ def describe(resolved: Resolved) -> ModelCard:
     if not resolved.files:
         return read(resolved).card
     name, config, _ = _contents(resolved, shapes_only=True)
-    return ModelCard(name, resolved.weights, resolved.sha256 or remembered_sha256(resolved.files), config)
+    return _card(resolved, name, config)
 
 
-def tokenizer_of(card: ModelCard) -> Tokenizer:
-    return Tokenizer(card.config.text.vocab_size, card.config.text.context_length)
+def _card(resolved: Resolved, name: str, config: CLIPConfig) -> ModelCard:
+    file = None
+    if config.text.vocabulary != "clip":
+        folder = resolved.files[0].parent
+        file = VocabularyFile.beside(folder)
+        if file is None:
+            raise ModelError(
+                f"{folder}: there is no {' or '.join(FILES)} beside the weights; put their tokenizer there"
+            )
+    return ModelCard(name, resolved.weights, resolved.sha256 or remembered_sha256(resolved.files), config, file)
+
+
+def tokens_of(card: ModelCard) -> tuple[Hashable, ...]:
+    """All that a model's tokens depend on."""
+    text = card.config.text
+    return text.vocabulary, text.vocab_size, text.context_length, text.pooling, card.vocabulary
+
+
+def tokenizer_of(card: ModelCard) -> Tokenizer | PieceTokenizer:
+    text = card.config.text
+    if text.vocabulary == "clip":
+        return Tokenizer(text.vocab_size, text.context_length)
+    return PieceTokenizer(text, card.vocabulary)
 
 
 def preprocess_of(card: ModelCard) -> Preprocess:
@@ -131,8 +154,10 @@ def _contents(resolved: Resolved, *, shapes_only: bool = False) -> tuple[str, CL
 def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
     """The variant's name and configuration. What the file or the release says goes before what the name implies."""
     requested = variant(resolved.variant) if resolved.variant else None
+    if is_siglip(contents.tensors) and contents.beside.activation not in (None, "gelu_tanh"):
+        raise ModelError("holds SigLIP, and the settings beside it are those of a CLIP: put its own there")
     if requested:
-        requested = _with_context_of(requested, contents.tensors)
+        requested = replace(_with_context_of(requested, contents.tensors), sigmoid="logit_bias" in contents.tensors)
         if wrong := next(mismatches(contents.tensors, requested), None):
             raise ModelError(f"does not fit {resolved.variant}: {wrong}{_hint(contents.tensors)}")
     if contents.config:
@@ -160,7 +185,7 @@ def _identify(resolved: Resolved, contents: Contents) -> tuple[str, CLIPConfig]:
 def _without_added_tokens(contents: Contents, requested: CLIPConfig | None) -> Contents:
     """Without the rows of tokens added after [EOS], which our tokenizer never makes."""
     embedding = contents.tensors.get("token_embedding.weight")
-    if contents.config or embedding is None:
+    if contents.config or embedding is None or contents.beside.vocabulary or is_siglip(contents.tensors):
         return contents
     if requested:
         size = requested.text.vocab_size
@@ -183,11 +208,14 @@ def _inferred(contents: Contents) -> CLIPConfig:
     if not any(key.startswith(("visual.", "token_embedding.")) for key in contents.tensors):
         some = ", ".join(sorted(contents.tensors)[:3]) or "none"
         raise ModelError(f"holds no CLIP model: its tensors are {some}; name a file with the whole model's state dict")
-    config = infer(contents.tensors, contents.beside.heads)
-    if contents.beside.activation is None:
+    config = infer(contents.tensors, contents.beside.heads, contents.beside.vocabulary)
+    if contents.beside.activation is None and not is_siglip(contents.tensors):
         names = [name for name, row in VARIANTS.items() if same_architecture(config, row)][:3]
         choice = " or ".join(f"{name}=PATH" for name in names) or "NAME=PATH"
         raise ModelError(f"its tensors do not say whether it uses QuickGELU or GELU: name the variant, {choice}")
+    vision, size = config.vision, contents.beside.image_size
+    if size and vision.patch_size and size // vision.patch_size == vision.image_size // vision.patch_size:
+        config = replace(config, vision=replace(vision, image_size=size))
     return config
 
 

@@ -14,13 +14,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .model import CLIP
 from .tokenizer import Tokenizer
+from .vocabulary import PieceTokenizer
 
 _WINDOW = 1 << 13  # prompts in memory at once, and sorted by length
 _BLOCK = 1 << 13  # classes whose logits are in memory at once
 
 
 def classifier(
-    model: CLIP, tokenizer: Tokenizer, names: Sequence[str], templates: Sequence[str], batch_size: int = 256
+    model: CLIP,
+    tokenizer: Tokenizer | PieceTokenizer,
+    names: Sequence[str],
+    templates: Sequence[str],
+    batch_size: int = 256,
 ) -> Tensor:
     """float32 [classes, embed_dim], L2-normalised: per class the normalised mean of its prompts' normalised
     embeddings. A template without `{}` is an error, since every class would then be the same."""
@@ -36,7 +41,7 @@ def classifier(
 @torch.inference_mode()
 def class_vectors(
     model: CLIP,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | PieceTokenizer,
     prompts: Iterable[Sequence[str]],
     classes: int,
     batch_size: int = 256,
@@ -53,7 +58,7 @@ def class_vectors(
         rows = [tokenizer.truncate(ids) for ids in tokenizer.encode([prompt for _, prompt in window])]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]  # causal: what follows [EOS] changes nothing, so cut there
+            batch = order[start : start + batch_size]  # cut at [EOS], as what follows changes nothing; or padded
             tokens = pad_sequence([torch.from_numpy(rows[row]).long() for row in batch], batch_first=True)
             features = F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
             sums.index_add_(0, torch.tensor([window[row][0] for row in batch], device=device), features)
@@ -63,7 +68,8 @@ def class_vectors(
 
 
 def probabilities(image: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor:
-    """Softmax over classes at the model's temperature.
+    """Softmax over classes at the model's temperature. The bias of models with a sigmoid loss is the same for all
+    classes, so that it changes nothing here.
 
     image [n, dim] and classes [c, dim], both L2-normalised; logit_scale is the learned logarithm. -> float32 [n, c].
     """

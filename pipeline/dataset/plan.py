@@ -120,7 +120,10 @@ def _preprocessing(card: ModelCard) -> str:
 
 def _text(card: ModelCard) -> str:
     text = card.config.text
-    return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
+    if text.vocabulary == "clip":
+        return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
+    file = card.vocabulary.sha256[:16] if card.vocabulary else "none"
+    return f"first {text.context_length} tokens of {text.vocabulary}'s vocabulary of {text.vocab_size}, sha256 {file}"
 
 
 def read_plan(output: Output) -> Fingerprint | None:

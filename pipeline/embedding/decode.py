@@ -16,6 +16,7 @@ import numpy as np
 from ...clipmodel.errors import ImageError
 from ...clipmodel.preprocess import Preprocess
 from ...clipmodel.tokenizer import Tokenizer
+from ...clipmodel.vocabulary import PieceTokenizer
 from ..errors import SampleError
 from ..records import Decoded, Sample, TokenIds
 
@@ -38,7 +39,7 @@ class Decoder:
     """
 
     preprocess: Preprocess | None
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer | PieceTokenizer | None
     engines: bool = False  # JPEGs that a GPU's engines decode stay encoded
 
     def decode(self, sample: Sample) -> Decoded:
@@ -124,7 +125,7 @@ class Decoder:
                 row.width, row.height = error.size
 
     @staticmethod
-    def _tokenise(tokenizer: Tokenizer, rows: list[Decoded]) -> None:
+    def _tokenise(tokenizer: Tokenizer | PieceTokenizer, rows: list[Decoded]) -> None:
         captions = [(row.caption or "")[:MAX_TOKENISED] for row in rows]
         try:
             encoded: list[TokenIds | str] = list(tokenizer.encode(captions))
@@ -138,7 +139,7 @@ class Decoder:
                 row.tokens = np.asarray(tokenizer.truncate(ids), dtype=np.int32)
 
 
-def _encode_alone(tokenizer: Tokenizer, caption: str) -> TokenIds | str:
+def _encode_alone(tokenizer: Tokenizer | PieceTokenizer, caption: str) -> TokenIds | str:
     """The caption's tokens, or the reason why there are none."""
     try:
         return tokenizer.encode([caption])[0]

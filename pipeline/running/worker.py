@@ -15,7 +15,7 @@ from ...clipmodel import weights
 from ...clipmodel.float8 import check_float8
 from ...clipmodel.flops import Flops, peak
 from ...clipmodel.model import CLIP
-from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of
+from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of, tokens_of
 from ..dataset.output import Output
 from ..embedding.clock import WorkerClock
 from ..embedding.compiled import import_compiler
@@ -148,7 +148,7 @@ class _Ways:
     @classmethod
     def of(cls, settings: WorkerSettings) -> _Ways:
         cards = [card for _, card in settings.dataset.models]
-        ways = [(preprocess_of(card), card.config.text.vocab_size, card.config.text.context_length) for card in cards]
+        ways = [(preprocess_of(card), tokens_of(card)) for card in cards]
         distinct = list(dict.fromkeys(ways))
         decoders = Decoders(tuple(_decoder(cards[ways.index(way)], settings.job) for way in distinct))
         return cls(decoders, tuple(distinct.index(way) for way in ways))

@@ -55,10 +55,13 @@ def ours(values: dict[str, Any], image: Image.Image) -> np.ndarray:
 
 def theirs(values: dict[str, Any], image: Image.Image) -> np.ndarray:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        processor = CLIPImageProcessorPil.from_dict(dict(values))
+        of_siglip = values.get("image_processor_type") == "SiglipImageProcessor"
+        kind = SiglipImageProcessorPil if of_siglip else CLIPImageProcessorPil
+        processor = kind.from_dict(dict(values))
         return np.asarray(processor(image, return_tensors="np")["pixel_values"][0], dtype=np.float64)
 
 
@@ -73,6 +76,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "shortest edge": {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}},
     "larger than the crop": {"size": {"shortest_edge": 61}},
     "smaller than the crop": {"size": 31},
+    "bilinear": {"resample": 2},
     "squashed": {"size": {"height": SIZE, "width": SIZE}},
     "squashed, not cropped": {"size": {"height": SIZE, "width": SIZE}, "do_center_crop": False},
     "squashed as a list": {"size": [SIZE, SIZE], "crop_size": [SIZE, SIZE]},
@@ -94,19 +98,30 @@ def test_accepted_settings_give_transformers_pixel_values(name: str, mode: str, 
     assert_equal(OPENAI | ACCEPTED[name], drawn(mode, width, height))
 
 
+@pytest.mark.parametrize("resample", [{}, {"resample": 2}, {"resample": 3, "image_mean": [0.4, 0.5, 0.6]}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "LA", "P", "1"])
+@pytest.mark.parametrize("width, height", [(90, 61), (48, 48), (9, 140)])
+def test_siglips_settings_give_transformers_pixel_values(
+    resample: dict[str, Any], mode: str, width: int, height: int
+) -> None:
+    """2 is SigLIP 2's, bilinear; without cropping, mean and std it has defaults of its own."""
+    values = {"image_processor_type": "SiglipImageProcessor", "size": {"height": SIZE, "width": SIZE}, **resample}
+    assert_equal(values, drawn(mode, width, height))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"do_resize": False}, "do_resize false: only true is supported"),
         ({"do_convert_rgb": False}, "do_convert_rgb false: only true is supported"),
         ({"do_pad": True}, "do_pad true: only false is supported"),
-        ({"resample": 2}, "resample 2: only 3, bicubic, is supported"),
-        ({"resample": "bicubic"}, "resample bicubic: only 3, bicubic, is supported"),
+        ({"resample": 1}, "resample 1: only 3, bicubic, and 2, bilinear, are supported"),
+        ({"resample": "bicubic"}, "resample bicubic: only 3, bicubic, and 2, bilinear, are supported"),
         ({"do_center_crop": False}, "do_center_crop false: set it to true, or size to a height and width of 48"),
         ({"do_center_crop": "no"}, "do_center_crop no: give true or false"),
         ({"crop_size": 224}, "crop_size 224: the encoder takes 48 x 48 pixels"),
         ({"crop_size": None}, "crop_size null: the encoder takes 48 x 48 pixels"),
-        ({"resample": None}, "resample null: only 3, bicubic, is supported"),
+        ({"resample": None}, "resample null: only 3, bicubic, and 2, bilinear, are supported"),
         ({"image_mean": None}, "image_mean null: give a number"),
         ({"do_rescale": None}, "do_rescale null: give true or false"),
         ({"crop_size": {"height": 48, "width": 40}}, "the encoder takes 48 x 48 pixels"),
@@ -125,8 +140,7 @@ def test_accepted_settings_give_transformers_pixel_values(name: str, mode: str, 
         ({"do_rescale": False}, "do_rescale false: with it, pixels have values of up to 974"),
         ({"rescale_factor": 0}, "rescale_factor 0.0: give a number above 0"),
         ({"rescale_factor": 1}, "rescale_factor 1: with it, pixels have values of up to 974"),
-        ({"image_processor_type": "SiglipImageProcessor"}, "only CLIPImageProcessor is supported"),
-        ({"feature_extractor_type": "ViTFeatureExtractor"}, "only CLIPImageProcessor is supported"),
+        ({"feature_extractor_type": "ViTFeatureExtractor"}, "only CLIPImageProcessor and SiglipImageProcessor are"),
         ({"default_to_square": True}, "default_to_square true"),
         ({"do_flip_channel_order": True}, "do_flip_channel_order true: this setting is not known"),
     ],
@@ -184,8 +198,8 @@ def test_a_folders_preprocessor_file_is_read_and_a_refusal_names_it(tmp_path: Pa
     loaded, image = load(str(tmp_path)), drawn("RGB", 90, 61)
     pixels = torch.from_numpy(loaded.preprocess(image)[None])
     assert np.abs(normalise(pixels, loaded.card.config.preprocess)[0].numpy() - theirs(OPENAI, image)).max() < 1e-4
-    path.write_text(json.dumps(OPENAI | {"resample": 2}))
-    assert error_of(str(tmp_path)) == f"{path}: resample 2: only 3, bicubic, is supported"
+    path.write_text(json.dumps(OPENAI | {"resample": 1}))
+    assert error_of(str(tmp_path)) == f"{path}: resample 1: only 3, bicubic, and 2, bilinear, are supported"
     path.write_text("[" * 100_000)
     assert f"{path} is not readable as JSON" in error_of(str(tmp_path))
     path.write_text("[1]")

@@ -100,9 +100,9 @@ def test_an_open_clip_config_beside_the_file_tells_activation_and_preprocessing(
         config = load(str(path)).card.config
         assert config.activation == ("quick_gelu" if quick else "gelu")
         assert config.preprocess == PreprocessConfig((0.5, 0.5, 0.5), (0.25, 0.5, 0.5), "squash")
-    settings["interpolation"] = "bilinear"
+    settings["interpolation"] = "nearest"
     (tmp_path / "open_clip_config.json").write_text(json.dumps(values))
-    assert "only bicubic is supported" in error_of(str(tmp_path))
+    assert "only bicubic or bilinear is supported" in error_of(str(tmp_path))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
@@ -123,8 +123,8 @@ def test_hugging_face_folders_give_transformers_embeddings(activation: str, tmp_
     settings |= {"size": {"height": 48, "width": 48}, "do_center_crop": False}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     assert load(str(tmp_path)).card.config.preprocess.resize == "squash"
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | {"resample": 2}))
-    assert "only 3, bicubic, is supported" in error_of(str(tmp_path))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | {"resample": 1}))
+    assert "only 3, bicubic, and 2, bilinear, are supported" in error_of(str(tmp_path))
 
 
 def test_hugging_face_folders_of_several_files_and_of_pickles_are_read_too(tmp_path: Path) -> None:
@@ -150,7 +150,8 @@ def test_hugging_face_models_of_another_kind_are_refused(tmp_path: Path) -> None
     path = tmp_path / "config.json"
     values = json.loads(path.read_text())
     for change, says in [
-        ({"model_type": "siglip"}, "a model of type siglip, not clip"),
+        ({"model_type": "siglip2"}, "a model of type siglip2, not clip or siglip"),
+        ({"model_type": "siglip"}, "hidden_act gelu; only gelu_pytorch_tanh is supported"),
         ({"text_config": values["text_config"] | {"hidden_act": "quick_gelu"}}, "hidden_act gelu and quick_gelu"),
         ({"vision_config": values["vision_config"] | {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
         ({"vision_config": values["vision_config"] | {"num_attention_heads": 7}}, "7 attention heads do not divide"),
