@@ -74,8 +74,8 @@ def _listed(index: Path) -> list[str]:
 def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Contents:
     """All of `files` together; ModelError, one line that begins with the file's name, when one is not readable.
 
-    shapes_only: tensors without contents (on torch's device `meta`) where the format tells their shapes at its
-    beginning, as safetensors does; others are read.
+    shapes_only: tensors of more than one number without contents (on torch's device `meta`) where the format tells
+    their shapes at its beginning, as safetensors does; others are read.
     """
     tensors: dict[str, Tensor] = {}
     contents = Contents(tensors)
@@ -114,7 +114,8 @@ def _read_safetensors(path: Path, shapes_only: bool) -> Contents:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
             if shapes_only:  # up to here the file is mapped into memory, and hardly any of it read
-                tensors = {key: tensor.to("meta") for key, tensor in tensors.items()}
+                # a single number is kept: it may be a model's scale or bias
+                tensors = {key: tensor if tensor.numel() == 1 else tensor.to("meta") for key, tensor in tensors.items()}
     except SafetensorError as error:
         reason = one_line(error).removeprefix("Error while deserializing header: ")[:200]
         raise ModelError(f"truncated or damaged safetensors ({reason}): copy or download it again") from error

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .card import ModelCard, Sigmoid
 from .checkpoint import Contents, read_checkpoint
 from .config import VARIANTS, CLIPConfig, variant
 from .download import Progress
@@ -52,17 +53,6 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """A dataset's record of the model that made it."""
-
-    variant: str
-    weights: str
-    weights_sha256: str
-    config: CLIPConfig
-    vocabulary: VocabularyFile | None = None  # None for CLIP's, which is ours; and with random weights
-
-
-@dataclass(frozen=True)
 class Loaded:
     """A model ready to encode, and the two things that make its inputs."""
 
@@ -93,11 +83,13 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
     if not resolved.files:
         assert resolved.variant is not None
         model = random_weights(variant(resolved.variant), resolved.seed)
-        card = ModelCard(resolved.variant, resolved.weights, sha256_of_tensors(model.state_dict()), model.config)
+        tensors = model.state_dict()
+        sha256, sigmoid = sha256_of_tensors(tensors), Sigmoid.of(tensors)
+        card = ModelCard(resolved.variant, resolved.weights, sha256, model.config, sigmoid=sigmoid)
     else:
         name, config, contents = _contents(resolved)
         model = _build(config, contents.tensors)
-        card = _card(resolved, name, config)
+        card = _card(resolved, name, config, contents)
     return Loaded(
         model.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer_of(card), preprocess_of(card), card
     )
@@ -108,11 +100,10 @@ def describe(resolved: Resolved) -> ModelCard:
     shapes: of safetensors no more is read. Other formats are read, and random weights made."""
     if not resolved.files:
         return read(resolved).card
-    name, config, _ = _contents(resolved, shapes_only=True)
-    return _card(resolved, name, config)
+    return _card(resolved, *_contents(resolved, shapes_only=True))
 
 
-def _card(resolved: Resolved, name: str, config: CLIPConfig) -> ModelCard:
+def _card(resolved: Resolved, name: str, config: CLIPConfig, contents: Contents) -> ModelCard:
     file = None
     if config.text.vocabulary != "clip":
         folder = resolved.files[0].parent
@@ -121,7 +112,8 @@ def _card(resolved: Resolved, name: str, config: CLIPConfig) -> ModelCard:
             raise ModelError(
                 f"{folder}: there is no {' or '.join(FILES)} beside the weights; put their tokenizer there"
             )
-    return ModelCard(name, resolved.weights, resolved.sha256 or remembered_sha256(resolved.files), config, file)
+    sha256, sigmoid = resolved.sha256 or remembered_sha256(resolved.files), Sigmoid.of(contents.tensors)
+    return ModelCard(name, resolved.weights, sha256, config, file, sigmoid)
 
 
 def tokens_of(card: ModelCard) -> tuple[Hashable, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,7 +30,7 @@ _WAITS, _COMPUTE = "clipmill.waits", "clipmill.compute"
 
 def provenance(fingerprint: str, cards: Mapping[str, ModelCard], precision: str) -> dict[str, str]:
     """What all parts of a dataset have in common. cards: by alias; the only model's alias is empty."""
-    models = {alias: {**asdict(card), "precision": precision} for alias, card in cards.items()}
+    models = {alias: {**card.as_json(), "precision": precision} for alias, card in cards.items()}
     return {
         _VERSION: metadata.version("clipmill"),
         _FINGERPRINT: fingerprint,

@@ -16,7 +16,7 @@ from clipmill.clipmodel.convert import canonical
 from clipmill.clipmodel.flops import Flops
 from clipmill.clipmodel.inference import compile_blocks, for_inference
 from clipmill.clipmodel.model import CLIP
-from clipmill.clipmodel.weights import load, save
+from clipmill.clipmodel.weights import describe, load, resolve, save
 from random_models import images
 from safetensors.torch import save_file
 from torch import Tensor
@@ -120,6 +120,11 @@ def test_a_folder_of_transformers_loads_with_its_settings_and_tokenizer(tmp_path
     assert_same(loaded.model, theirs, SMALL)
     assert loaded.card.vocabulary is not None and loaded.card.vocabulary.name == "tokenizer.json"
     assert loaded.tokenizer("a cat").shape == (1, 64)
+    assert loaded.card == describe(resolve(str(tmp_path)))
+    values = json.loads(json.dumps(loaded.card.as_json()))
+    assert values["vocabulary"]["file"] == "tokenizer.json" and len(values["vocabulary"]["sha256"]) == 64
+    expected = {"scale": theirs.logit_scale.exp().item(), "bias": theirs.logit_bias.item()}
+    assert values["sigmoid"] == pytest.approx(expected)
 
 
 def test_a_folder_of_open_clip_loads_with_its_settings_and_tokenizer(tmp_path: Path) -> None:
