@@ -24,7 +24,7 @@ def narrow(name: str, image_size: int | None = None) -> CLIPConfig:
         config,
         embed_dim=width,
         vision=replace(vision, width=width, layers=2, image_size=image_size or vision.image_size),
-        text=replace(text, width=width, heads=2, layers=2, vocab_size=text.vocab_size // 100),
+        text=replace(text, width=width, heads=2, layers=2, vocab_size=text.vocab_size // 40),
     )
 
 
