@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from .output import Output
 from .part import unpacked
 
 Kind = Literal["uid", "url", "sha256", "key"]  # the columns by which rows are named
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Batch = TypeVar("Batch", pa.Table, pa.RecordBatch)
 Rows = npt.NDArray[np.int32]  # of a part, ascending
 
@@ -192,6 +193,17 @@ def forgotten_in(output: Output, parts: Sequence[str], stamps: Sequence[int]) ->
     return Forgotten(asked.identity, chosen)
 
 
+def asked_for(rows: Batch, digests: Mapping[str, frozenset[bytes]], shard: str) -> npt.NDArray[np.bool_]:
+    """Which rows of a shard are asked for. digests: see `Asked`; columns that the rows lack tell nothing."""
+    asked = np.zeros(len(rows), np.bool_)
+    for kind in KINDS:
+        if kind in digests and kind in rows.schema.names:
+            wanted, of = digests[kind], shard if kind == "key" else ""
+            values = rows.column(kind).to_pylist()
+            asked |= np.array([v is not None and digest_of(kind, v, of) in wanted for v in values], np.bool_)
+    return asked
+
+
 Found = dict[tuple[str, int], FoundRows | None]  # by part and stamp; None where no row is forgotten
 
 
@@ -211,16 +223,9 @@ class LookThrough:
             return None
         shard = table["shard"][0].as_py()
         blank = pc.fill_null(pc.equal(table["error"], REASON), False).to_numpy(zero_copy_only=False)
-        holds = np.zeros(len(table), np.bool_)
-        for kind in kinds:
-            holds |= self._asked_for(kind, table[kind], shard)  # type: ignore[arg-type]
-        holds &= ~blank
+        holds = asked_for(table, self.digests, shard) & ~blank
         rows = np.flatnonzero(holds | blank).astype(np.int32)
         return FoundRows(shard, rows, int(holds.sum())) if len(rows) else None
-
-    def _asked_for(self, kind: Kind, values: pa.ChunkedArray, shard: str) -> npt.NDArray[np.bool_]:
-        wanted, of = self.digests[kind], shard if kind == "key" else ""
-        return np.array([v is not None and digest_of(kind, v, of) in wanted for v in values.to_pylist()], np.bool_)
 
 
 def read_found(output: Output, identity: str) -> Found:

@@ -93,10 +93,12 @@ class Subset:
         forgotten. New parts do no harm."""
         if self.fingerprint != dataset.settings.digest or self.source != dataset.url:
             raise InputError(f"{self.output.url} is a subset of {self.source}, not of {dataset.url}")
-        now = {part: fact for part, *fact in zip(dataset.parts, dataset.stamps, dataset.sizes, strict=True)}
+        forgotten = dataset.forgotten.parts
+        facts = zip(dataset.parts, dataset.stamps, dataset.sizes, strict=True)
+        now = {part: [stamp] if part in forgotten else [stamp, size] for part, stamp, size in facts}
         for part, stamp in zip(self.parts, self.stamps, strict=True):
             if stamp not in now.get(part, [stamp]):
-                changed = "rows of {} were forgotten" if part in dataset.forgotten.parts else "{} was embedded again"
+                changed = "rows of {} were forgotten" if part in forgotten else "{} was embedded again"
                 changed = changed.format(part)
                 raise InputError(f"{self.output.url}: {changed} since this subset was made; make the subset again")
 

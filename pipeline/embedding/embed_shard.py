@@ -21,6 +21,7 @@ from ..storage.ahead import ahead
 from .chunk import Chunk, Waiting
 from .clock import Clock, WorkerClock
 from .decode import reason_of
+from .leaving_out import LeavingOut
 from .shard_reader import ShardReader
 from .together import Together
 
@@ -43,6 +44,7 @@ class ShardTools:
     flops: tuple[Flops, ...] = ()  # of the models
     peak: float = 0.0  # FLOP a second of the device; 0 where it is not known
     clock: WorkerClock = field(default_factory=WorkerClock)
+    leaving_out: LeavingOut = field(default_factory=LeavingOut)
 
 
 class Embedded(NamedTuple):
@@ -63,7 +65,7 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
     with clock.stage("worker"), ExitStack() as commit:
         path = commit.enter_context(output.staged(part_path(shard.part_name), tools.replace))
         with tools.reader.decoded(shard, clock) as decoded, PartWriter(path, tools.layout.schema) as part:
-            embedded = _embedded(decoded, tools, clock, on_rows)
+            embedded = _embedded(decoded, shard, tools, clock, on_rows)
             with ahead(embedded, 1, clock.between("encode", "write")) as windows:
                 for window in windows:
                     _count(window, tools.flops, stats)
@@ -78,9 +80,13 @@ def embed_shard(shard: Shard, tools: ShardTools, output: Output, on_rows: OnRows
     return stats
 
 
-def _embedded(decoded: Iterable[Chunk], tools: ShardTools, clock: Clock, on_rows: OnRows) -> Iterator[Embedded]:
+def _embedded(
+    decoded: Iterable[Chunk], shard: Shard, tools: ShardTools, clock: Clock, on_rows: OnRows
+) -> Iterator[Embedded]:
     for window in _windows(decoded):
-        yield _encode(window, tools, clock, on_rows)
+        encoded = _encode(window, tools, clock, on_rows)
+        samples = tools.leaving_out(encoded.samples, shard.url, encoded.images, encoded.texts)
+        yield encoded._replace(samples=samples)
 
 
 def _windows(decoded: Iterable[Chunk]) -> Generator[Iterator[Chunk], None, None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from ..dataset.forgotten import REASON
 from ..dataset.summary import QUARANTINE, Summary
 from ..dataset.totals import Totals
 from ..errors import TooManyFailuresError
@@ -97,8 +98,9 @@ class Tally:
             first = reason if reason.startswith(url) else f"{url}: {reason}"
             rest = f" (and {len(self.failed) - 1} more; see {QUARANTINE})" if len(self.failed) > 1 else ""
             raise TooManyFailuresError(f"{len(self.failed)} of {summary.planned} shards failed: {first}{rest}", summary)
-        if dataset.rows and dataset.failed > self._job.max_failed_samples * dataset.rows:
-            share = f"{dataset.failed:,} of {dataset.rows:,} samples failed"
+        failed = dataset.failed - dataset.failures[REASON]  # what was purged is no failure
+        if dataset.rows and failed > self._job.max_failed_samples * dataset.rows:
+            share = f"{failed:,} of {dataset.rows:,} samples failed"
             raise TooManyFailuresError(f"{share}: {top_reasons(dataset)}", summary)
 
 

@@ -25,6 +25,7 @@ from ..embedding.encoder import ClipEncoder, backend_for
 from ..embedding.engine_reader import EngineReader
 from ..embedding.feed import OnBusy
 from ..embedding.gpu_decode import GpuDecoder, open_decoder
+from ..embedding.leaving_out import LeavingOut
 from ..embedding.settings import DatasetSettings
 from ..embedding.shard_reader import InputOptions, ThreadedReader
 from ..embedding.together import Decoders, Together
@@ -111,6 +112,7 @@ class ClipWorker:
             flops=models.flops,
             peak=peak(settings.device, dataset.precision) or 0.0,
             clock=clock,
+            leaving_out=LeavingOut.of(self._output),
         )
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:

@@ -13,6 +13,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.plan import Fingerprint, freeze
 from clipmill.pipeline.embedding.embed_shard import embed_shard
+from clipmill.pipeline.embedding.leaving_out import LeavingOut
 from clipmill.pipeline.embedding.shard_reader import InputOptions
 from clipmill.pipeline.inputs.listing import list_shards
 from fakes import FakeEncoder, fake_decoder, fake_tools, threaded
@@ -29,8 +30,10 @@ def embed_here(
     texts: bool = True,
     storage_options: Mapping[str, Any] | None = None,
     caption_key: str | None = None,
+    leaves_out: bool = False,
 ) -> Dataset:
-    """Every image and caption gets a vector that is another one for other pixels, or tokens."""
+    """Every image and caption gets a vector that is another one for other pixels, or tokens. leaves_out: as a run that
+    begins after rows were forgotten."""
     made_by = json.dumps(card("tiny", DIM, "0" * 64))
     keys = SampleKeys(caption=(caption_key,)) if caption_key else USUAL_KEYS
     options = InputOptions(keys, storage_options or {})
@@ -45,6 +48,7 @@ def embed_here(
     output = Output.at(str(out), storage_options).prepare()
     shards = list_shards([str(each) for each in inputs], storage_options)
     freeze(output, settings, shards)
+    tools = replace(tools, leaving_out=LeavingOut.of(output)) if leaves_out else tools
     for shard in shards:
         embed_shard(shard, tools, output)
     return Dataset.open(str(out), storage_options)

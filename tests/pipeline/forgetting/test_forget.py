@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from clipmill.pipeline import ExportJob, ForgetJob, ReportJob, SearchJob, export, forget, report, search
+from clipmill.pipeline import EmbedJob, ExportJob, ForgetJob, ReportJob, SearchJob, export, forget, report, search
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.forgotten import REASON
@@ -17,8 +17,12 @@ from clipmill.pipeline.dataset.layout import part_path
 from clipmill.pipeline.dataset.ledger import ledger
 from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.plan import planned_shards
+from clipmill.pipeline.dataset.plan import Plan, planned_shards
+from clipmill.pipeline.dataset.summary import Summary
+from clipmill.pipeline.dataset.totals import Totals
 from clipmill.pipeline.errors import InputError, UserError
+from clipmill.pipeline.running import embed as running
+from clipmill.pipeline.running.tally import Tally
 from clipmill.pipeline.searching import dense
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from embedded import embed_here
@@ -108,6 +112,25 @@ def test_what_is_embedded_again_later_is_forgotten_and_purged_too(job: ForgetJob
     assert traces.in_files(tmp_path / "out") != []
     assert forget(ForgetJob(job.dataset, purge=True)).pending == 0
     assert traces.in_files(tmp_path / "out") == []
+
+
+def test_a_run_that_begins_later_writes_nothing_of_it(dataset: Dataset, job: ForgetJob, tmp_path: Path) -> None:
+    traces = Traces.of(dataset, SHARD, ROW)
+    (tmp_path / "keys.txt").write_text("00002")
+    forget(ForgetJob(dataset.url, urls=job.urls, keys=str(tmp_path / "keys.txt"), purge=True))
+    write_shard(tmp_path / "shards" / "later.tar", SHARD)
+    again = embed_here([tmp_path / "shards"], dataset.url, leaves_out=True)  # all shards anew
+    assert again.forgotten.pending == 0
+    assert traces.in_files(tmp_path / "out") == []
+    manifest = ledger(again.output, planned_shards(again.output), Manifest.of())
+    assert [(stats.rows, stats.failures) for stats in manifest] == [
+        (ROWS, {REASON: 1}), (ROWS, {REASON: 2}), (ROWS, {REASON: 1}), (ROWS, {REASON: 1}),
+    ]  # fmt: skip
+    assert again.read(again.parts[3], ["key"])["key"][2].as_py() == "00002"  # a key counts in its shards alone
+    planned = planned_shards(again.output)
+    assert running._failed(again.output, Plan(planned, planned, [])) == {}  # nothing for --retry-failed
+    summary = Summary("", 4, 0, Totals(), 1.0, 1.0, {}, manifest.totals, "")
+    Tally(EmbedJob([], "", "tiny", max_failed_samples=0.0)).judge(summary)  # nor too many failures
 
 
 def test_on_object_storage_it_is_the_same(bucket: Bucket, tmp_path: Path) -> None:
