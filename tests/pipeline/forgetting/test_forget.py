@@ -133,7 +133,8 @@ def test_a_run_that_begins_later_writes_nothing_of_it(dataset: Dataset, job: For
     Tally(EmbedJob([], "", "tiny", max_failed_samples=0.0)).judge(summary)  # nor too many failures
 
 
-def test_on_object_storage_it_is_the_same(bucket: Bucket, tmp_path: Path) -> None:
+def test_on_object_storage_it_is_the_same(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # workers of another test's Ray do not know the server
     dataset = embedded(tmp_path, bucket.url("out"))
     folders = derived(dataset, bucket.url("derived"), ["subset", "shards-again"])
     traces = Traces.of(dataset, SHARD, ROW)
