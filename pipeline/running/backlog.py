@@ -1,7 +1,7 @@
 """Which shard is next: attempts, pauses between them, and who is late. Pure; time is the caller's.
 
 A shard is given up when it has failed on several machines, as far as there are several: one broken machine uses up
-nobody's attempts.
+nobody's attempts. Where failures pass (machines come and go, a network is bad), it gets more attempts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from statistics import median
 
 from ..records import Shard
 
+_SEVERAL = 4  # shards: a bad one fails its neighbours, too, at each of its three attempts
 _BEYOND = 1.2  # times what nearly all shards took: what takes longer is no large shard, but a late one
 
 
@@ -21,6 +22,7 @@ class Limits:
     """How patient the driver is."""
 
     attempts: int = 3  # a shard, on as many machines, as far as there are so many
+    more_attempts: int = 2  # where failures pass
     most_attempts: int = 9  # wherever
     pause: float = 1.0  # seconds before the second attempt, doubled for each further one
     deadline: float | None = None  # seconds; a shard in hand for longer is taken away
@@ -49,6 +51,7 @@ class Backlog:
         self._paused: list[tuple[float, Shard]] = []  # until when
         self._in_work: dict[str, _InWork] = {}
         self._failures: dict[str, list[str]] = {}  # the machines, by the shard's URL
+        self._recovered = 0  # shards that had failed and were done
         self.machines = 1  # that have workers now
         self._closed = False
         self._seconds: deque[float] = deque(maxlen=101)  # that recent shards took
@@ -122,6 +125,7 @@ class Backlog:
         if out is None:
             return False
         self._seconds.append(now - out.since)
+        self._recovered += shard.url in self._failures
         return True
 
     def failed(self, shard: Shard, now: float, final: bool = False, machine: str = "") -> bool:
@@ -150,7 +154,8 @@ class Backlog:
         del self._in_work[shard.url]
         failures = self._failures.setdefault(shard.url, [])
         failures.append(machine)
-        enough = len(failures) >= self._limits.attempts
+        more = self._limits.more_attempts if self._recovered >= _SEVERAL else 0
+        enough = len(failures) >= self._limits.attempts + more
         everywhere = len(set(failures)) >= min(self._limits.attempts, self.machines)
         if final or (enough and everywhere) or len(failures) >= self._limits.most_attempts:
             return True

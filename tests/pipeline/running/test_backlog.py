@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.backlog import Backlog, Limits
 from hypothesis import given
@@ -35,6 +36,24 @@ def test_a_failed_shard_waits_longer_each_time_and_is_given_up_at_last() -> None
     assert log.peek(2.9) is None and log.peek(3.0) == A
     log.take(3)
     assert log.failed(A, 3) and log.is_empty
+
+
+@pytest.mark.parametrize(("recovered", "attempts"), [(3, 3), (4, 5)])
+def test_where_the_failures_of_several_shards_have_passed_the_next_gets_more_attempts(
+    recovered: int, attempts: int
+) -> None:
+    others = [Shard(f"/{number}.tar") for number in range(recovered)]
+    log = backlog(*others, A)
+    for shard in others:
+        assert log.take(0) == shard and not log.failed(shard, 0)
+    for shard in others:
+        assert log.take(50) == shard and log.done(shard, 50)
+    ends = []
+    while not log.is_empty:
+        now = 100 * (len(ends) + 1)
+        assert log.take(now) == A
+        ends.append(log.failed(A, now))
+    assert ends == [False] * (attempts - 1) + [True]
 
 
 def test_a_final_failure_is_not_tried_again() -> None:
