@@ -80,13 +80,7 @@ def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Cont
     tensors: dict[str, Tensor] = {}
     contents = Contents(tensors)
     for path in files:
-        try:
-            contents = _read_file(path, shapes_only)
-            check_tensors(contents.tensors, path.stat().st_size)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
-        except OSError as error:
-            raise ModelError(f"{path}: {error.strerror or error}") from error
+        contents = _read(path, shapes_only)
         tensors |= contents.tensors
     try:
         named = canonical(tensors)
@@ -98,6 +92,22 @@ def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Cont
         return replace(contents, beside=hugging_face(folder))
     if (folder / "open_clip_config.json").is_file() and contents.config is None:
         return replace(contents, beside=open_clip(folder / "open_clip_config.json"))
+    return contents
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file under its own names, whatever they are of. ModelError as of `read_checkpoint`."""
+    return _read(path, shapes_only=False).tensors
+
+
+def _read(path: Path, shapes_only: bool) -> Contents:
+    try:
+        contents = _read_file(path, shapes_only)
+        check_tensors(contents.tensors, path.stat().st_size)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from error
     return contents
 
 

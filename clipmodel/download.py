@@ -44,24 +44,33 @@ def sha256_of(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None, *, name: str = "NAME") -> Path:
-    """The file at `url`, verified, at `target`; only what is not there yet is downloaded.
+def fetch(
+    url: str,
+    target: Path,
+    sha256: str | None,
+    progress: Progress | None = None,
+    *,
+    name: str = "NAME",
+    option: str = "--model",
+) -> Path:
+    """The file at `url`, verified, at `target`; only what is not there yet is downloaded. sha256: None where it is not
+    published.
 
     The bytes collect in `target` + ".part"; an interrupted download leaves that file and the next one continues it. A
     lock file keeps processes of one machine from writing it together. ModelError when the file cannot be downloaded
-    or has another hash than `sha256`, and within seconds where the network is not reached; `name` is the model's, for
-    that message.
+    or has another hash than `sha256`, and within seconds where the network is not reached; `name` is the model's, and
+    `option` the one that names it, for that message.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
                 part = target.with_name(target.name + ".part")
-                advice = f"put the file at {target}, or give its path: --model {name}=PATH"
+                advice = f"put the file at {target}, or give its path: {option} {name}=PATH"
                 if reason := why_unreachable(url):
                     raise ModelError(f"{name}: cannot download {url}: the network is not reached ({reason}): {advice}")
                 _download(url, part, progress, advice)
-                if (actual := sha256_of([part])) != sha256:
+                if (actual := sha256_of([part])) != sha256 and sha256 is not None:
                     part.unlink()
                     raise ModelError(f"{url} has sha256 {actual}, not {sha256}: the download was deleted; try again")
                 part.replace(target)

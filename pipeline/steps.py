@@ -58,6 +58,15 @@ STEPS = (  # in the order in which people use them
         ),
     ),
     Step(
+        "score",
+        "pipeline.scoring.score",
+        ("ScoreSummary",),
+        (
+            "clipmill score out/ -o scores/ --head aesthetic=laion-aesthetic-l14 --head nsfw=laion-nsfw-l14",
+            "clipmill score out/ -o own/ --head quality=head.safetensors --activation quality=gelu+sigmoid",
+        ),
+    ),
+    Step(
         "filter",
         "pipeline.filtering.filter",
         ("FilterSummary",),

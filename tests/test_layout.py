@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "pipeline/training",
         "pipeline/labelling",
+        "pipeline/scoring",
         "pipeline/filtering",
         "pipeline/deduplication",
         "pipeline/searching",

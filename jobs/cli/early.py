@@ -23,6 +23,7 @@ from ...pipeline.inputs.listing import list_shards
 from ...pipeline.job.fields import writes_a_file
 from ...pipeline.job.train import TrainJob
 from ...pipeline.labelling.classes import read_classes, read_templates
+from ...pipeline.scoring.presets import parse_weights
 from ...pipeline.storage.reach import check_reachable
 from ...pipeline.storage.streams import is_stream
 from ...pipeline.storage.urls import is_web, scheme_of
@@ -138,6 +139,7 @@ _CHECKS: dict[str, Callable[[Any, Any], object]] = {
     "image": _check_file,
     "classes": lambda job, path: is_stream(path) or read_classes(path, job.storage_options),
     "templates": lambda job, name: is_stream(name) or read_templates(name, job.storage_options),
+    "heads": lambda job, _: [parse_weights(weights) for weights in job.weights.values()],
     "columns": lambda job, names: columns_besides(names) if hasattr(job, "inputs") else None,
     "model": _check_models,
     "out": _check_out,

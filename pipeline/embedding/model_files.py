@@ -117,10 +117,10 @@ def find_model(
         return ModelFiles.of(spec, weights.resolve(spec, progress=progress))
     name, equals, scheme = before.rpartition("=")
     url = f"{scheme}{separator}{after}"
-    return ModelFiles.of(spec, weights.resolve(f"{name}{equals}{_fetched(url, storage_options)}", progress=progress))
+    return ModelFiles.of(spec, weights.resolve(f"{name}{equals}{fetched(url, storage_options)}", progress=progress))
 
 
-def _fetched(url: str, storage_options: Mapping[str, Any] | None) -> Path:
+def fetched(url: str, storage_options: Mapping[str, Any] | None) -> Path:
     """The local copy of an object, made once for each content that it has had."""
     try:
         storage, where = open_storage(url, storage_options), canonical_url(url)

@@ -1,0 +1,86 @@
+"""Scores for a dataset's rows, from their embeddings: no image is read again."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...clipmodel.download import Progress
+from ..dataset.dataset import Dataset
+from ..dataset.derived import begin
+from ..dataset.layout import OWN
+from ..dataset.output import Output
+from ..errors import InputError
+from ..job.readable import Result
+from ..job.score import ScoreJob
+from ..running import notebook
+from ..running.scatter import scatter
+from ..running.stages import OnStage, counted
+from .part import ScoreCounts, ScorePart
+from .scorers import Scorer, scorers_of
+
+SUMMARY = f"{OWN}/summary.json"
+
+
+@dataclass(frozen=True)
+class ScoreSummary(Result):
+    """What `score` returns."""
+
+    out: str
+    dataset: str
+    scorers: dict[str, str]  # by column or MODULE:FUNCTION: the file or module, its sha256, its layers
+    columns: tuple[str, ...]
+    parts: int
+    parts_done_before: int
+    counts: ScoreCounts
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progress | None = None) -> ScoreSummary:
+    """Writes a file of scores for each part of a dataset; run again to resume, or when the dataset has grown.
+
+    UserError for a wrong request, a head of another model's embeddings, or a function that fails; PlanMismatchError
+    where OUT was begun with other settings.
+    """
+    began = time.monotonic()
+    job.check()
+    dataset = Dataset.open(job.dataset, job.storage_options)
+    model = dataset.model(job.alias)  # raises for an unknown alias
+    if f"{job.side}s" not in dataset.settings.embeds:
+        raise InputError(f"{dataset.url} has no embeddings of {job.side}s; score the others with --for")
+    scorers = scorers_of(job, dataset, on_download)
+    output = Output.at(job.out, job.storage_options).prepare()
+    begin(output, "score", _settings(job, dataset, scorers), job.overwrite)
+    work = ScorePart(dataset, output, f"{model.prefix}{job.side}_embedding", scorers, frozenset(output.parts()))
+    counts, fresh = ScoreCounts(), 0
+    spread = scatter(work, dataset.parts, job.address)
+    for _, (part_counts, is_new) in counted(spread, "scoring", "parts", len(dataset.parts), on_stage):
+        counts, fresh = counts + part_counts, fresh + is_new
+    summary = ScoreSummary(
+        out=output.url,
+        dataset=dataset.url,
+        scorers={scorer.name: scorer.identity for scorer in scorers},
+        columns=tuple(column for scorer in scorers for column in scorer.types),
+        parts=len(dataset.parts),
+        parts_done_before=len(dataset.parts) - fresh,
+        counts=counts,
+        seconds=time.monotonic() - began,
+    )
+    output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
+    return summary
+
+
+def _settings(job: ScoreJob, dataset: Dataset, scorers: tuple[Scorer, ...]) -> dict[str, Any]:
+    """All that the scores depend on."""
+    return {
+        "dataset": dataset.url,
+        "fingerprint": dataset.settings.digest,
+        "model": dataset.model(job.alias).alias,
+        "side": job.side,
+        **{scorer.name: scorer.identity for scorer in scorers},
+    }
