@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def _imported(name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:  # as `python -m` has it; the script `clipmill` has not
         sys.path.append(here)
+    invalidate_caches()  # the file may have been written a moment ago
     try:
         found = getattr(import_module(module), function, None)
     except ModuleNotFoundError as error:

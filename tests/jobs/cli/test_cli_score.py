@@ -28,7 +28,7 @@ def test_it_tells_what_was_scored_with_what(clipmill: Console) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "scores  4 rows = 3 scored + 1 without an embedding\nquality  head.pt of sha256 " in ran.out
     assert ", 4-1, sigmoid at the end\nin " in ran.out
-    assert clipmill(*command).out.startswith("nothing to do: all 2 parts scored already\n")
+    assert clipmill(*command).out.startswith("nothing to do: all 2 parts are scored already\n")
     found = json.loads(clipmill(*command, "--json").out)
     assert (found["columns"], found["counts"]) == (["quality"], {"rows": 4, "scored": 3, "undefined": 0})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
     def write(name: str, code: str) -> str:
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
-        invalidate_caches()
         return f"{name}:score"
 
     yield write
