@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, invalidate_caches
 from pathlib import Path
@@ -30,6 +30,7 @@ class OwnFunction:
     """Cheap to send to workers, which import the module themselves."""
 
     name: str  # MODULE:FUNCTION
+    folder: str  # that the command was run in: the module may lie there
     types: Mapping[str, pa.DataType]  # of its columns
     sha256: str  # of the file of its module
 
@@ -37,16 +38,18 @@ class OwnFunction:
     def of(cls, name: str, width: int) -> OwnFunction:
         """Tried once, with two embeddings of that width. UserError where it cannot be imported, fails, or gives what
         cannot be columns."""
-        function = _imported(name)
-        columns = _called(name, np.eye(2, width, dtype=np.float32))
+        folder = str(Path.cwd())
+        function = _imported(name, folder)
+        columns = _called(name, function, np.eye(2, width, dtype=np.float32))
         for column in columns:
             check_column(column, f"--function {name}")
-        return cls(name, {column: _type(name, column, values) for column, values in columns.items()}, _digest(function))
+        types = {column: _type(name, column, values) for column, values in columns.items()}
+        return cls(name, folder, types, _digest(function))
 
     def __call__(self, vectors: Vectors) -> Columns:
         """float32 [n, dim], L2-normalised -> columns of n values. UserError where the function fails, or gives others
         than before."""
-        columns = _called(self.name, vectors)
+        columns = _called(self.name, _imported(self.name, self.folder), vectors)
         types = {column: _type(self.name, column, values) for column, values in columns.items()}
         if types != self.types:
             now, before = (", ".join(f"{name} {kind}" for name, kind in of.items()) for of in (types, self.types))
@@ -54,12 +57,12 @@ class OwnFunction:
         return columns
 
 
-def _imported(name: str) -> Any:
+def _imported(name: str, folder: str) -> Any:
     module, _, function = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` has it; the script `clipmill` has not
-        sys.path.append(here)
-    invalidate_caches()  # the file may have been written a moment ago
+    if folder not in sys.path:  # as `python -m` has it; the script `clipmill` has not, and neither have Ray's workers
+        sys.path.append(folder)
+    if module not in sys.modules:
+        invalidate_caches()  # the file may have been written a moment ago
     try:
         found = getattr(import_module(module), function, None)
     except ModuleNotFoundError as error:
@@ -75,8 +78,7 @@ def _imported(name: str) -> Any:
     return found
 
 
-def _called(name: str, vectors: Vectors) -> Columns:
-    function = _imported(name)
+def _called(name: str, function: Callable[[Vectors], Any], vectors: Vectors) -> Columns:
     try:
         given = function(vectors)
     except Exception as error:  # the user's
