@@ -75,7 +75,7 @@ def test_killed_at_ten_moments_a_purge_ends_as_if_it_never_was(tmp_path: Path) -
     dataset = embedded(tmp_path)
     write_manifest(dataset.output, ledger(dataset.output, planned_shards(dataset.output), Manifest.of()))
     dataset.output.write(SUCCESS, b"")
-    derived(Dataset.open(dataset.url), tmp_path / "derived")
+    derived(Dataset.open(dataset.url), tmp_path / "derived", ["subset", "unique", "index", "shards-again"])
     (tmp_path / "urls.txt").write_text(url_of(1, 4))
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(MOMENTS)]
     paths = os.pathsep.join(path for path in sys.path if path)
