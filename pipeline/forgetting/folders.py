@@ -59,6 +59,7 @@ class Folder:
 
     def clean(self, dataset: Dataset) -> Cleaned:
         """Run again to resume. Nothing happens where the folder is clean."""
+        self.output.prepare()  # files that killed runs left unfinished may hold anything
         if self.step == "reshard":
             files, rows = rewritten(self.output, dataset)
             return Cleaned(self.output.url, self.step, 0, files, rows)
