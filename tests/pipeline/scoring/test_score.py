@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from clipmill.pipeline import ScoreJob, score
+from clipmill.pipeline import FilterJob, ScoreJob, filter, score
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.labels import PART
 from clipmill.pipeline.dataset.subset import source_of
@@ -99,6 +99,15 @@ def test_the_files_lie_beside_the_datasets_row_by_row(job: ScoreJob) -> None:
         FROM read_parquet('{job.dataset}/data/*.parquet') a
         POSITIONAL JOIN read_parquet('{job.out}/data/*.parquet') b""").fetchall()
     assert joined == [(True, True)] * 6
+
+
+def test_a_filter_joins_them(job: ScoreJob, tmp_path: Path) -> None:
+    score(job)
+    wanted = [row["key"] for row in rows(job) if row["quality"] is not None and row["quality"] > 0]
+    joined = FilterJob(job.dataset, str(tmp_path / "best"), where=("s.quality > 0",), joins={"s": job.out})
+    assert filter(joined).funnel.kept == len(wanted) > 0
+    kept = pq.read_table(tmp_path / "best" / "data")["key"].to_pylist()
+    assert sorted(kept) == sorted(wanted)
 
 
 def test_captions_are_scored_by_their_own_embeddings(job: ScoreJob, head: nn.Linear) -> None:
