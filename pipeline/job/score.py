@@ -11,7 +11,7 @@ from typing_extensions import Doc
 
 from ..choices import Side
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions
+from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, WeightsOf
 from .flags import Flag
 from .readable import Readable
 
@@ -49,8 +49,16 @@ class ScoreJob(Readable):
         Doc("A function of your own: from float32 [n, dim] to an array, or to a dict of arrays by column. Repeatable."),
         Flag(("--function",), metavar="MODULE:FUNCTION"),
     ] = ()
+    prompts: Annotated[
+        Sequence[str],
+        Doc(
+            "A text, and the column for its cosine with each embedding; texts under one name are averaged. Repeatable."
+        ),
+        Flag(("--prompt",), metavar="NAME=TEXT"),
+    ] = ()
     side: Annotated[Side, Doc("Whose embeddings are scored."), Flag(("--for",))] = "image"
     alias: Alias = None
+    model: WeightsOf = None
     overwrite: Overwrite = False
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
@@ -61,6 +69,15 @@ class ScoreJob(Readable):
         return dict(_pair("--head", head, "aesthetic=laion-aesthetic-l14") for head in self.heads)
 
     @property
+    def texts(self) -> dict[str, list[str]]:
+        """Of the prompts, by their columns."""
+        texts: dict[str, list[str]] = {}
+        for prompt in self.prompts:
+            name, text = _pair("--prompt", prompt, "watermark='a picture with a watermark'")
+            texts.setdefault(name, []).append(text)
+        return texts
+
+    @property
     def layers(self) -> Mapping[str, tuple[str, str]]:
         """What is between the layers and after the last, by head."""
         pairs = (_pair("--activation", named, "quality=relu+sigmoid") for named in self.activations)
@@ -68,13 +85,17 @@ class ScoreJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no run could use."""
-        if not self.heads and not self.functions:
-            raise UserError("nothing to score with: give --head NAME=WEIGHTS or --function MODULE:FUNCTION")
+        if not self.heads and not self.functions and not self.prompts:
+            raise UserError(
+                "nothing to score with: give --head NAME=WEIGHTS, --prompt NAME=TEXT or --function MODULE:FUNCTION"
+            )
         names = [_pair("--head", head, "aesthetic=laion-aesthetic-l14")[0] for head in self.heads]
         for number, name in enumerate(names):
             check_column(name, f"--head {self.heads[number]}")
             if name in names[:number]:
                 raise UserError(f"--head {self.heads[number]}: {name} is there twice; give each head its own name")
+        for name, texts in self.texts.items():
+            check_column(name, f"--prompt {name}={texts[0]}")
         if unknown := [name for name in self.layers if name not in names]:
             raise UserError(f"--activation {unknown[0]}=…: no --head is called {unknown[0]}")
         for function in self.functions:

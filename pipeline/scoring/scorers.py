@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +11,18 @@ from typing import Any
 
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from ...clipmodel.checkpoint import read_tensors
 from ...clipmodel.download import Progress, cache_folder, fetch, sha256_of
+from ...clipmodel.zeroshot import class_vectors
 from ..dataset.dataset import Dataset, DatasetModel
+from ..embedding.dataset_model import load_model
 from ..embedding.model_files import fetched
 from ..errors import ModelError, UserError
 from ..job.score import TAKEN, ScoreJob
 from ..records import Vectors
-from .head import Head
+from .head import Head, Layer
 from .head_files import HeadTensors, head_tensors
 from .onnx_head import OnnxHead, WrongWidth
 from .own_function import OwnFunction
@@ -54,6 +59,7 @@ def scorers_of(job: ScoreJob, dataset: Dataset, progress: Progress | None = None
     model = dataset.model(job.alias)
     layers = job.layers
     scorers = [_Request(job, dataset, model, name, layers.get(name)).scorer(progress) for name in job.weights]
+    scorers += _of_prompts(job, dataset, progress)
     scorers += [_own(name, model.dim) for name in job.functions]
     owners: dict[str, str] = dict.fromkeys(TAKEN, "the dataset")
     for scorer in scorers:
@@ -64,6 +70,25 @@ def scorers_of(job: ScoreJob, dataset: Dataset, progress: Progress | None = None
                 )
             owners[column] = scorer.name
     return tuple(scorers)
+
+
+def _of_prompts(job: ScoreJob, dataset: Dataset, progress: Progress | None) -> list[Scorer]:
+    """A scorer for each name: a layer whose weights are the normalised mean of its texts' embeddings."""
+    texts = job.texts
+    if not texts:
+        return []
+    loaded = load_model(dataset, job.alias, job.model, progress)
+    model = loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    vectors = class_vectors(model, loaded.tokenizer, texts.values(), len(texts))
+    scorers = []
+    for (name, own), vector in zip(texts.items(), vectors, strict=True):
+        head = Head.of([Layer(vector[None], torch.zeros(1), "none")])
+        sha256 = hashlib.sha256(json.dumps(own).encode()).hexdigest()
+        source = f"{own[0]!r}" + (f" and {len(own) - 1:,} more" if len(own) > 1 else "")
+        scorers.append(
+            Scorer(name, source, sha256, "their cosine" if len(own) > 1 else "its cosine", {name: pa.float32()}, head)
+        )
+    return scorers
 
 
 def _own(name: str, width: int) -> Scorer:

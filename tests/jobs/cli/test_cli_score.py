@@ -39,7 +39,7 @@ def test_it_tells_what_was_scored_with_what(clipmill: Console) -> None:
         (("--head", "a=laion-nsfw-l14"), "reads embeddings of ViT-L/14 (openai), but "),
         (("--head", "a=laion-nsfw"), "no head is called 'laion-nsfw' and there is no such file: try laion-nsfw-"),
         (("--function", "json:nothing"), "--function json:nothing: json has no function nothing"),
-        ((), "nothing to score with: give --head NAME=WEIGHTS or --function MODULE:FUNCTION"),
+        ((), "nothing to score with: give --head NAME=WEIGHTS, --prompt NAME=TEXT or --function MODULE"),
     ],
 )
 def test_what_is_wrong_is_one_line(options: Any, complaint: str, clipmill: Console) -> None:

@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from clipmill.clipmodel.download import sha256_of
+from clipmill.clipmodel.weights import Loaded
+from clipmill.clipmodel.zeroshot import class_vectors
 from clipmill.pipeline import FilterJob, ScoreJob, filter, score
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.labels import PART
@@ -159,6 +162,24 @@ def test_a_head_of_several_outputs_has_a_column_for_each_and_several_heads_a_tab
             assert [row[f"kind_{n}"] for n in range(3)] == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_prompt_is_its_cosine_with_each_embedding(
+    sharp: Loaded, sharp_weights: Path, job: ScoreJob, tmp_path: Path
+) -> None:
+    vectors = class_vectors(sharp.model, sharp.tokenizer, [["a red star"], ["a fish", "fishes"]], 2)
+    sha256, images = sha256_of([sharp_weights]), unit_vectors(1, 3, 256)
+    make_dataset(tmp_path / "sharp", [{"image_embedding": images}], dim=256, weights_sha256=sha256)
+    prompts = ["star=a red star", "fish=a fish", "fish=fishes"]
+    job = replace(job, dataset=str(tmp_path / "sharp"), heads=[], prompts=prompts, model=f"tiny={sharp_weights}")
+    summary = score(job)
+    assert summary.scorers["fish"].startswith("'a fish' and 1 more of sha256 ")
+    wanted = images @ vectors.numpy().T
+    assert [(row["star"], row["fish"]) for row in rows(job)] == [
+        pytest.approx(pair, abs=1e-3) for pair in wanted.tolist()
+    ]
+    with pytest.raises(PlanMismatchError, match="was made with 000000000000"):
+        score(replace(job, dataset=str(tmp_path / "in"), model="tiny"))
+
+
 def test_a_function_of_ones_own_gives_columns(job: ScoreJob, own: Any) -> None:
     code = (
         "import numpy as np\ndef score(x):\n    return {'first': x[:, 0], 'big': x[:, 0] > 0, 'n': np.arange(len(x))}"
@@ -221,6 +242,8 @@ def test_a_function_that_changes_is_another_one(job: ScoreJob, own: Any) -> None
         ({"heads": ["a b=c"]}, "'a b' cannot be a column"),
         ({"heads": ["a=laion-aesthetics"]}, "no head is called 'laion-aesthetics' .* try laion-aesthetic-"),
         ({"heads": ["a=gone/head.pt"]}, "gone/head.pt: no such file"),
+        ({"prompts": ["a star"]}, "--prompt a star: must be NAME=…, such as watermark="),
+        ({"prompts": ["quality=a star"], "model": "tiny"}, "was made with"),
         ({"activations": ["quality=rellu"]}, "--activation quality=rellu: must be BETWEEN or BETWEEN"),
         ({"activations": ["kind=relu"]}, "no --head is called kind"),
         ({"functions": ["nothing"]}, "must be MODULE:FUNCTION"),
