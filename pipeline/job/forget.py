@@ -30,7 +30,7 @@ class ForgetJob(Readable):
     purge: Annotated[bool, Doc("Delete what parts, caches and --also still hold of all rows forgotten so far.")] = False
     also: Annotated[
         Sequence[str],
-        Doc("With --purge: a subset, labels, an index, an export or new shards of the dataset. Repeatable."),
+        Doc("With --purge: a subset, labels, scores, columns, an index, an export or new shards of it. Repeatable."),
         Flag(metavar="FOLDER"),
     ] = ()
     count: Annotated[bool, Doc("Only say how many rows would be forgotten.")] = False
