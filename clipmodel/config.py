@@ -137,6 +137,10 @@ def _quick(config: CLIPConfig) -> CLIPConfig:
     return replace(config, activation="quick_gelu")
 
 
+def _worldwide(config: CLIPConfig) -> CLIPConfig:
+    return replace(config, text=replace(config.text, vocab_size=901629, vocabulary="xlm_v"))
+
+
 HALVES = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize="squash")
 
 
@@ -217,6 +221,10 @@ VARIANTS: dict[str, CLIPConfig] = {
     "ViT-SO400M-16-SigLIP2-256": _siglip2(256, 16, *_SIGLIP_SO),
     "ViT-SO400M-16-SigLIP2-384": _siglip2(384, 16, *_SIGLIP_SO),
     "ViT-SO400M-16-SigLIP2-512": _siglip2(512, 16, *_SIGLIP_SO),
+    # MetaCLIP 2, in 300 languages (arXiv 2507.22062); the text tower is H's with the tokens of XLM-V
+    "ViT-H-14-worldwide": _worldwide(_H14),
+    "ViT-H-14-worldwide-quickgelu": _worldwide(_quick(_H14)),
+    "ViT-H-14-worldwide-378": _worldwide(_at(_H14, 378)),
     # ours: small enough to ship (see assets/README.md); it knows drawn scenes and nothing else
     "tiny": CLIPConfig(
         256,

@@ -1,4 +1,5 @@
-"""The symmetric contrastive objective (paper, section 2.3 and figure 3), on one device or many."""
+"""The objectives, on one device or many: the symmetric contrastive one (paper, section 2.3 and figure 3), and the
+pairwise sigmoid of SigLIP (arXiv 2303.15343, section 3.2)."""
 
 from __future__ import annotations
 
@@ -25,14 +26,34 @@ def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor
     and all ranks' rows are the candidates: the mean over ranks is the loss of the whole batch, and so, through
     DistributedDataParallel's averaging, is its gradient.
     """
-    all_image, all_text, first = image, text, 0
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        all_image, all_text = _Gathered.apply(image), _Gathered.apply(text)
-        first = dist.get_rank() * len(image)
-    target = torch.arange(first, first + len(image), device=image.device)
+    all_image, all_text, target = _of_all_ranks(image), _of_all_ranks(text), _matches(image)
     per_image = F.cross_entropy(logit_scale * image @ all_text.T, target)
     per_text = F.cross_entropy(logit_scale * text @ all_image.T, target)
     return (per_image + per_text) / 2
+
+
+def sigmoid_loss(image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
+    """Mean over images of the sum over texts of -log sigmoid(logit), the logit negated where they do not match.
+
+    As `contrastive_loss`; logits are logit_scale * cosine + logit_bias.
+    """
+    logits = logit_scale * image @ _of_all_ranks(text).T + logit_bias
+    right = F.one_hot(_matches(image), logits.shape[1])
+    return -F.logsigmoid((2 * right - 1) * logits).sum() / len(image)
+
+
+def _of_all_ranks(rows: Tensor) -> Tensor:
+    return _Gathered.apply(rows) if _ranks() > 1 else rows
+
+
+def _matches(rows: Tensor) -> Tensor:
+    """int64 [n]: for this rank's rows, the numbers of those that match among all ranks'."""
+    first = dist.get_rank() * len(rows) if _ranks() > 1 else 0
+    return torch.arange(first, first + len(rows), device=rows.device)
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _Gathered(torch.autograd.Function):
@@ -54,7 +75,8 @@ class _Gathered(torch.autograd.Function):
 
 
 class ContrastiveObjective(nn.Module):
-    """uint8 pixels and token ids -> the loss, as one module that DistributedDataParallel can wrap."""
+    """uint8 pixels and token ids -> the loss that the model's configuration names, as one module that
+    DistributedDataParallel can wrap."""
 
     def __init__(self, clip: CLIP) -> None:
         super().__init__()
@@ -67,4 +89,7 @@ class ContrastiveObjective(nn.Module):
         text = self.clip.encode_text(tokens).float()
         with torch.autocast(pixels.device.type, enabled=False):
             scale = self.clip.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-            return contrastive_loss(F.normalize(image, dim=-1), F.normalize(text, dim=-1), scale)
+            image, text, bias = F.normalize(image, dim=-1), F.normalize(text, dim=-1), self.clip.logit_bias
+            if bias is None:
+                return contrastive_loss(image, text, scale)
+            return sigmoid_loss(image, text, scale, bias)

@@ -11,6 +11,7 @@ from ..clipmodel.config import TrainingPrecision as TrainingPrecision
 
 EmbeddingType = Literal["float16", "float32"]
 Side = Literal["image", "text"]  # of a pair
+Loss = Literal["softmax", "sigmoid"]  # of training
 IndexKind = Literal["flat", "ivf", "ivfpq", "hnsw"]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typing_extensions import Doc
 
-from ..choices import TrainingPrecision
+from ..choices import Loss, TrainingPrecision
 from ..errors import UserError
 from .common import StorageOptions
 from .flags import Flag
@@ -25,6 +25,7 @@ class TrainJob(Readable):
     out: Annotated[str, Doc("The weights to write, a .safetensors file."), Flag(("--out", "-o"), metavar="FILE")]
     model: Annotated[str, Doc("The variant to train; `clipmill models` lists them."), Flag(("--model", "-m"))]
     steps: Annotated[int, Doc("Optimiser steps.")] = 1000
+    loss: Annotated[Loss, Doc("softmax is CLIP's, over the batch; sigmoid is SigLIP's, pair by pair.")] = "softmax"
     batch_size: Annotated[int, Doc("Pairs a step, on each device.")] = 256
     learning_rate: Annotated[float, Doc("The highest, after the warm-up.")] = 1e-3
     warmup: Annotated[int, Doc("Steps of linear warm-up, before the cosine.")] = 200

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from ...clipmodel.tokenizer import Tokenizer
 from ...clipmodel.train import TrainBatch, TrainConfig, Trainer
 from ..embedding.batches import pad
 from ..embedding.decode import Decoder
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, UserError
 from ..inputs.listing import list_shards
 from ..inputs.shards import read_samples
 from ..job.train import TrainJob
@@ -58,7 +58,7 @@ class Training:
         except OSError as error:  # refused now, and not after hours
             raise OutputError(f"{folder}: cannot be written to: {error.strerror}") from error
         return cls(
-            variant(job.model),
+            _config(job),
             job.model,
             list_shards(job.inputs, job.storage_options),
             Path(job.out),
@@ -75,6 +75,16 @@ class Training:
             job.checkpoint_every,
             storage_options=job.storage_options,
         )
+
+
+def _config(job: TrainJob) -> CLIPConfig:
+    config = variant(job.model)
+    if config.text.vocabulary != "clip":
+        raise UserError(
+            f"--model {job.model}: its tokenizer is not CLIP's, which is the one that training has; take a variant of "
+            "CLIP's and --loss sigmoid"
+        )
+    return replace(config, sigmoid=job.loss == "sigmoid")
 
 
 def auto_precision() -> TrainingPrecision:

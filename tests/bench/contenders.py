@@ -8,18 +8,21 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "kit"))  # for the oracles, which the tests share
 
 import hugging_face
 import reference
+import siglip_kit
 from clipmill.clipmodel.config import CLIPConfig
 from clipmill.clipmodel.convert import canonical
+from clipmill.clipmodel.flops import Flops
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.preprocess import normalise
 from clipmill.pipeline.embedding.encoder import ClipEncoder, Precision, backend_for
@@ -27,6 +30,9 @@ from clipmill.pipeline.records import Pixels, TokenIds
 from random_models import random_clip
 
 Encode = Callable[[Sequence[Pixels], Sequence[TokenIds]], tuple[Tensor, Tensor]]  # as pipeline.encode.Encoder does
+
+
+Towers = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]  # pixels, tokens -> features
 
 
 @dataclass(frozen=True)
@@ -50,31 +56,37 @@ class Where:
 
 @torch.inference_mode()
 def contenders(config: CLIPConfig, batch_size: int, where: Where = Where()) -> Contenders:
-    """`ours`, `reference` and, for ViTs, `transformers`; all without gradients and on torch's threads."""
-    others: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {}
+    """`ours`, `reference` for CLIP, and, for ViTs, `transformers`; all without gradients and on torch's threads."""
+    siglip, others = config.vision.pooling == "attention", dict[str, Towers]()
     if config.vision.is_resnet:
         model = random_clip(config)
     else:
-        theirs = hugging_face.model(config)
+        theirs = siglip_kit.model(config) if siglip else hugging_face.model(config)
         with torch.device("meta"):
             model = CLIP(config).eval().requires_grad_(False)
         model.load_state_dict(canonical(theirs.state_dict()), assign=True)
-        theirs.to(where.device)
-        others["transformers"] = (
-            lambda pixels: theirs.visual_projection(theirs.vision_model(pixel_values=pixels).pooler_output),
-            lambda tokens: theirs.text_projection(theirs.text_model(input_ids=tokens).pooler_output),
-        )
+        others["transformers"] = _transformers(theirs.to(where.device))
     model.to(where.device)
-    published = reference.model(config, model.state_dict())
-    for block in published.transformer.resblocks:
-        block.attn_mask = block.attn_mask.to(where.device)
-    others = {"reference": (published.encode_image, published.encode_text), **others}
+    if not siglip:
+        published = reference.model(config, model.state_dict())
+        for block in published.transformer.resblocks:
+            block.attn_mask = block.attn_mask.to(where.device)
+        others = {"reference": (published.encode_image, published.encode_text), **others}
     backend = backend_for(config, where.device)
     encoder = ClipEncoder(model, where.device, where.precision, batch_size, compile_with=backend)
     encode: dict[str, Encode] = {"ours": lambda images, texts: _tensors(encoder.encode(images, texts))}
     for name, (image, text) in others.items():
         encode[name] = _padded(config, image, text, batch_size, where)
     return Contenders(config, encode)
+
+
+def _transformers(theirs: Any) -> Towers:
+    """Its projections come after its towers in a CLIP; in a SigLIP they are part of them."""
+    of_image, of_text = (getattr(theirs, name, nn.Identity()) for name in ("visual_projection", "text_projection"))
+    return (
+        lambda pixels: of_image(theirs.vision_model(pixel_values=pixels).pooler_output),
+        lambda tokens: of_text(theirs.text_model(input_ids=tokens).pooler_output),
+    )
 
 
 def _tensors(vectors: tuple[object, object]) -> tuple[Tensor, Tensor]:
@@ -115,6 +127,8 @@ def shallow(config: CLIPConfig) -> CLIPConfig:
 @cache
 def image_gflop(config: CLIPConfig) -> float:
     """Of one image: what the reference's operations come to, a multiplication and an addition counted as two."""
+    if config.vision.pooling == "attention":  # the reference has no such tower
+        return Flops.of(config).image / 1e9
     size = config.vision.image_size
     return _gflop(reference.skeleton(config).eval().encode_image, torch.empty(1, 3, size, size, device="meta"))
 
@@ -122,6 +136,8 @@ def image_gflop(config: CLIPConfig) -> float:
 @cache
 def text_gflop(config: CLIPConfig, tokens: int) -> float:
     """Of one caption of that many tokens, counted alike: matrices grow with it, attention with its square."""
+    if config.text.pooling == "last":
+        return Flops.of(config).total(0, [tokens]) / 1e9
     cut = replace(config, text=replace(config.text, context_length=tokens))
     model = reference.skeleton(cut).eval()
     with torch.device("meta"):

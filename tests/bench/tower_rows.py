@@ -15,14 +15,15 @@ from clipmill.clipmodel.config import CLIPConfig
 from contenders import Contenders, Encode, Where, contenders, image_gflop, text_gflop
 
 _AGREE = {"fp32": 0.99999, "bf16": 0.999, "fp16": 0.999}  # least cosine
+TEXTS = ("ViT-B/32", "ViT-B-16-SigLIP")  # whose text towers are measured, too
 _PEAK = {"cpu": 2048, "cuda": 8192}  # side of the square matrices
 
 
 def towers(variant: str, config: CLIPConfig, size: int, rounds: int, where: Where) -> list[Row]:
-    """A row for the images, in one batch of `size`, and for B/32 one for texts that fill the context."""
+    """A row for the images, in one batch of `size`, and for some variants one for texts that fill the context."""
     found = contenders(config, size, where)
     rows = [_row(found, f"{variant} image tower", image_gflop(config), images(config, size), [], rounds, where)]
-    if variant == "ViT-B/32":
+    if variant in TEXTS:
         length = config.text.context_length
         what = f"{variant} text tower, {length} tokens"
         rows.append(_row(found, what, text_gflop(config, length), [], _texts(config, size), rounds, where))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
 from clipmill.clipmodel.model import CLIP
-from clipmill.clipmodel.objective import MAX_LOGIT_SCALE, ContrastiveObjective, contrastive_loss
+from clipmill.clipmodel.objective import MAX_LOGIT_SCALE, ContrastiveObjective, contrastive_loss, sigmoid_loss
 from clipmill.clipmodel.preprocess import normalise
 from random_models import captions, random_clip
 from torch import Tensor
@@ -50,6 +51,26 @@ def test_aligned_pairs_cost_nothing_and_shuffled_ones_what_the_scale_says() -> N
 def test_features_that_say_nothing_cost_the_logarithm_of_the_batch() -> None:
     same = torch.tensor([[1.0, 0.0]]).expand(8, 2)
     assert contrastive_loss(same, same, torch.tensor(50.0)).item() == pytest.approx(math.log(8))
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (10.0, -10.0), (3.0, 0.5)])
+def test_the_sigmoid_loss_judges_every_pair_by_itself(scale: float, bias: float) -> None:
+    logits = [[scale * cosine + bias for cosine in row] for row in COSINES]
+    costs = [
+        math.log1p(math.exp(-logit if i == j else logit)) for i, row in enumerate(logits) for j, logit in enumerate(row)
+    ]
+    loss = sigmoid_loss(IMAGE, TEXT, torch.tensor(scale), torch.tensor(bias))
+    assert loss.item() == pytest.approx(sum(costs) / 3, rel=1e-5)
+
+
+def test_the_objective_of_a_model_with_a_bias_is_the_sigmoid_loss() -> None:
+    clip = random_clip(replace(CONFIG, sigmoid=True))
+    pixels, tokens = inputs()
+    image = normalize(clip.encode_image(normalise(pixels, CONFIG.preprocess)), dim=-1)
+    text = normalize(clip.encode_text(tokens), dim=-1)
+    assert clip.logit_bias is not None
+    expected = sigmoid_loss(image, text, clip.logit_scale.exp(), clip.logit_bias)
+    assert ContrastiveObjective(clip)(pixels, tokens).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def inputs(count: int = 4) -> tuple[Tensor, Tensor]:

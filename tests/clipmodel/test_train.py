@@ -14,9 +14,10 @@ import torch.multiprocessing
 from clipmill.clipmodel.config import CLIPConfig, TrainingPrecision
 from clipmill.clipmodel.model import CLIP
 from clipmill.clipmodel.objective import MAX_LOGIT_SCALE, ContrastiveObjective
+from clipmill.clipmodel.preprocess import normalise
 from clipmill.clipmodel.train import TrainConfig, Trainer, learning_rate
 from clipmill.clipmodel.transformer import SelfAttention
-from tiny_training import RESNET, SEEDS, TOGETHER, VIT, batch, model, one_of_two, train_one_step
+from tiny_training import RESNET, SEEDS, SIGMOID, TOGETHER, VIT, batch, model, one_of_two, train_one_step
 from torch import Tensor
 
 BOTH = pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
@@ -60,30 +61,49 @@ def test_a_step_uses_the_schedules_rate() -> None:
 # --- learning ------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@pytest.mark.parametrize("config", [VIT, RESNET, SIGMOID], ids=["vit", "resnet", "sigmoid"])
 def test_a_step_changes_both_towers_and_the_temperature(config: CLIPConfig) -> None:
     clip = model(config)
     before = {key: tensor.clone() for key, tensor in clip.state_dict().items()}
     trainer = Trainer(clip, TrainConfig(steps=10, warmup_steps=0))
     loss = trainer.step(batch())
-    assert loss == pytest.approx(math.log(8), abs=1.5)  # of a fresh model: about chance
+    # of a fresh model: about chance, or, with a bias of -10, what the right pairs cost
+    assert loss == pytest.approx(10 if config is SIGMOID else math.log(8), abs=6 if config is SIGMOID else 1.5)
     after = clip.state_dict()
     for key in ("visual.conv1.weight", "token_embedding.weight", "text_projection", "logit_scale", "ln_final.bias"):
         assert not torch.equal(before[key], after[key]), key
+    if config is SIGMOID:
+        assert not torch.equal(before["logit_bias"], after["logit_bias"])
     if config is RESNET:
         assert not torch.equal(before["visual.bn1.running_mean"], after["visual.bn1.running_mean"])
 
 
 @pytest.mark.parametrize(
     ("config", "precision"),
-    [(VIT, "fp32"), (VIT, "bf16"), (VIT, "fp16"), (RESNET, "fp32"), (RESNET, "bf16")],  # fp16 convolutions take long
-    ids=["vit-fp32", "vit-bf16", "vit-fp16", "resnet-fp32", "resnet-bf16"],
+    [  # fp16 convolutions take long
+        *((VIT, precision) for precision in ("fp32", "bf16", "fp16")),
+        *((RESNET, precision) for precision in ("fp32", "bf16")),
+        *((SIGMOID, precision) for precision in ("fp32", "bf16", "fp16")),
+    ],
 )
 def test_the_loss_of_a_batch_seen_again_and_again_falls(config: CLIPConfig, precision: TrainingPrecision) -> None:
     trainer = Trainer(model(config), TrainConfig(steps=60, learning_rate=2e-3, warmup_steps=5, precision=precision))
     losses = [trainer.step(batch()) for _ in range(40)]
     assert losses[-1] < 0.2 * losses[0]
     assert all(parameter.dtype == torch.float32 for parameter in trainer.clip.parameters())
+
+
+@pytest.mark.parametrize("config", [VIT, SIGMOID], ids=["softmax", "sigmoid"])
+def test_with_either_loss_each_picture_learns_to_find_its_caption(config: CLIPConfig) -> None:
+    trainer, data = Trainer(model(config), TrainConfig(steps=60, learning_rate=2e-3, warmup_steps=5)), batch()
+    pixels, own = normalise(data.pixels, config.preprocess), torch.arange(len(data.pixels))
+    with torch.no_grad():
+        assert (trainer.clip.eval()(pixels, data.tokens)[0].argmax(dim=1) == own).float().mean() < 0.6
+    for _ in range(40):
+        trainer.step(data)
+    with torch.no_grad():
+        for logits in trainer.clip.eval()(pixels, data.tokens):
+            assert torch.equal(logits.argmax(dim=1), own)
 
 
 def test_lower_precision_starts_from_about_the_same_loss() -> None:
@@ -204,11 +224,11 @@ def comparable(name: str, tensor: Tensor) -> Tensor:
 
 def test_two_processes_with_half_a_batch_each_are_one_with_the_whole(tmp_path: Path) -> None:
     """The ViT, as batch norm's statistics would be of each half."""
-    configs = [TOGETHER, replace(TOGETHER, recompute=True)]
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), configs), nprocs=2)
+    runs = [(VIT, TOGETHER), (VIT, replace(TOGETHER, recompute=True)), (SIGMOID, TOGETHER)]
+    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), runs), nprocs=2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    for config, first, second in zip(configs, *ranks, strict=True):
-        alone = Trainer(model(VIT), config)
+    for (architecture, config), first, second in zip(runs, *ranks, strict=True):
+        alone = Trainer(model(architecture), config)
         for seed, one, other in zip(SEEDS, first, second, strict=True):
             whole = train_one_step(alone, batch(seed=seed))
             assert (one["loss"] + other["loss"]) / 2 == pytest.approx(whole["loss"], rel=1e-5)

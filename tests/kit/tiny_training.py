@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from random_models import captions
 
 TEXT = TextConfig(32, 2, 2, vocab_size=1024, context_length=16)
 VIT = CLIPConfig(32, VisionConfig(32, 64, 2, 16), TEXT)
+SIGMOID = replace(VIT, sigmoid=True)
 RESNET = CLIPConfig(32, VisionConfig(32, 8, (1, 1, 1, 1)), TEXT)
 SEEDS = (0, 1)  # of the two batches that the two processes share
 # no clipping: it would hide gradients of a wrong size, and Adam does so too
@@ -55,7 +57,7 @@ def model(config: CLIPConfig, seed: int = 0) -> CLIP:
     return random_weights(config, seed)
 
 
-def one_of_two(rank: int, folder: str, configs: Sequence[TrainConfig]) -> None:
+def one_of_two(rank: int, folder: str, runs: Sequence[tuple[CLIPConfig, TrainConfig]]) -> None:
     """A process's whole life: meet the other, step on its half of each batch, write down what came of it."""
     torch.set_num_threads(1)
     names = {name for _, name in socket.if_nameindex()}
@@ -66,8 +68,8 @@ def one_of_two(rank: int, folder: str, configs: Sequence[TrainConfig]) -> None:
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=120))
     try:
         results = []
-        for config in configs:
-            trainer = Trainer(model(VIT), config)
+        for architecture, config in runs:
+            trainer = Trainer(model(architecture), config)
             results.append([train_one_step(trainer, part(batch(seed=seed), rank, 2)) for seed in SEEDS])
         torch.save(results, Path(folder) / f"rank{rank}.pt")
     finally:

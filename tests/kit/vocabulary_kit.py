@@ -40,6 +40,25 @@ def gemma_file(folder: Path) -> Path:
     return folder / "tokenizer.json"
 
 
+def xlm_v_file(folder: Path) -> Path:
+    """transformers' tokenizer of MetaCLIP 2, as it saves it: pieces with probabilities, and the ids of XLM-R's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import XLMRobertaTokenizer
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=1000, special_tokens=special, unk_token="<unk>", show_progress=False, n_sub_iterations=1
+    )
+    tokenizer.train_from_iterator([text[:200] for text in captions()[:500]], trainer)
+    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
+    XLMRobertaTokenizer(vocab=[(piece, score) for piece, score in pieces]).save_pretrained(folder)
+    for other in (*folder.glob("tokenizer_config.json"), *folder.glob("special_tokens_map.json")):
+        other.unlink()
+    return folder / "tokenizer.json"
+
+
 def sentencepiece_file(folder: Path) -> Path:
     """A SentencePiece model with the ids that SigLIP's has: </s> and padding 1, <unk> 2."""
     import sentencepiece

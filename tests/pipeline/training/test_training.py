@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from clipmill.clipmodel.train import TrainConfig
 from clipmill.clipmodel.weights import load
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
+from clipmill.pipeline.choices import Loss
 from clipmill.pipeline.errors import InputError, ModelError, OutputError, UserError
 from clipmill.pipeline.inputs.listing import list_shards
 from clipmill.pipeline.job.train import TrainJob
@@ -203,6 +204,13 @@ def test_images_without_captions_are_no_pairs(tmp_path: Path) -> None:
         ("/proc/a.safetensors", "tiny", "0.tar", OutputError, "/proc: cannot be written to"),
         ("a.safetensors", "tinny", "0.tar", ModelError, "unknown model 'tinny': did you mean tiny"),
         ("a.safetensors", "tiny", "1.tar", InputError, "1.tar: no such file"),
+        (
+            "a.safetensors",
+            "ViT-B-16-SigLIP",
+            "0.tar",
+            UserError,
+            "its tokenizer is not CLIP's",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused_before_work(
@@ -211,6 +219,13 @@ def test_a_wrong_request_is_refused_before_work(
     write_pairs(tmp_path / "0.tar", 2)
     with pytest.raises(kind, match=complaint):
         Training.of(TrainJob([str(tmp_path / inputs)], str(tmp_path / out), model))
+
+
+def test_the_loss_named_is_the_models(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "0.tar", 2)
+    for loss in get_args(Loss):
+        job = TrainJob([str(tmp_path / "0.tar")], str(tmp_path / "a.safetensors"), "tiny", loss=loss)
+        assert Training.of(job).config.sigmoid == (loss == "sigmoid")
 
 
 def test_a_batch_is_padded_with_zeros_to_its_longest_caption() -> None:
