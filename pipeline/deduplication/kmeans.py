@@ -114,5 +114,5 @@ def device() -> torch.device:
 
 def unit(vectors: Vectors) -> Vectors:
     """The vectors divided by their lengths, float32; zeros stay zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

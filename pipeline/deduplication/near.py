@@ -22,6 +22,7 @@ from .sorted_files import Ranges, Slice
 from .state import KEPT
 
 _NEAR = f"{KEPT}/near-"
+_IN_MEMORY = 64 << 20  # bytes of a piece, of which there is one a core
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ class ComparePiece:
 
 @contextmanager
 def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) -> Iterator[Records]:
-    """The slices' records on this machine's disk: a piece may be larger than a task's memory."""
+    """The slices' records: in memory, or on this machine's disk where they are many."""
+    if _size(slices) <= _IN_MEMORY:
+        yield sorted_files.records(output, slices, record)
+        return
     with scratch_file() as file:
         for data in sorted_files.read(output, slices):
             file.write(data)

@@ -24,7 +24,7 @@ from .rows import Rows
 from .runs import MOST, Run
 from .scores import PLACE, is_between
 
-_ROWS, _PARTS = MOST >> 2, 16  # that are worked on together: rows between the thresholds, or those of one part; parts
+_ROWS, _PARTS = MOST >> 2, 32  # that are worked on together: rows between the thresholds, or those of one part; parts
 
 
 @dataclass(frozen=True)
