@@ -58,6 +58,15 @@ STEPS = (  # in the order in which people use them
         ),
     ),
     Step(
+        "columns",
+        "pipeline.copying.columns",
+        ("ColumnsSummary",),
+        (
+            "clipmill columns out/ -o more/ --column license --column punsafe:float64",
+            "clipmill columns s3://b/out -o s3://b/more --column license --address auto",
+        ),
+    ),
+    Step(
         "score",
         "pipeline.scoring.score",
         ("ScoreSummary",),

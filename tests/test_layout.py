@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "pipeline/training",
         "pipeline/labelling",
         "pipeline/scoring",
+        "pipeline/copying",
         "pipeline/filtering",
         "pipeline/deduplication",
         "pipeline/searching",

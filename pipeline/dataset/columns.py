@@ -61,7 +61,10 @@ class Column:
 
     def value_of(self, row: Decoded) -> Any:
         """The sample's value as the column's type; None where it has none, or one that the type cannot hold."""
-        value = row.caption if self.name == "caption" else row.metadata.get(self.name)
+        return self.cast(row.caption if self.name == "caption" else row.metadata.get(self.name))
+
+    def cast(self, value: Any) -> Any:
+        """A value as the column's type; None for one that it cannot hold."""
         return None if value is None else _CASTS[self.type](value)
 
 

@@ -15,7 +15,7 @@ from .output import Output
 from .plan import PLAN, begun_otherwise
 
 STEP = f"{OWN}/step.json"
-OVERWRITABLE = ("filter", "dedup", "label", "score", "index")  # whose commands have --overwrite
+OVERWRITABLE = ("filter", "dedup", "label", "score", "columns", "index")  # whose commands have --overwrite
 _AT_ONCE = 16  # files deleted
 
 

@@ -211,7 +211,22 @@ def _check_part_names(shards: Iterable[Shard]) -> None:
 
 def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
     if begun and begun.digest != fingerprint.digest:
+        if added := _only_added(begun, fingerprint):
+            options = " ".join(f"--column {column}" for column in added)
+            raise PlanMismatchError(
+                f"{output.url} was begun without the column {' and '.join(added)}: copy it beside the dataset by "
+                f"`clipmill columns {output.url} -o FOLDER {options}`, without embedding anything again, and leave it "
+                "out here"
+            )
         raise PlanMismatchError(begun_otherwise(output.url, fingerprint.differences(begun)))
+
+
+def _only_added(begun: Fingerprint, now: Fingerprint) -> list[str]:
+    """The columns that there are now and were not, where nothing else differs."""
+    before, after = begun.columns.split(", "), now.columns.split(", ")
+    if replace(now, columns=begun.columns).digest != begun.digest or not set(before) <= set(after):
+        return []
+    return [column.removesuffix(":string") for column in after if column not in before]
 
 
 def begun_otherwise(url: str, differences: Sequence[str]) -> str:

@@ -34,9 +34,11 @@ _ITS_OWN = (errno.EIO, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXI
 _Rows = Mapping[str, dict[str, Any]]
 
 
-def read_folder(shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys) -> Iterator[SampleFiles]:
+def read_folder(
+    shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys, without_images: bool = False
+) -> Iterator[SampleFiles]:
     """See `shards.read_files`. Every image is a sample, and so is every caption without an image; in order of their
-    names, without the extension."""
+    names, without the extension. without_images: their data is not read, and their samples have an `error`."""
     grouper = Grouper(keys)
     with opening(shard.url):
         storage = open_storage(shard.url, storage_options)
@@ -44,7 +46,7 @@ def read_folder(shard: Shard, storage_options: Mapping[str, Any] | None, keys: S
     samples = samples_of(files, grouper.roles)
     if not any(sample.image for sample in samples):
         raise ShardError(f"{shard.url}: no image files in this folder")
-    reader = _Reader(shard.url, storage, grouper)
+    reader = _Reader(shard.url, storage, grouper, without_images)
     rows = reader.table(files)
     names = {file.name for file in files}
     samples += [FolderSample(name.rpartition(".")[0] or name, missing=name) for name in rows if name not in names]
@@ -74,10 +76,10 @@ def _fetched(samples: list[FolderSample], reader: _Reader, rows: _Rows) -> Itera
 class _Reader:
     """Reads the files of a sample, in any thread."""
 
-    def __init__(self, url: str, storage: fsspec.AbstractFileSystem, grouper: Grouper) -> None:
+    def __init__(self, url: str, storage: fsspec.AbstractFileSystem, grouper: Grouper, without_images: bool) -> None:
         self._url, self._storage, self._grouper = url, storage, grouper
         self._root = os.path.realpath(storage._strip_protocol(url)) if scheme_of(url) == "file" else None
-        self.stopped = False
+        self._without_images, self.stopped = without_images, False
 
     def table(self, files: list[FolderFile]) -> _Rows:
         """The rows of the folder's table by file name; none where it has no table."""
@@ -106,6 +108,8 @@ class _Reader:
 
     def _file(self, file: FolderFile) -> File:
         data, fault = None, None
+        if self._without_images and self._grouper.roles.is_image(file.extension):
+            return File(file.extension, None)
         try:
             data = None if file.is_too_large else self._bytes(file)
         except _Outside:

@@ -96,6 +96,12 @@ class Columns:
         paths = [path for path in self.paths if any(f"{path}.".startswith(column) for column in columns)]
         return replace(self, captions=(), key=None, metadata=(), paths=paths)
 
+    def of_fields(self, names: Sequence[str]) -> Columns:
+        """To read the key and these fields. One column is read at least, or there would be no rows."""
+        metadata = tuple(name for name in self.metadata if name in names)
+        paths = [*([self.key] if self.key else []), *metadata] or self.paths[:1]
+        return replace(self, images=(), captions=(), metadata=metadata, paths=list(dict.fromkeys(paths)))
+
     def samples(self, batch: pa.RecordBatch, first: int) -> Iterator[Sample]:
         """The rows of a batch, which begins at row `first` of the shard."""
         names = batch.schema.names

@@ -26,10 +26,15 @@ _BATCH, _ROWS = 8 << 20, 32  # bytes and rows read at a time of all columns
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
-def read_parquet(shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys) -> Iterator[Sample]:
-    """See `shards.read_samples`. Which columns are what: `parquet_columns.Columns`."""
+def read_parquet(
+    shard: Shard, storage_options: Mapping[str, Any] | None, keys: SampleKeys, fields: Sequence[str] | None = None
+) -> Iterator[Sample]:
+    """See `shards.read_samples`. Which columns are what: `parquet_columns.Columns`. fields: read the key and these
+    columns, and nothing else."""
     with _opened(shard, storage_options) as (file, schema, remote):
         columns = Columns.of(shard.url, schema, keys)
+        if fields is not None:
+            columns = columns.of_fields(fields)
         rows = 0
         batches = _batches(file, columns, range(file.metadata.num_row_groups))
         while True:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..choices import USUAL_KEYS, SampleKeys
 from ..records import Sample, Shard
+from ..storage.holes import Range
 from ..storage.urls import is_web
 from .folder_input import read_folder
 from .from_table import as_files
@@ -70,6 +71,25 @@ def read_files(
     """The same samples with all files that belong to them, byte for byte; of Parquet, files with the same contents."""
     format = _format_of(shard.url) or _TAR
     return format.read_files(shard, storage_options, keys)
+
+
+def read_fields(
+    shard: Shard,
+    fields: Sequence[str],
+    storage_options: Mapping[str, Any] | None = None,
+    keys: SampleKeys = USUAL_KEYS,
+    images: Sequence[Range] = (),
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Of the same samples, key and metadata, with these fields at least; no image is read. images: where they are in
+    the shard, as far as is known. Of tars that are compressed, or on servers that give no ranges, all is read."""
+    format = _format_of(shard.url) or _TAR
+    if format is _PARQUET:
+        return ((sample.key, sample.metadata) for sample in read_parquet(shard, storage_options, keys, fields))
+    if format is _FOLDER:
+        files = read_folder(shard, storage_options, keys, without_images=True)
+    else:
+        files = read_tar(shard, storage_options, keys, every_file=False, images=images)
+    return ((group.key, group.metadata) for group in files)
 
 
 def is_parquet(url: str) -> bool:

@@ -74,6 +74,24 @@ class Source:
             return b""
 
 
+class SeekingSource(Source):
+    """Passes over data without reading it. The stream can seek, and ends where it says."""
+
+    __slots__ = ("end",)
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        at = stream.tell()
+        self.end = stream.seek(0, 2) - at
+        stream.seek(at)
+
+    def skip(self, size: int) -> bool:
+        passed = min(size, self.end - self.position)
+        self.position += passed
+        self.stream.seek(passed, 1)
+        return passed == size
+
+
 class Header(NamedTuple):
     """A member: a file, a link to one (with its target), or something that holds no data of its own."""
 

@@ -7,10 +7,10 @@ or raises `TarDamage` after the last complete member.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from .tar_headers import BLOCK, Header, NotATar, Source, TarDamage, next_header
+from .tar_headers import BLOCK, Header, NotATar, SeekingSource, Source, TarDamage, next_header
 from .tar_sparse import expanded
 
 __all__ = ["BLOCK", "MAX_MEMBER", "Member", "NotATar", "TarDamage", "members"]
@@ -30,20 +30,24 @@ class Member(NamedTuple):
     is_hard: bool = False  # a hard link names its target from the archive's root, a symbolic one from its own folder
 
 
-def members(stream: BinaryIO, max_size: int = MAX_MEMBER) -> Iterator[Member]:
+def members(
+    stream: BinaryIO, max_size: int = MAX_MEMBER, wanted: Callable[[str], bool] | None = None
+) -> Iterator[Member]:
     """The regular files and links in `stream`, in archive order; folders and special files are passed over.
+
+    wanted: files of other names come without their data, which is not read; the stream must be able to seek.
 
     Raises `NotATar` or `TarDamage`; errors of the stream itself (a lost connection, say) go through, except that
     a broken gzip stream counts as damage.
     """
-    source = Source(stream)
+    source = Source(stream) if wanted is None else SeekingSource(stream)
     while (header := next_header(source)) is not None:
         if header.link is not None:
             yield Member(header.name, None, 0, None, link=header.link, is_hard=header.is_hard)
             continue
         offset = source.position
         data: bytes | None = None
-        if header.is_file and header.size <= max_size:
+        if header.is_file and header.size <= max_size and (wanted is None or wanted(header.name)):
             data = source.take(header.size)
             complete = len(data) == header.size
         else:

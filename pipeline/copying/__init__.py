@@ -1,0 +1,1 @@
+"""Fields of the samples, copied beside a dataset when it is embedded already."""
