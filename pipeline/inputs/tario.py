@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 
 def members(
-    stream: BinaryIO, max_size: int = MAX_MEMBER, wanted: Callable[[str], bool] | None = None
+    stream: BinaryIO, max_size: int = MAX_MEMBER, *, wanted: Callable[[str], bool] | None = None
 ) -> Iterator[Member]:
     """The regular files and links in `stream`, in archive order; folders and special files are passed over.
 
