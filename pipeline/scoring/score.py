@@ -19,6 +19,7 @@ from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 from .part import ScoreCounts, ScorePart
+from .progress import remember, remembered
 from .scorers import Scorer, scorers_of
 
 SUMMARY = f"{OWN}/summary.json"
@@ -57,10 +58,14 @@ def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progr
     output = Output.at(job.out, job.storage_options).prepare()
     begin(output, "score", _settings(job, dataset, scorers), job.overwrite)
     work = ScorePart(dataset, output, f"{model.prefix}{job.side}_embedding", scorers, frozenset(output.parts()))
-    counts, fresh = ScoreCounts(), 0
-    spread = scatter(work, dataset.parts, job.address)
-    for _, (part_counts, is_new) in counted(spread, "scoring", "parts", len(dataset.parts), on_stage):
-        counts, fresh = counts + part_counts, fresh + is_new
+    counts, fresh = remembered(output, dataset), 0
+    todo = [part for part in dataset.parts if part not in counts]
+    for part, (part_counts, is_new) in counted(
+        scatter(work, todo, job.address) if todo else (), "scoring", "parts", len(todo), on_stage
+    ):
+        counts[part], fresh = part_counts, fresh + is_new
+    if todo:
+        remember(output, dataset, counts)
     summary = ScoreSummary(
         out=output.url,
         dataset=dataset.url,
@@ -68,7 +73,7 @@ def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progr
         columns=tuple(column for scorer in scorers for column in scorer.types),
         parts=len(dataset.parts),
         parts_done_before=len(dataset.parts) - fresh,
-        counts=counts,
+        counts=sum(counts.values(), ScoreCounts()),
         seconds=time.monotonic() - began,
     )
     output.write(SUMMARY, json.dumps(summary.as_json(), indent=2).encode())
