@@ -23,6 +23,7 @@ from clipmill.pipeline.scoring import presets
 from clipmill.pipeline.scoring.head_files import head_tensors
 from clipmill.pipeline.scoring.presets import PRESETS
 from clipmill.pipeline.scoring.scorers import Scorer, scorers_of
+from fsspec.implementations.memory import MemoryFileSystem
 from made import make_dataset, unit_vectors
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
@@ -181,6 +182,15 @@ def test_layers_are_recognised_whatever_they_are_called(
     found = scorer(datasets[4], path, activations=[f"s={between}+tanh"])
     assert list(found.types) == ["s_0", "s_1"]
     np.testing.assert_allclose(values(found, vectors), wanted, atol=3e-3 if "a.bias" in tensors else 1e-6)
+
+
+def test_a_head_may_lie_in_an_object_store(datasets: Any, memory: MemoryFileSystem) -> None:
+    torch.save(LAYERS[0].state_dict(), file := io.BytesIO())
+    memory.pipe_file("/heads/one.pt", file.getvalue())
+    found = scorer(datasets[4], "memory://heads/one.pt")
+    assert (found.source, found.layout, list(found.types)) == ("one.pt", "4-3", ["s_0", "s_1", "s_2"])
+    with pytest.raises(ModelError, match="memory://heads/gone.pt: cannot be read"):
+        scorer(datasets[4], "memory://heads/gone.pt")
 
 
 def test_by_default_there_is_relu_between_layers_and_nothing_at_the_end(datasets: Any, tmp_path: Path) -> None:
