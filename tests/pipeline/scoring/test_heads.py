@@ -189,7 +189,7 @@ def test_a_head_may_lie_in_an_object_store(datasets: Any, memory: MemoryFileSyst
     memory.pipe_file("/heads/one.pt", file.getvalue())
     found = scorer(datasets[4], "memory://heads/one.pt")
     assert (found.source, found.layout, list(found.types)) == ("one.pt", "4-3", ["s_0", "s_1", "s_2"])
-    with pytest.raises(ModelError, match="memory://heads/gone.pt: cannot be read"):
+    with pytest.raises(ModelError, match=r"memory://heads/gone.pt: cannot be read"):
         scorer(datasets[4], "memory://heads/gone.pt")
 
 
