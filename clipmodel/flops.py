@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .config import CLIPConfig, VisionConfig
 
@@ -124,6 +123,8 @@ def peak(device: str, precision: str) -> float | None:
     """The most FLOP per second that the device can do: for a GPU from its data sheet, for a CPU as measured now with
     torch's current threads in a large product. None where it is not known."""
     if device.startswith("cuda"):
+        import torch  # here, as the table of models is shown without it
+
         if precision == "fp32":
             return None
         name = torch.cuda.get_device_name(device)
@@ -135,6 +136,8 @@ def peak(device: str, precision: str) -> float | None:
 
 
 def _measured() -> float:
+    import torch
+
     a, b = torch.rand(2, _PROBE, _PROBE)
     best = float("inf")
     for _ in range(_PROBES):

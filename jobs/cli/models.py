@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,12 +19,13 @@ def models(
 ) -> None:
     """List the model variants, and where the weights of each come from."""
     from ...clipmodel.config import VARIANTS, variant
+    from ...clipmodel.published import Variant
 
     if name is not None:
         variant(name)
         _show_releases(name, json_)
     elif json_:
-        print(json.dumps(list(VARIANTS)))
+        print(json.dumps([Variant.of(name).as_json() for name in VARIANTS]))
     else:
         _show_variants()
 
@@ -31,24 +33,28 @@ def models(
 def _show_variants() -> None:
     """On a terminal in its width; elsewhere one line a variant, for whoever greps."""
     from ...clipmodel.config import VARIANTS
-    from ...clipmodel.sources import releases
+    from ...clipmodel.published import Variant
 
-    row = "{:<23} {:<6} {:<9}  ".format
-    out.print(row("variant", "image", "embedding") + "weights")
-    for name, config in VARIANTS.items():
-        _print_wrapped(row(name, f"{config.vision.image_size} px", config.embed_dim), ", ".join(releases(name)) or "-")
-    out.print("\nUse NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random")
+    row = "{:<28} {:<6} {:>4} {:>6} {:>9}  ".format
+    out.print(row("variant", "image", "dim", "tokens", "PFLOP/1M") + "weights")
+    for one in map(Variant.of, VARIANTS):
+        sizes = one.embedding, one.context_length, f"{one.petaflop:,.1f}"
+        _print_wrapped(row(one.name, f"{one.image_size} px", *sizes), ", ".join(one.weights) or "-")
+    out.print("\nPFLOP/1M: computation for a million pairs. docs/models.md says which to take.")
+    out.print("Use NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random")
     out.print("for none, or NAME=FILE. `clipmill models NAME` shows where they come from.")
 
 
 def _show_releases(name: str, as_json: bool) -> None:
     from ...clipmodel.config import variant
+    from ...clipmodel.published import Variant
     from ...clipmodel.sources import releases
 
-    sources = {}
+    sources, published = {}, Variant.of(name).weights
     for tag, release in releases(name).items():
         origin = f"https://huggingface.co/{release.repo}" if release.repo else release.file or "shipped with clipmill"
         sources[tag] = {"from": origin, "sha256": release.sha256, "activation": release.activation}
+        sources[tag] |= asdict(published[tag])
     if as_json:
         print(json.dumps(sources))
         return
@@ -59,7 +65,8 @@ def _show_releases(name: str, as_json: bool) -> None:
     if not sources:
         out.print(f"no published weights are known; use {name}=FILE or {name}=random")
     for tag, source in sources.items():
-        _print_wrapped(f"{name}={tag}  ", str(source["from"]), "  ")
+        accuracy = f", {source['accuracy']}% on ImageNet ({source['accuracy_source']})" if source["accuracy"] else ""
+        _print_wrapped(f"{name}={tag}  ", f"{source['from']}{accuracy}", "  ")
 
 
 def _print_wrapped(left: str, text: str, indent: str | None = None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import reference
 import torch
-from clipmill.clipmodel import flops as module
 from clipmill.clipmodel.config import VARIANTS
 from clipmill.clipmodel.flops import GPU_PEAKS, Flops, peak
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,7 +56,7 @@ def test_captions_count_at_their_own_length_up_to_the_context() -> None:
     ],
 )
 def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, flops: float | None) -> None:
-    monkeypatch.setattr(module.torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     assert peak("cuda", "bf16") == flops
     assert peak("cuda", "fp32") is None  # of that the table says nothing
 

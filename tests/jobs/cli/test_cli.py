@@ -184,7 +184,12 @@ def test_models_lists_every_variant_with_whole_names(clipmill: Console) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert {line.split()[0] for line in ran.out.splitlines() if " px " in line} == set(VARIANTS)
     assert "laion2b_s34b_b79k" in ran.out  # not cut off at 80 columns
-    assert json.loads(clipmill("models", "--json").out) == list(VARIANTS)
+    rows = {row["name"]: row for row in json.loads(clipmill("models", "--json").out)}
+    assert list(rows) == list(VARIANTS)
+    siglip = rows["ViT-B-16-SigLIP2"]
+    assert (siglip["image_size"], siglip["embedding"], siglip["context_length"]) == (224, 768, 64)
+    assert siglip["weights"]["webli"]["accuracy"] == 78.2
+    assert rows["ViT-B/32"]["petaflop"] == pytest.approx(9.9, rel=0.1)  # 8.7 GFLOP an image and 1.2 a caption
 
 
 def test_models_of_one_variant_says_where_its_weights_are(clipmill: Console) -> None:
