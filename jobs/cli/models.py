@@ -35,7 +35,7 @@ def _show_variants() -> None:
     from ...clipmodel.config import VARIANTS
     from ...clipmodel.published import Variant
 
-    row = "{:<28} {:<6} {:>4} {:>6} {:>9}  ".format
+    row = "{:<28} {:<6} {:>4} {:>6} {:>8}  ".format
     out.print(row("variant", "image", "dim", "tokens", "PFLOP/1M") + "weights")
     for one in map(Variant.of, VARIANTS):
         sizes = one.embedding, one.context_length, f"{one.petaflop:,.1f}"
