@@ -21,9 +21,10 @@ MOMENTS = 10
 
 # One process imports everything, and its children are killed: that is quicker than ten processes.
 SCRIPT = """
-import os, random, signal, sys, time
-dataset, out, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
+import os, pathlib, random, shutil, signal, sys, time
+dataset, out, moments_wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from clipmill.pipeline import FilterJob, filter
+from clipmill.pipeline.dataset.narrow import NARROW
 from clipmill.pipeline.filtering import filter as _, judging
 from clipmill.pipeline.running import narrow_table
 narrow_table.MANY_PARTS, narrow_table._LEAST, judging._SAVED = 1, 30_000, 0.0
@@ -42,10 +43,15 @@ def run(into, seconds=None):
         os.waitpid(child, 0)
     return time.monotonic() - began, not ended
 
+table = pathlib.Path(dataset) / NARROW
+before = set(table.iterdir())
+shutil.copytree(out, out + "-timed")
 whole, _ = run(out + "-timed")
+for path in set(table.iterdir()) - before:
+    path.unlink()
 moments, killed = random.Random(0), 0
-for number in range(int(sys.argv[3])):
-    killed += run(out, whole * moments.uniform(0.02, 0.9))[1]
+for share in sorted(moments.uniform(0.02, 0.9) for _ in range(moments_wanted)):  # the last ones may find all done
+    killed += run(out, whole * share)[1]
 print(killed)
 """
 
