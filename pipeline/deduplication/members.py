@@ -63,12 +63,16 @@ class ReadMembers:
         start, stop = np.searchsorted(members[:, 0], [place << PART, (place + 1) << PART])
         if start == stop:
             return
-        columns = list(dict.fromkeys(["row", "key", self.keep_by]))
+        side = self.dataset.side_of(self.keep_by)
+        columns = list(dict.fromkeys(["row", "key", *([] if side else [self.keep_by])]))
         table = self.dataset.read(part, columns)
         ids = (place << PART) | table["row"].to_numpy().astype(np.int64)
         known = members[start:stop]
         chosen = np.isin(ids, known[:, 0])
         table, ids = table.filter(pa.array(chosen)), ids[chosen]
+        if side:
+            beside = side[0].take(part, table["row"], [side[1]], self.dataset.forgotten.rows(part))
+            table = table.append_column(self.keep_by, beside[side[1]])
         yield pa.table(
             {
                 "root": known[np.searchsorted(known[:, 0], ids), 1],

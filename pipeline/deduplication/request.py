@@ -9,6 +9,7 @@ from typing import Any
 from ..dataset.dataset import Dataset
 from ..dataset.layout import OWN
 from ..dataset.output import Output
+from ..dataset.side_table import check_sides, identity_of, row_counts
 from ..dataset.subset import Subset, version_of
 from ..errors import InputError, UserError
 from ..job.dedup import DedupJob
@@ -33,7 +34,7 @@ class Request:
     @classmethod
     def of(cls, job: DedupJob) -> Request:
         job.check()
-        dataset = Dataset.open(job.dataset, job.storage_options)
+        dataset = Dataset.open(job.dataset, job.storage_options).join(job.joins)
         prefix = dataset.model(job.alias).prefix
         if job.near and f"{job.side}s" not in dataset.settings.embeds:
             raise InputError(f"{dataset.url} has no embeddings of {job.side}s; use --no-near, or the other --for")
@@ -42,8 +43,10 @@ class Request:
         content, vectors = "sha256" if job.side == "image" else "caption", f"{job.side}_embedding"
         compared = (content if job.exact else None, vectors if job.near else None)
         references = tuple(Reference.open(url, dataset, job.alias, *compared) for url in job.against)
+        if side := dataset.side_of(keep_by):
+            check_sides([side[0]], row_counts(dataset))
         version = " against ".join([version_of(dataset, within), *(other.dataset.version for other in references)])
-        dataset = replace(dataset, version=version)
+        dataset = replace(dataset, version=version + identity_of(dataset.sides))
         output = Output.at(job.out, job.storage_options).prepare()
         return cls(job, dataset, output, content, f"{prefix}{vectors}", keep_by, within, references)
 
@@ -53,6 +56,7 @@ class Request:
         near = {"threshold": self.job.threshold, "cells": self.job.cells, "probes": self.job.probes}
         against = {"against": [other.dataset.url for other in self.references]} if self.references else {}
         alone = {"only against": True} if self.job.only_against else {}
+        joined = {"joined": [side.option for side in self.dataset.sides]} if self.dataset.sides else {}
         return {
             "for": self.job.side,
             "model": self.dataset.model(self.job.alias).alias,
@@ -62,6 +66,7 @@ class Request:
             "within": self.within.output.url if self.within else None,
             **against,
             **alone,
+            **joined,
         }
 
     @property
@@ -83,7 +88,7 @@ class Request:
 
 def _sortable(dataset: Dataset, column: str) -> str:
     """The column itself. UserError where there is no such column, or where it has no highest value."""
-    columns = [field.name for field in dataset.schema if not field.name.endswith("_embedding")]
+    columns = [name for name in dataset.types if not name.endswith("_embedding")]
     if column not in columns:
         raise UserError(f"--keep-by {column}: no such column; there are {', '.join(columns)}")
     return column

@@ -10,7 +10,7 @@ from typing_extensions import Doc
 
 from ..choices import Side
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, Overwrite, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Joins, Overwrite, StorageOptions, Within, check_joins
 from .flags import Flag
 from .readable import Readable
 
@@ -47,6 +47,7 @@ class DedupJob(Readable):
         Flag(metavar="DATASET"),
     ] = ()
     only_against: Annotated[bool, Doc("Drop only what --against names; find no duplicates within the dataset.")] = False
+    joins: Joins = field(default_factory=dict)
     within: Within = None
     alias: Alias = None
     overwrite: Overwrite = False
@@ -55,6 +56,7 @@ class DedupJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no run could use."""
+        check_joins(self.joins)
         if not -1 <= self.threshold <= 1:
             raise UserError(f"--threshold {self.threshold:g}: must be a cosine, from -1 to 1")
         if not (self.exact or self.near):

@@ -26,6 +26,7 @@ from clipmill.pipeline.job import DedupJob
 from clipmill.pipeline.running.stages import Stage
 from made import make_dataset, unit_vectors
 from s3 import Bucket
+from side_kit import write_side
 
 DIM = 16
 ROWS = 60  # a part
@@ -162,6 +163,23 @@ def test_ties_go_to_the_first_in_the_dataset_and_what_has_no_value_goes(tmp_path
     assert kept_of(dedup(DedupJob(made.url, str(tmp_path / "out")))) == {(0, 3)}
     assert kept_of(dedup(DedupJob(made.url, str(tmp_path / "b"), keep_by="row", exact=False))) == {(0, 4)}
     assert kept_of(dedup(DedupJob(made.url, str(tmp_path / "c"), keep_by="sha256"))) == {(0, 0)}
+
+
+def test_the_best_by_a_joined_score_stays_and_another_score_is_another_subset(tmp_path: Path) -> None:
+    same = np.repeat(unit_vectors(1, 1), 5, axis=0)
+    made = make_dataset(tmp_path / "in", [{"sha256": ["a"] * 5, "image_embedding": same}] * 2)
+    nan, scores = float("nan"), tmp_path / "scores"
+    write_side(
+        scores, made, lambda own: {"score": [nan, 1.0, 2.0 + 3 * (own["shard"][0].as_py()[-5] == "1"), 3.0, None]}
+    )
+    job = DedupJob(made.url, str(tmp_path / "out"), keep_by="s.score", joins={"s": str(scores)})
+    assert kept_of(dedup(job)) == {(1, 2)} and dedup(job).done_before
+    (scores / made.parts[1]).unlink()
+    write_side(scores, made, lambda own: {"score": [9.0, 1.0, 5.0, 3.0, nan]})
+    assert kept_of(dedup(job)) == {(1, 0)}
+    pq.write_table(pq.read_table(scores / made.parts[0]).slice(1), scores / made.parts[0])
+    with pytest.raises(InputError, match=r"--join s=.* has 4 rows, and the dataset's part 5"):
+        dedup(job)
 
 
 def test_captions_are_compared_when_asked_for(tmp_path: Path) -> None:
