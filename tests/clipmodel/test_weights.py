@@ -158,7 +158,7 @@ def test_a_model_is_described_as_it_is_read(form: str, model: CLIP, archive: Pat
     assert weights.describe(resolved) == weights.read(resolved).card
 
 
-def test_describing_safetensors_reads_no_tensor(model: CLIP, tmp_path: Path) -> None:
+def test_describing_safetensors_reads_no_tensor_but_single_numbers(model: CLIP, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save(model, path)
     resolved = weights.resolve(str(path))
@@ -168,7 +168,7 @@ def test_describing_safetensors_reads_no_tensor(model: CLIP, tmp_path: Path) -> 
     card = weights.describe(resolved)
     assert card.config == model.config and card.weights_sha256 == resolved.sha256
     contents = read_checkpoint(resolved.files, shapes_only=True)
-    assert {tensor.device.type for tensor in contents.tensors.values()} == {"meta"}
+    assert {tensor.device.type for tensor in contents.tensors.values() if tensor.numel() > 1} == {"meta"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "a tensor missing"])
