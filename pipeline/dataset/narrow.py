@@ -7,21 +7,27 @@ What no file has is read from the parts, so that missing, damaged and stale file
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
+import duckdb
 import pyarrow as pa
 
-from ..errors import ClipmillError
+from ..errors import ClipmillError, InfrastructureError, UserError, one_line
 from .dataset import Dataset
 from .layout import OWN
-from .narrow_file import NarrowFile, narrow_schema, read_narrow_file
+from .narrow_file import NarrowFile, check_narrow_file, narrow_schema, read_narrow_file
+from .output import Output
+
+R = TypeVar("R")
 
 NARROW = f"{OWN}/narrow"
 PLACE = "file_row_number"  # what DuckDB calls a row's place in its file: a dataset with such a column has no table
 _AT_ONCE = 16  # footers read
+_TROUBLE = (ClipmillError, duckdb.Error, pa.ArrowException, OSError, ValueError)
 
 
 def narrowed(dataset: Dataset) -> Dataset:
@@ -33,6 +39,45 @@ def with_files(dataset: Dataset, files: Iterable[NarrowFile]) -> Dataset:
     """As `narrowed`. files: as `narrow_files` gives them."""
     columns = [field for field in dataset.schema if not pa.types.is_fixed_size_list(field.type)]
     return replace(dataset, schema=pa.schema(columns), narrow=tuple(files))
+
+
+def reading(dataset: Dataset, read: Callable[[Dataset], R]) -> R:
+    """What `read` makes of a dataset from `narrowed`. Where that fails because files of the narrow table are damaged or
+    gone, it runs again without them, so that their parts are read; the files are deleted, and made again another time.
+    Every step reads the table through this. InfrastructureError for what DuckDB cannot read otherwise."""
+    try:
+        try:
+            return read(dataset)
+        except _TROUBLE as error:
+            sound = dataset.narrow if _is_of_request(error) else _sound_files(dataset)
+            if len(sound) == len(dataset.narrow):
+                raise
+        return read(replace(dataset, narrow=sound))
+    except duckdb.Error as error:
+        raise InfrastructureError(f"{dataset.url} cannot be read: {one_line(error)}") from error
+
+
+def _is_of_request(error: Exception) -> bool:
+    """Whether no file is to blame. What DuckDB or the storage says may be about either."""
+    return isinstance(error, UserError) and not isinstance(error.__cause__, duckdb.Error | OSError)
+
+
+def _sound_files(dataset: Dataset) -> tuple[NarrowFile, ...]:
+    """Deletes the others."""
+    sound = tuple(file for file in dataset.narrow if _is_sound(dataset.output, file))
+    for name in {file.name for file in dataset.narrow} - {file.name for file in sound}:
+        with suppress(ClipmillError, OSError):
+            dataset.output.delete(f"{NARROW}/{name}")
+    return sound
+
+
+def _is_sound(output: Output, file: NarrowFile) -> bool:
+    try:
+        with output.open(f"{NARROW}/{file.name}") as source:
+            check_narrow_file(source, file)
+    except _TROUBLE:
+        return False
+    return True
 
 
 def narrow_files(dataset: Dataset) -> list[NarrowFile]:

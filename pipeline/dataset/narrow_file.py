@@ -96,7 +96,12 @@ class NarrowWriter:
         self._schema = schema
         short = [f.name for f in schema if f.name == "shard" or pa.types.is_primitive(f.type)]
         self._writer = pq.ParquetWriter(
-            path, schema, compression="zstd", use_dictionary=["shard", "error"], write_statistics=short
+            path,
+            schema,
+            compression="zstd",
+            use_dictionary=["shard", "error"],
+            write_statistics=short,
+            write_page_checksum=True,
         )
         self._waiting: list[pa.Table] = []
         self._parts: list[tuple[str, int, int, int]] = []  # name, bytes, stamp, rows
@@ -148,6 +153,17 @@ def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) ->
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error):
         return None
     return NarrowFile(name, size, parts, sizes, stamps, starts, histograms)
+
+
+def check_narrow_file(file: BinaryIO, told: NarrowFile) -> None:
+    """Read all that the file has of these parts. An error of Arrow or of the storage where it is damaged."""
+    parquet, start = pq.ParquetFile(file, page_checksum_verification=True), 0
+    for number in range(parquet.metadata.num_row_groups):
+        stop = start + parquet.metadata.row_group(number).num_rows
+        if start < told.starts[-1] and stop > told.starts[0]:
+            for _ in parquet.iter_batches(row_groups=[number]):
+                pass
+        start = stop
 
 
 def tables_of_part(file: BinaryIO, schema: pa.Schema, forgotten: Rows | None) -> Iterator[pa.Table]:

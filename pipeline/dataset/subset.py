@@ -119,6 +119,13 @@ def rows_within(within: Subset | None, part: str) -> npt.NDArray[np.int32] | Non
     return rows
 
 
+def rows_digest(within: Subset, part: str) -> str:
+    """Changes when other rows of the dataset's part are kept."""
+    with within.output.open(part_path(part)) as file:
+        footer = pq.ParquetFile(file).metadata.metadata or {}
+    return footer.get(ROWS, within.identity.encode()).decode()
+
+
 def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
     """sha256 of a part's footer and of the rows that are used. It changes when the part is made anew, since the footer
     has the times of that, when rows of it are forgotten, and when other rows are used."""

@@ -9,7 +9,6 @@ from typing import Any
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin, begun
 from ..dataset.output import Output
-from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..errors import InputError, OutputError
 from ..job.export import ExportJob
@@ -41,7 +40,7 @@ class Export(Result):
     exported: int
     failed: int  # left out: they have no embedding
     incomplete: int  # left out: they have only an image or only a caption, and others have both
-    files: int  # or tables
+    files: int  # or a table's pieces
     done_before: int  # of them
     notes: tuple[str, ...] = ()
 
@@ -61,7 +60,7 @@ def export(job: ExportJob, on_stage: OnStage = notebook.stages) -> Export:
     output = Output.at(job.out, job.storage_options)
     if job.to == "iceberg":
         return _registered(job, dataset, output)
-    exportable = Exportable.of(dataset, within)
+    exportable = Exportable.of(dataset, within, job.address, on_stage)
     output = _begun(job, dataset, output, exportable.sides)
     written = _WRITERS[job.to](exportable, output, job, on_stage)
     return Export(
@@ -87,9 +86,7 @@ def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
             "they are; run `clipmill forget --purge` first"
         )
     output = _begun(job, dataset, output, ())
-    written = register(dataset, output, job)
-    with connect(dataset) as connection:
-        ((rows,),) = connection.execute("SELECT count(*) FROM pairs").fetchall()
+    written, rows = register(dataset, output, job)
     return Export(output.url, dataset.url, job.to, rows, rows, 0, 0, written.files, written.done_before, written.notes)
 
 

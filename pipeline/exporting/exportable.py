@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,13 +16,18 @@ import pyarrow.parquet as pq
 from ..choices import Side
 from ..dataset.dataset import Dataset, DatasetModel
 from ..dataset.layout import part_path
+from ..dataset.narrow import reading
 from ..dataset.sql import connect
-from ..dataset.subset import Subset, rows_within, source_of
+from ..dataset.subset import Subset, rows_digest, rows_within, source_of
 from ..errors import InputError
+from ..running.narrow_table import with_narrow_table
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
 
 T = TypeVar("T")
+
+_AT_ONCE = 16  # files of a subset opened
+_GROUPS = 64  # of parts that are counted together, at most
 
 Positions = npt.NDArray[np.int64]
 
@@ -48,19 +54,18 @@ class Exportable:
         return sum(count for _, count in self.parts)
 
     @classmethod
-    def of(cls, dataset: Dataset, within: Subset | None) -> Exportable:
-        """InputError where nothing can be exported."""
-        has = {side: f"error IS NULL AND {column} IS NOT NULL" for side, column in _SHOWN_BY.items()}
-        with connect(dataset, within) as connection:
-            counts = connection.execute(
-                f"SELECT shard, count(*), count(error), count(*) FILTER ({has['image']}), "
-                f"count(*) FILTER ({has['text']}), count(*) FILTER ({has['image']} AND {has['text']}), "
-                "count(*) FILTER (error IS NULL AND uid IS NULL) "
-                "FROM pairs GROUP BY shard"
-            ).fetchall()
+    def of(cls, dataset: Dataset, within: Subset | None, address: str, on_stage: OnStage) -> Exportable:
+        """Counts rows over the cluster, in the narrow table, which is made before where that pays. InputError where
+        nothing can be exported."""
+        table = with_narrow_table(dataset, address, on_stage)
+        groups = _groups(table, within)
+        told = counted(
+            scatter(_counts, groups, address), "counting", "parts", len(dataset.parts), on_stage, lambda of: len(of[0])
+        )
+        counts = [row for _, rows in told for row in rows]
         sides: tuple[Side, ...] = tuple(side for column, side in _COUNTED.items() if any(row[column] for row in counts))
-        counted = 5 if len(sides) == 2 else 3 if "image" in sides else 4
-        complete = {row[0]: row[counted] for row in counts if row[counted]}
+        counted_by = 5 if len(sides) == 2 else 3 if "image" in sides else 4
+        complete = {row[0]: row[counted_by] for row in counts if row[counted_by]}
         from_shards = zip(dataset.parts, dataset.shards(), strict=True)
         rows, failed = (sum(row[column] for row in counts) for column in (1, 2))
         exportable = cls(
@@ -76,6 +81,17 @@ class Exportable:
         if not exportable.parts:
             raise InputError(f"{dataset.url}: nothing to export: {exportable.left_out()}")
         return exportable
+
+    def states(self) -> dict[str, str]:
+        """Of each part that is exported what changes when other rows of it are, or when it is made anew."""
+        stamps = dict(zip(self.dataset.parts, map(str, self.dataset.stamps), strict=True))
+        names = [part for part, _ in self.parts]
+        within = self.within
+        if within is None:
+            return {part: stamps[part] for part in names}
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="subset") as pool:
+            digests = pool.map(lambda part: rows_digest(within, part), names)
+            return {part: f"{stamps[part]} {digest}" for part, digest in zip(names, digests, strict=True)}
 
     def left_out(self) -> str:
         if not self.rows:
@@ -114,6 +130,45 @@ class Exportable:
                     is_complete = last - first == end - start  # mostly so; take() costs a third of reading
                     yield table if is_complete else table.take(pa.array(positions[first:last] - start))
                 start = end
+
+
+@dataclass(frozen=True)
+class _PartsWithin:
+    """Some parts of a dataset, and of a subset of it."""
+
+    table: Dataset  # as `narrowed` has it
+    within: Subset | None
+
+    def __len__(self) -> int:
+        return len(self.table.parts)
+
+
+_Counts = tuple[str, int, int, int, int, int, int]  # of a shard: its URL, then as in the query below
+
+
+def _counts(parts: _PartsWithin) -> list[_Counts]:
+    has = {side: f"error IS NULL AND {column} IS NOT NULL" for side, column in _SHOWN_BY.items()}
+    query = (
+        f"SELECT shard, count(*), count(error), count(*) FILTER ({has['image']}), "
+        f"count(*) FILTER ({has['text']}), count(*) FILTER ({has['image']} AND {has['text']}), "
+        "count(*) FILTER (error IS NULL AND uid IS NULL) FROM pairs GROUP BY shard"
+    )
+
+    def count(table: Dataset) -> list[_Counts]:
+        with connect(table, parts.within, threads=1) as connection:
+            return connection.execute(query).fetchall()
+
+    return reading(parts.table, count)
+
+
+def _groups(table: Dataset, within: Subset | None) -> list[_PartsWithin]:
+    """At most `_GROUPS`: opening a connection costs more than a part."""
+    size, kept = 1 + len(table.parts) // _GROUPS, set(within.parts) if within else set[str]()
+    groups = [table.parts[start : start + size] for start in range(0, len(table.parts), size)]
+    return [
+        _PartsWithin(table.only(parts), within and replace(within, parts=tuple(part for part in parts if part in kept)))
+        for parts in groups
+    ]
 
 
 def halves_of(column: pa.ChunkedArray) -> npt.NDArray[np.float16]:

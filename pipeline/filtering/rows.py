@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import duckdb
-import pyarrow as pa
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
-from ..dataset.narrow import NARROW
+from ..dataset.narrow import reading
 from ..dataset.sql import connect, register_storage, rows_of, rows_of_labels
 from ..dataset.subset import Subset
 from ..errors import ClipmillError
@@ -62,20 +61,17 @@ class Rows:
         return self if self.names_pairs else replace(self, dataset=self.dataset.only(()))
 
     def of(self, run: Run, read: Callable[[Rows, Run], R]) -> R:
-        """What `read` makes of the rows of a run. Where the run's file of the narrow table is damaged or gone, it reads
-        the parts, and the file is deleted: it is made again."""
+        """What `read` makes of the rows of a run, wherever they can be read; see `narrow.reading`."""
+        dataset = self.dataset if self.names_pairs else run.of(self.dataset)
+
+        def read_of(dataset: Dataset) -> R:
+            there = {file.name for file in dataset.narrow}
+            narrow = tuple(file for file in run.narrow if file.name in there)
+            return read(replace(self, dataset=dataset), replace(run, narrow=narrow))
+
         try:
-            return read(self._at(run), run)
-        except (ClipmillError, duckdb.Error, pa.ArrowException, OSError, ValueError):
+            return reading(dataset, read_of)
+        except ClipmillError:
             if not run.narrow:
                 raise
-            in_parts = replace(run, narrow=())
-            result = read(self._at(in_parts), in_parts)  # raises what is not the file's fault
-            with suppress(ClipmillError, OSError):
-                self.dataset.output.delete(f"{NARROW}/{run.narrow[0].name}")
-            return result
-
-    def _at(self, run: Run) -> Rows:
-        if self.names_pairs:
-            return self if run.narrow else replace(self, dataset=replace(self.dataset, narrow=()))
-        return replace(self, dataset=run.of(self.dataset))
+            return read_of(replace(dataset, narrow=()))  # says in which part a condition fails

@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import duckdb
 import numpy as np
 
 from ..dataset.dataset import Dataset
-from ..dataset.narrow import narrowed
+from ..dataset.narrow import narrowed, reading
 from ..dataset.single_file import SingleFile
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
@@ -41,36 +41,47 @@ def write_uids(dataset: Dataset, subset: Subset, target: str, storage_options: M
     """Writes the kept rows' uids; returns their number. DuckDB sorts them, and spills what does not fit its memory.
     InputError, with the row's key, for a kept row that has no uid, or one that is not 32 hexadecimal digits."""
     url = canonical_url(target)
-    with connect(narrowed(dataset), subset) as connection, _published(url, storage_options) as path:
-        connection.execute("CREATE VIEW uids AS SELECT key, shard, row, uid FROM pairs")
-        _check_values(connection)
-        halves = "('0x' || uid[1:16])::UBIGINT AS upper, ('0x' || uid[17:32])::UBIGINT AS lower"
-        count = subset.funnel.kept
-        with path.open("wb") as file:
-            header = {"descr": np.lib.format.dtype_to_descr(UID), "fortran_order": False, "shape": (count,)}
-            np.lib.format.write_array_header_1_0(file, header)
-            reader = connection.sql(f"SELECT {halves} FROM uids ORDER BY 1, 2").to_arrow_reader(_ROWS)
-            for batch in reader:
-                rows = np.empty(len(batch), UID)
-                rows["f0"], rows["f1"] = batch["upper"].to_numpy(), batch["lower"].to_numpy()
-                file.write(rows.tobytes())
-                count -= len(batch)
-        if count:
-            raise OutputError(
-                f"{target}: the subset has {count:,} rows that the dataset no longer has; run `clipmill filter` again"
-            )
-    return subset.funnel.kept
+
+    def write(table: Dataset) -> int:
+        with connect(table, subset) as connection, _published(url, storage_options) as path:
+            written = _write_sorted(connection, path, subset.funnel.kept)
+            if written != subset.funnel.kept:
+                raise OutputError(
+                    f"{target}: the subset has {subset.funnel.kept - written:,} rows that the dataset no longer has; "
+                    "run `clipmill filter` again"
+                )
+        return written
+
+    return reading(narrowed(dataset), write)
 
 
-def _check_values(connection: duckdb.DuckDBPyConnection) -> None:
-    bad = "uid IS NULL OR NOT regexp_full_match(uid, '[0-9a-fA-F]{32}')"
-    first = connection.execute(f"SELECT key, shard, uid FROM uids WHERE {bad} ORDER BY shard, row LIMIT 1").fetchone()
-    if first is not None:
-        key, shard, uid = first
-        reason = "has no uid" if uid is None else f"has {uid!r} as uid, which is not 32 hexadecimal digits"
-        raise InputError(
-            f"--uids: the sample with key {key} of {shard} {reason}; leave it out by --where, or drop --uids"
-        )
+def _write_sorted(connection: duckdb.DuckDBPyConnection, path: Path, count: int) -> int:
+    """Of the view `pairs`, in one pass. count: of the rows, for the file's header. Returns how many there were."""
+    is_uid = "regexp_full_match(uid, '[0-9a-fA-F]{32}')"
+    upper, lower = (f"CASE WHEN {is_uid} THEN ('0x' || uid[{first}:{first + 15}])::UBIGINT END" for first in (1, 17))
+    query = f"SELECT {upper} AS upper, {lower} AS lower FROM pairs ORDER BY 1 NULLS FIRST, 2"
+    written = 0
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(UID), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        reader = connection.sql(query).to_arrow_reader(_ROWS)
+        for batch in reader:
+            if batch["upper"].null_count:
+                reader.close()
+                _name_first(connection, f"{is_uid} IS NOT TRUE")
+            rows = np.empty(len(batch), UID)
+            rows["f0"], rows["f1"] = batch["upper"].to_numpy(), batch["lower"].to_numpy()
+            file.write(rows.tobytes())
+            written += len(batch)
+    return written
+
+
+def _name_first(connection: duckdb.DuckDBPyConnection, bad: str) -> NoReturn:
+    """InputError with the first row for which the condition holds."""
+    query = f"SELECT key, shard, uid FROM pairs WHERE {bad} ORDER BY shard, row LIMIT 1"
+    ((key, shard, uid),) = connection.execute(query).fetchall()
+    reason = "has no uid" if uid is None else f"has {uid!r} as uid, which is not 32 hexadecimal digits"
+    raise InputError(f"--uids: the sample with key {key} of {shard} {reason}; leave it out by --where, or drop --uids")
 
 
 @contextmanager

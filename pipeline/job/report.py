@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typing_extensions import Doc
 
-from .common import Alias, DatasetUrl, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, StorageOptions, Within
 from .flags import Flag
 from .readable import Readable
 
@@ -34,6 +34,7 @@ class ReportJob(Readable):
     within: Within = None
     alias: Alias = None
     overwrite: Annotated[bool, Doc("Replace a file that is no report, too.")] = False
+    address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:

@@ -37,7 +37,7 @@ def agreement_of(
 ) -> Agreement | None:
     """Of the view `pairs` and the other dataset. column: of similarities in `pairs`."""
     register_storage(connection, other.url, other.output.storage_options)
-    connection.execute(f"CREATE VIEW other AS {rows_of(other)}")
+    connection.execute(f"CREATE OR REPLACE VIEW other AS {rows_of(other)}")
     a, b = f"pairs.{identifier(column)}::DOUBLE", f"other.{identifier(f'{other.models[0].prefix}similarity')}::DOUBLE"
     least_a, least_b = (of.threshold_of(TOP) for of in (mine, theirs))
     ((rows, correlation, both, either),) = connection.execute(

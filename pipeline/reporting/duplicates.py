@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from ..dataset.dataset import Dataset, vectors_of
 from ..dataset.subset import Subset, rows_within
@@ -17,16 +16,13 @@ from ..deduplication.components import connect
 from ..deduplication.groups import DuplicateGroups
 from ..deduplication.kmeans import unit
 from ..job.dedup import DedupJob
-from ..records import Vector, Vectors
-from .samples import Row
+from ..records import Vectors
+from .samples import Place, Row, rows_at
 
 GROUPS, MEMBERS = 12, 8  # shown
 SAMPLE = 1 << 13  # images compared with each other, in a second or two
 _PARTS, _A_PART = 64, 1 << 10  # parts that the sample is from, at most, and images of each of many
 _TILE = 1 << 10  # images whose cosines with all others are in memory
-_AT_ONCE = 8  # parts read: against latency
-
-Place = tuple[str, int]  # shard and row
 
 
 @dataclass(frozen=True)
@@ -120,32 +116,14 @@ def _near(vectors: Vectors, threshold: float) -> npt.NDArray[np.int64]:
 
 
 def _shown(dataset: Dataset, groups: Sequence[tuple[int, Sequence[Place]]], column: str) -> tuple[DuplicateGroup, ...]:
-    """Reads the groups' rows and embeddings: one row group of a part for each row at the most."""
-    read = _read(dataset, [place for _, places in groups for place in places], column)
+    """With the rows' embeddings read."""
+    read = rows_at(dataset, [place for _, places in groups for place in places], [column])
     shown = []
     for size, places in groups:
         there = [read[place] for place in places if place in read]  # a part may be gone since
         if there:
-            (first, leader), *others = there
-            near = sorted(((float(leader @ vector), row) for row, vector in others), key=lambda pair: -pair[0])
+            vectors = unit(vectors_of(pa.concat_tables([table for _, table in there])[column])[0])
+            first, *others = (row for row, _ in there)
+            near = sorted(zip((vectors[1:] @ vectors[0]).tolist(), others, strict=True), key=lambda pair: -pair[0])
             shown.append(DuplicateGroup(size, (first, *(replace(row, figure=cosine) for cosine, row in near))))
     return tuple(shown)
-
-
-def _read(dataset: Dataset, places: Sequence[Place], column: str) -> dict[Place, tuple[Row, Vector]]:
-    parts = dict(zip(dataset.shards(), dataset.parts, strict=True))
-    known = sorted(place for place in places if place[0] in parts)
-    by_shard = [(shard, [row for _, row in group]) for shard, group in groupby(known, lambda place: place[0])]
-
-    def read(shard: str, rows: list[int]) -> list[tuple[Place, tuple[Row, Vector]]]:
-        columns = ("key", "caption", "image_offset", "image_size")
-        table = dataset.take(parts[shard], rows, [*columns, column])
-        vectors = unit(vectors_of(table[column])[0])
-        fields = zip(*(table[name].to_pylist() for name in columns), strict=True)
-        return [
-            ((shard, row), (Row(key, caption, shard, row, offset, size), vector))
-            for row, (key, caption, offset, size), vector in zip(rows, fields, vectors, strict=True)
-        ]
-
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="duplicates") as pool:
-        return dict(pair for pairs in pool.map(lambda of: read(*of), by_shard) for pair in pairs)

@@ -9,11 +9,13 @@ import duckdb
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
+from ..dataset.narrow import narrowed, reading
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..deduplication.groups import DuplicateGroups
 from ..filtering.rows import Rows
 from ..job.report import ReportJob
+from ..running.narrow_table import with_narrow_table
 from ..running.stages import OnStage, Stage
 from .against import Against, agreement_of
 from .duplicates import Duplicates, duplicates_of
@@ -21,7 +23,7 @@ from .groups import Grouped, grouped
 from .labels import LabelNumbers, create_view, label_numbers
 from .numbers import Numbers, numbers_of
 from .recipes import RecipeNumbers, recipe_numbers
-from .samples import Group, Row, along, at_random, by_label, by_similarity
+from .samples import Group, Row, Samples
 from .similarity import Similarity
 
 
@@ -74,24 +76,31 @@ class Measured:
 
     @classmethod
     def of(cls, request: ReportRequest, on_stage: OnStage) -> Measured:
-        job, dataset, labels = request.job, request.dataset, request.labels
-        with connect(dataset, request.within) as connection:
+        """Reads all but embeddings from the narrow table, which is made before where that pays."""
+        table = with_narrow_table(request.dataset, request.job.address, on_stage)
+        return reading(table, lambda table: cls._of(request, table, on_stage))
+
+    @classmethod
+    def _of(cls, request: ReportRequest, table: Dataset, on_stage: OnStage) -> Measured:
+        """table: the dataset as `narrowed` has it."""
+        job, dataset, within, labels = request.job, request.dataset, request.within, request.labels
+        with connect(table, within) as connection:
             if labels is not None:
                 create_view(connection, labels)
             on_stage(Stage("counting", "parts", 0, len(dataset.parts)))
-            numbers = numbers_of(connection, dataset)
+            numbers = numbers_of(connection, table)
             scored = [(similarity, _column(dataset, similarity)) for similarity in numbers.similarities]
-            by_group = [found for of, _ in scored for found in grouped(connection, dataset, of, labels is not None)]
-            rows = Rows(dataset, request.within)
+            by_group = [found for of, _ in scored for found in grouped(connection, table, of, labels is not None)]
+            samples = Samples(connection, dataset)
             return cls(
                 numbers=numbers,
                 labels=label_numbers(connection, labels) if labels is not None else None,
                 grouped=tuple(by_group),
-                recipes=recipe_numbers(connection, rows, job.alias, numbers.similarities, on_stage),
-                duplicates=duplicates_of(connection, dataset, request.duplicates, request.within, job.alias),
-                against=_against(connection, job, dataset, numbers),
-                ladders={of.alias: along(connection, column, of) for of, column in scored},
-                groups=tuple(_groups(connection, dataset, job.alias, numbers, labels is not None)),
+                recipes=recipe_numbers(connection, Rows(table, within), job.alias, numbers.similarities, on_stage),
+                duplicates=duplicates_of(connection, dataset, request.duplicates, within, job.alias),
+                against=_against(connection, job, table, numbers),
+                ladders={of.alias: samples.along(column) for of, column in scored},
+                groups=tuple(_groups(samples, job.alias, numbers, labels is not None)),
             )
 
 
@@ -105,25 +114,25 @@ def _against(
     """The other dataset's numbers, and how far the two agree on the pairs that both have."""
     if job.against is None:
         return None
-    other = Dataset.open(job.against, job.storage_options)
-    with connect(other) as theirs:
-        their_numbers = numbers_of(theirs, other)
-    alias = other.models[0].alias
-    of_theirs = next((of for of in their_numbers.similarities if of.alias == alias), None)
     model = dataset.model(job.alias)
     mine = next((of for of in numbers.similarities if of.alias == model.alias), None)
-    agreement = None
-    if mine is not None and of_theirs is not None:
-        agreement = agreement_of(connection, f"{model.prefix}similarity", mine, other, of_theirs)
-    return Against(other.url, other.models[0].variant, their_numbers, of_theirs, agreement)
+
+    def against(other: Dataset) -> Against:
+        with connect(other) as theirs:
+            their_numbers = numbers_of(theirs, other)
+        of_theirs = next((of for of in their_numbers.similarities if of.alias == other.models[0].alias), None)
+        agreement = None
+        if mine is not None and of_theirs is not None:
+            agreement = agreement_of(connection, f"{model.prefix}similarity", mine, other, of_theirs)
+        return Against(other.url, other.models[0].variant, their_numbers, of_theirs, agreement)
+
+    return reading(narrowed(Dataset.open(job.against, job.storage_options)), against)
 
 
-def _groups(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, alias: str | None, numbers: Numbers, labelled: bool
-) -> list[Group]:
-    model = dataset.model(alias)
+def _groups(samples: Samples, alias: str | None, numbers: Numbers, labelled: bool) -> list[Group]:
+    model = samples.dataset.model(alias)
     similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
-    groups = by_similarity(connection, f"{model.prefix}similarity", similarity) if similarity else []
+    groups = samples.by_similarity(f"{model.prefix}similarity", similarity) if similarity else []
     if labelled:
-        groups += by_label(connection)
-    return groups or at_random(connection)
+        groups += samples.by_label()
+    return groups or [samples.at_random()]

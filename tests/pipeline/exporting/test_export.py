@@ -14,6 +14,7 @@ from clipmill.pipeline.errors import InputError, PlanMismatchError
 from export_kit import READERS, TO_FILES, Rows, part_of, read_datacomp, subset_of
 from fakes import Ran, files
 from made import make_dataset, unit_vectors
+from narrow_kit import garble, small_tables, tables
 
 
 @pytest.mark.parametrize("to", TO_FILES)
@@ -99,3 +100,21 @@ def test_only_failures_or_no_rows_are_one_line(to: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to export: it has no rows"):
         export(ExportJob(empty.url, str(tmp_path / "out"), to))
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_are_counted_in_the_narrow_table_and_around_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [None if row % 7 else "decode: broken" for row in range(150)]
+    dataset = make_dataset(tmp_path / "in", [part_of(seed, 150, error=errors) for seed in range(5)])
+    within = subset_of(dataset, tmp_path / "subset", list(range(0, 150, 2)))
+    jobs = [
+        ExportJob(dataset.url, str(tmp_path / name), "lance", within=of) for name, of in (("a", None), ("b", within))
+    ]
+    expected = [replace(export(job), done_before=1) for job in jobs]
+    small_tables(monkeypatch)
+    assert [export(job) for job in jobs] == expected and len(tables(dataset.url)) > 1
+    for job, of_parts in zip(jobs, expected, strict=True):
+        broken = garble(dataset.url)
+        assert export(job) == of_parts and of_parts.failed > 0
+        assert broken not in tables(dataset.url)

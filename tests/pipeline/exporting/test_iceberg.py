@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,28 @@ def test_polars_reads_the_iceberg_table(job: Any) -> None:
     assert pl.scan_iceberg(table, reader_override="native").select("key", "similarity").collect().shape == (120, 2)
 
 
-def test_an_iceberg_table_follows_a_dataset_that_grows_and_spares_strangers(tmp_path: Path) -> None:
+def test_an_iceberg_table_grows_by_a_snapshot_of_the_new_parts(tmp_path: Path) -> None:
+    job = ExportJob(str(tmp_path / "in"), str(tmp_path / "out"), "iceberg")
+    make_dataset(tmp_path / "in", [part_of(1, 3), part_of(3, 2)])
+    first = load_iceberg(export(job))
+    make_dataset(tmp_path / "in", [part_of(1, 3), part_of(3, 2), part_of(2, 4)])
+    made = export(job)
+    table = load_iceberg(made)
+    assert table.metadata.table_uuid == first.metadata.table_uuid and (made.rows, made.done_before) == (9, 0)
+    added = [snapshot.summary.additional_properties["added-data-files"] for snapshot in table.snapshots()]
+    assert added == ["2", "1"]
+    fresh = load_iceberg(export(replace(job, out=str(tmp_path / "fresh")))).scan().to_arrow().to_pylist()
+    assert sorted(table.scan().to_arrow().to_pylist(), key=str) == sorted(fresh, key=str)
+    make_dataset(tmp_path / "in", [part_of(1, 3), part_of(3, 5), part_of(2, 4)])
+    anew = load_iceberg(export(job))
+    assert anew.scan().count() == 12 and anew.metadata.table_uuid != first.metadata.table_uuid
+    assert export(job).done_before == 1
+
+
+def test_an_iceberg_table_spares_strangers(tmp_path: Path) -> None:
     job = ExportJob(str(tmp_path / "in"), str(tmp_path / "out"), "iceberg")
     make_dataset(tmp_path / "in", [part_of(1, 3)])
     assert load_iceberg(export(job)).scan().count() == 3
-    make_dataset(tmp_path / "in", [part_of(1, 3), part_of(2, 4)])
-    assert load_iceberg(export(job)).scan().count() == 7
     catalog = SqlCatalog("clipmill", uri=f"sqlite:///{tmp_path}/out/catalog.db")
     catalog.drop_table("clipmill.pairs")
     catalog.create_table("clipmill.pairs", pa.schema([("a", pa.int64())]), location=f"file://{tmp_path}/theirs")

@@ -25,6 +25,7 @@ from filter_kit import NAN, many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import make_dataset
+from narrow_kit import garble, small_tables
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +36,7 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def with_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest dataset has a narrow table, of several files and row groups."""
-    monkeypatch.setattr(narrow_table, "MANY_PARTS", 1)
-    monkeypatch.setattr(narrow_table, "_LEAST", 20_000)
-    monkeypatch.setattr("clipmill.pipeline.dataset.narrow_file._ROWS", 128)
+    small_tables(monkeypatch)
     monkeypatch.setattr("clipmill.pipeline.filtering.runs._LEAST", 150)
 
 
@@ -151,11 +149,9 @@ def test_a_file_that_breaks_while_it_is_read_is_made_again(
 
     def then_breaks(*asked: Any) -> Dataset:
         dataset = made(*asked)
-        path = folder / dataset.narrow[0].name
-        garbled = bytearray(path.read_bytes())
-        footer = len(garbled) - 8 - int.from_bytes(garbled[-8:-4], "little")
-        garbled[4:footer] = b"\7" * (footer - 4)
-        path.unlink() if how == "gone" else path.write_bytes(garbled)
+        name = garble(job.dataset)
+        if how == "gone":
+            (folder / name).unlink()
         return dataset
 
     before = {path.name for path in folder.iterdir()}

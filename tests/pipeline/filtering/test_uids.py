@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clipmill.pipeline import FilterJob, filter
-from clipmill.pipeline.errors import InputError, OutputError
+from clipmill.pipeline.errors import InfrastructureError, InputError, OutputError
 from made import make_dataset
+from narrow_kit import garble, small_tables, tables
 from s3 import Bucket
 
 UIDS = [uuid.UUID(int=random.Random(row).getrandbits(128)).hex for row in range(300)]
@@ -85,6 +86,21 @@ def test_a_kept_row_without_a_uid_is_named(uid: str | None, complaint: str, tmp_
     with pytest.raises(InputError, match=complaint):
         filter(job(tmp_path, uids))
     assert not (tmp_path / "uids.npy").exists()
+
+
+def test_a_damaged_narrow_table_is_read_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_tables(monkeypatch)
+    asked = job(tmp_path)
+    filter(replace(asked, uids=None))
+    before, broken = tables(asked.dataset), garble(asked.dataset)
+    filter(asked)
+    assert np.array_equal(np.load(tmp_path / "uids.npy"), expected())
+    assert tables(asked.dataset) == before - {broken}
+    part = next((tmp_path / "dataset" / "data").iterdir())
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(InfrastructureError, match=r"dataset cannot be read: .*") as told:
+        filter(asked)
+    assert "\n" not in str(told.value)
 
 
 def test_where_it_cannot_be_written_is_one_line(tmp_path: Path) -> None:

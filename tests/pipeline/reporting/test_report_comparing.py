@@ -12,7 +12,7 @@ from browser import browser
 from clipmill.pipeline import Report, ReportJob, report
 from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.errors import InputError
-from clipmill.pipeline.reporting.samples import along, spread
+from clipmill.pipeline.reporting.samples import Samples, spread
 from clipmill.pipeline.reporting.similarity import TOP, similarity_of
 from embedded import embed_here
 from fakes import Ran, jpeg, parts
@@ -43,8 +43,9 @@ def test_whatever_the_threshold_there_are_pictures_on_either_side(tmp_path: Path
     with connect(dataset) as connection:
         similarity = similarity_of(connection, "", "similarity")
         assert similarity is not None
-        rows = along(connection, "similarity", similarity)
-        assert rows == along(connection, "similarity", similarity)
+        samples = Samples(connection, dataset)
+        rows = samples.along("similarity")
+        assert rows == samples.along("similarity")
     figures = [row.figure for row in rows]
     assert 32 <= len(rows) <= 64 and figures == sorted(figures)
     assert [values[row.row] for row in rows] == pytest.approx(figures)
