@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +143,7 @@ class _PartsWithin:
         return len(self.table.parts)
 
 
-_Counts = tuple[str, int, int, int, int, int, int]  # of a shard: its URL, then as in the query below
+_Counts = tuple[Any, ...]  # of a shard: its URL, then as in the query below
 
 
 def _counts(parts: _PartsWithin) -> list[_Counts]:
