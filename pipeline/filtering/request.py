@@ -75,8 +75,7 @@ class FilterRequest:
             steps=_steps(dataset, job),
         )
         request._check_columns()
-        if job.where:
-            request._check_where()
+        request._check_where()
         return request if job.count else replace(request, output=request.output.prepare())
 
     @property
