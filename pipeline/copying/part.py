@@ -19,7 +19,7 @@ from ..dataset.forgotten import REASON
 from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.plan import is_another
-from ..dataset.subset import source_of
+from ..dataset.source import source_of
 from ..errors import InputError
 from ..inputs.listing import look_again
 from ..inputs.shards import read_fields

@@ -15,9 +15,8 @@ from .dataset import Dataset
 from .derived import begun
 from .layout import part_path
 from .output import Output
-from .subset import source_of
+from .source import PART, source_of
 
-PART = b"clipmill.part"  # in the footer of a part of labels: `subset.source_of` all rows of the dataset's part
 FLOATS = ("probability", "margin", "entropy", "label_similarity", "background")  # columns of floating-point numbers
 
 _AT_ONCE = 16  # parts whose footers are read

@@ -7,7 +7,7 @@ by part (sql.py): a read, no shuffle. That the rows are the same is checked wher
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,12 +23,13 @@ from ..storage.listing import Stamped
 from .forgotten import PLACE, Forgotten, Rows, blanked
 from .layout import DATA, part_path
 from .output import Output
+from .source import PART, source_of
 
 if TYPE_CHECKING:
     from .dataset import Dataset
 
 _AT_ONCE = 16  # files whose rows are compared
-_CHECKED = set[tuple[str, str, int]]()  # of this process: files, as they were, and how many rows they should have
+_CHECKED = set[tuple[str, str, str, int]]()  # of this process: files and parts, as they were
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,24 @@ class SideTable:
         gone = self.forgotten.parts.get(part)
         return f"{size} {changed} {gone.digest}" if gone else f"{size} {changed}"
 
-    def check(self, part: str, rows: int) -> None:
-        """InputError where the part's file is not of the rows 0, 1, … of the part's shard. rows: how many there are."""
-        key = self.url_of(part), self.stamp(part), rows
+    def check(self, dataset: Dataset, part: str, rows: int) -> None:
+        """InputError where the part's file is not of the rows 0, 1, … of the part's shard, or says that it was made of
+        the part as it was before. rows: how many there are."""
+        key = self.url_of(part), self.stamp(part), dataset.version, rows
         if key not in _CHECKED:
-            if wrong := self._difference(part, rows):
+            if wrong := self._difference(dataset, part, rows):
                 raise InputError(f"{self.option}: {part} {wrong}")
             _CHECKED.add(key)
 
-    def _difference(self, part: str, rows: int) -> str | None:
+    def _difference(self, dataset: Dataset, part: str, rows: int) -> str | None:
         try:
             with self.open(part) as file:
                 parquet = pq.ParquetFile(file, pre_buffer=True)
                 if missing := [name for name in (*PLACE, *self.columns) if name not in parquet.schema_arrow.names]:
                     return f"has no column {missing[0]}, which other files of it have; make the file again"
+                source = (parquet.metadata.metadata or {}).get(PART)
+                if source is not None and source.decode() != source_of(dataset, part, None):
+                    return "was made before the part was embedded again, or rows of it forgotten; make it again"
                 if parquet.metadata.num_rows != rows:
                     return (
                         f"has {parquet.metadata.num_rows:,} rows, and the dataset's part {rows:,}; make it again, with "
@@ -111,17 +116,18 @@ def identity_of(sides: Sequence[SideTable]) -> str:
     return f" joined {hashlib.sha256(repr(told).encode()).hexdigest()}" if sides else ""
 
 
-def check_sides(sides: Iterable[SideTable], rows: Mapping[str, int]) -> None:
-    """InputError for the first file that does not fit. rows: of each of the dataset's parts that are read."""
-    work = [(side, part, count) for side in sides for part, count in rows.items()]
+def check_sides(dataset: Dataset, sides: Sequence[SideTable]) -> None:
+    """InputError for the first file that does not fit its part."""
+    counts = _row_counts(dataset) if sides else {}
+    work = [(side, part, count) for side in sides for part, count in counts.items()]
     if len(work) == 1:
-        work[0][0].check(*work[0][1:])
+        work[0][0].check(dataset, *work[0][1:])
     elif work:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sides") as pool:
-            list(pool.map(lambda item: item[0].check(*item[1:]), work))
+            list(pool.map(lambda item: item[0].check(dataset, *item[1:]), work))
 
 
-def row_counts(dataset: Dataset) -> dict[str, int]:
+def _row_counts(dataset: Dataset) -> dict[str, int]:
     """How many rows each part has: by the narrow table, or by the parts' footers."""
     counts = {
         part: stop - start

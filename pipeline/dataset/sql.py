@@ -22,7 +22,7 @@ from .forgotten import REASON, FoundRows
 from .labels import Labels
 from .narrow import NARROW, PLACE
 from .narrow_file import NarrowFile
-from .side_table import check_sides, row_counts
+from .side_table import check_sides
 from .subset import Subset
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -57,7 +57,7 @@ def connect(
             register_storage(connection, within.output.url, within.output.storage_options)
         for side in sides:
             register_storage(connection, side.output.url, side.output.storage_options, sizes)
-        check_sides(sides, row_counts(dataset) if sides else {})
+        check_sides(dataset, sides)
         connection.execute(f"CREATE VIEW pairs AS {rows_of(dataset, within)}")
         yield connection
 

@@ -126,18 +126,6 @@ def rows_digest(within: Subset, part: str) -> str:
     return footer.get(ROWS, within.identity.encode()).decode()
 
 
-def source_of(dataset: Dataset, part: str, rows: npt.NDArray[np.int32] | None) -> str:
-    """sha256 of a part's footer and of the rows that are used. It changes when the part is made anew, since the footer
-    has the times of that, when rows of it are forgotten, and when other rows are used."""
-    with dataset.output.open(part_path(part)) as file:
-        digest = hashlib.sha256(repr(sorted(pq.ParquetFile(file).metadata.metadata.items())).encode())
-    if (forgotten := dataset.forgotten.parts.get(part)) is not None:
-        digest.update(forgotten.digest.encode())
-    if rows is not None:
-        digest.update(rows.tobytes())
-    return digest.hexdigest()
-
-
 def begin_subset(
     output: Output, step: str, dataset: Dataset, settings: Mapping[str, Any], overwrite: bool = False
 ) -> bool:

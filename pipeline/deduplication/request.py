@@ -9,7 +9,7 @@ from typing import Any
 from ..dataset.dataset import Dataset
 from ..dataset.layout import OWN
 from ..dataset.output import Output
-from ..dataset.side_table import check_sides, identity_of, row_counts
+from ..dataset.side_table import check_sides, identity_of
 from ..dataset.subset import Subset, version_of
 from ..errors import InputError, UserError
 from ..job.dedup import DedupJob
@@ -44,7 +44,7 @@ class Request:
         compared = (content if job.exact else None, vectors if job.near else None)
         references = tuple(Reference.open(url, dataset, job.alias, *compared) for url in job.against)
         if side := dataset.side_of(keep_by):
-            check_sides([side[0]], row_counts(dataset))
+            check_sides(dataset, [side[0]])
         version = " against ".join([version_of(dataset, within), *(other.dataset.version for other in references)])
         dataset = replace(dataset, version=version + identity_of(dataset.sides))
         output = Output.at(job.out, job.storage_options).prepare()

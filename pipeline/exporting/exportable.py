@@ -17,8 +17,9 @@ from ..choices import Side
 from ..dataset.dataset import Dataset, DatasetModel
 from ..dataset.layout import part_path
 from ..dataset.narrow import reading
+from ..dataset.source import source_of
 from ..dataset.sql import connect
-from ..dataset.subset import Subset, rows_digest, rows_within, source_of
+from ..dataset.subset import Subset, rows_digest, rows_within
 from ..errors import InputError
 from ..running.narrow_table import with_narrow_table
 from ..running.scatter import scatter

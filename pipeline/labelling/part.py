@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ...clipmodel.zeroshot import background_share, top_classes
 from ..dataset.dataset import Dataset, vectors_of
-from ..dataset.labels import PART
 from ..dataset.layout import part_path
 from ..dataset.output import Output
-from ..dataset.subset import Subset, rows_within, source_of
+from ..dataset.source import PART, source_of
+from ..dataset.subset import Subset, rows_within
 from ..records import Vectors
 from .classes import NONE, Classes
 

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset, vectors_of
-from ..dataset.labels import PART
 from ..dataset.layout import part_path
 from ..dataset.output import Output
-from ..dataset.subset import source_of
+from ..dataset.source import PART, source_of
 from .scorers import Scorer
 
 _ROWS = 1 << 13  # at once: 32 MB of the widest embeddings

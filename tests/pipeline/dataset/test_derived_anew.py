@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from clipmill.pipeline import (
 )
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
-from clipmill.pipeline.dataset.labels import PART
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.subset import FUNNEL, Subset, source_of
+from clipmill.pipeline.dataset.source import PART, source_of
+from clipmill.pipeline.dataset.subset import FUNNEL, Subset
 from clipmill.pipeline.errors import InputError
 from made import make_dataset, unit_vectors
 
@@ -120,6 +121,16 @@ def test_labels_of_a_part_that_was_embedded_again_are_refused_by_the_report(grow
     make_dataset(tmp_path / "in", [part(7, 30), part(1)])
     with pytest.raises(InputError, match="was labelled before it was embedded again; run `clipmill label` again"):
         report(ReportJob(str(tmp_path / "in"), str(tmp_path / "r.html"), labels=str(tmp_path / "labels")))
+
+
+def test_what_lies_beside_a_part_that_was_embedded_again_is_not_joined(grow: Any, tmp_path: Path) -> None:
+    """Its rows have the same places, and are other pictures' perhaps."""
+    embedded_labels(grow(2), tmp_path / "labels", "a")
+    joined = replace(job(tmp_path, "side.label = 'a'"), joins={"side": str(tmp_path / "labels")})
+    assert filter(joined).funnel.kept == 20
+    make_dataset(tmp_path / "in", [part(7, 30), part(1)])
+    with pytest.raises(InputError, match="was made before the part was embedded again"):
+        filter(replace(joined, out=str(tmp_path / "again")))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"rows": 3}', "without stamps"])

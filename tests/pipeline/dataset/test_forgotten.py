@@ -15,8 +15,9 @@ from clipmill.pipeline import FilterJob, filter
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.forgotten import ASKED, FOUND, REASON, Asked, Kind, blanked, digest_of
 from clipmill.pipeline.dataset.narrow import narrowed
+from clipmill.pipeline.dataset.source import source_of
 from clipmill.pipeline.dataset.sql import connect
-from clipmill.pipeline.dataset.subset import Subset, source_of
+from clipmill.pipeline.dataset.subset import Subset
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.running import narrow_table
 from clipmill.pipeline.searching.numbered_rows import NumberedRows

@@ -12,10 +12,10 @@ import pytest
 from clipmill.pipeline import DedupJob, FilterJob, SearchJob, dedup, filter, search
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
-from clipmill.pipeline.dataset.labels import PART
 from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.source import PART, source_of
 from clipmill.pipeline.dataset.sql import connect
-from clipmill.pipeline.dataset.subset import Subset, source_of
+from clipmill.pipeline.dataset.subset import Subset
 from filter_kit import NAN
 from made import unit_vectors
 

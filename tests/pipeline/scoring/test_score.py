@@ -18,8 +18,7 @@ from clipmill.clipmodel.weights import Loaded
 from clipmill.clipmodel.zeroshot import class_vectors
 from clipmill.pipeline import FilterJob, ScoreJob, filter, score
 from clipmill.pipeline.dataset.dataset import Dataset
-from clipmill.pipeline.dataset.labels import PART
-from clipmill.pipeline.dataset.subset import source_of
+from clipmill.pipeline.dataset.source import PART, source_of
 from clipmill.pipeline.errors import InputError, ModelError, PlanMismatchError, UserError
 from clipmill.pipeline.scoring.part import ScoreCounts, ScorePart
 from clipmill.pipeline.scoring.progress import SCORED
