@@ -30,13 +30,17 @@ def test_many_options_are_under_headings(clipmill: Console) -> None:
     assert "Cluster" not in clipmill("status", "--help").out
 
 
+WITH_H = [f"ViT-H-14{rest}" for rest in ("", "-quickgelu", "-378-quickgelu", "-worldwide")]
+WITH_H += [f"ViT-H-14-worldwide{rest}" for rest in ("-quickgelu", "-378")]
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
         ("clipmill em", ["embed"]),
         ("clipmill embed x --max-failed-sa", ["--max-failed-samples"]),
         ("clipmill embed x --decode cl", ["close"]),
-        ("clipmill embed x --model ViT-H", ["ViT-H-14", "ViT-H-14-quickgelu", "ViT-H-14-378-quickgelu"]),
+        ("clipmill embed x --model ViT-H", WITH_H),
         ("clipmill label x --templates ph", ["photo"]),
     ],
 )

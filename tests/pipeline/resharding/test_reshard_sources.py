@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -116,7 +117,7 @@ def test_a_file_too_large_to_be_held_is_named(tmp_path: Path, monkeypatch: pytes
     import clipmill.pipeline.inputs.tar_input as tar_input
     from clipmill.pipeline.inputs.tario import members
 
-    monkeypatch.setattr(tar_input, "members", lambda stream: members(stream, max_size=4000))
+    monkeypatch.setattr(tar_input, "members", partial(members, max_size=4000))
     reason = r"a\.tar: a\.mp4 cannot be copied \(file larger than 256 MiB\); leave this row out"
     with pytest.raises(InputError, match=reason):
         reshard(ReshardJob(made.url, str(tmp_path / "new")))
