@@ -51,30 +51,35 @@ def shards_of(count: int) -> list[Shard]:
 
 
 class Watched:
-    """Events of a run: how many shards, how fast, how long at most from one event to the next, memory on the way."""
+    """A run: how many shards, how fast, memory on the way, and how long the loop does not look up at most: from one
+    event, or turn, to the next. In simulated time many turns may pass without an event."""
 
     def __init__(self, count: int) -> None:
         self._each, self._me = count // 10, psutil.Process()
         self.done = 0
         self.memory: list[float] = []  # MiB
         self.pause = self.work = self.seconds = self.cpu = 0.0
+        self._last: tuple[float, float] | None = None  # since the first worker is there: clock, processor
 
     def run(self, events: Iterable[Event], see: Callable[[Event], None]) -> None:
-        began = None
         for event in events:
             see(event)
-            now = time.monotonic(), time.thread_time()
             if isinstance(event, WorkersStarted):
-                began = last = now
-            if began is not None:
-                self.pause, self.work = max(self.pause, now[0] - last[0]), max(self.work, now[1] - last[1])
-                last = now
+                began = self._last = time.monotonic(), time.thread_time()
+            self.looked()
             if isinstance(event, ShardDone):
                 self.done += 1
                 if self.done % self._each == 0:
                     self.memory.append(self._me.memory_info().rss / 2**20)
-        assert began is not None
-        self.seconds, self.cpu = now[0] - began[0], now[1] - began[1]
+        assert self._last is not None
+        self.seconds, self.cpu = self._last[0] - began[0], self._last[1] - began[1]
+
+    def looked(self) -> None:
+        """The loop's thread is here."""
+        if self._last is not None:
+            now = time.monotonic(), time.thread_time()
+            self.pause, self.work = max(self.pause, now[0] - self._last[0]), max(self.work, now[1] - self._last[1])
+            self._last = now
 
 
 def through_ray(count: int, workers: int) -> list[Row]:
@@ -115,7 +120,8 @@ def in_simulation(count: int, workers: int) -> list[Row]:
                     claims.done(event.shard)
                     totals.add(event.stats)
 
-            with Ahead(claims) as source, simulated(["good"] * workers, A_MACHINE, commit):
+            with Ahead(claims) as source, simulated(["good"] * workers, A_MACHINE, commit) as cluster:
+                cluster.turned = watched.looked
                 watched.run(run_shards(source, object, Placement(workers, 1, 1.0)), see)  # type: ignore[arg-type]
         expect(watched.done == count == totals.shards, f"driver: {watched.done:,} shards of {count:,}")
         end, peak = timed(partial(close, output, plan.shards, keeper))

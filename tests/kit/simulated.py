@@ -62,6 +62,7 @@ class Cluster:
     free: deque[Gpu] = field(default_factory=deque)
     ends: list[tuple[float, int, Worker, int]] = field(default_factory=list)  # of shards in hand
     count: int = 0
+    turned: Callable[[], None] = lambda: None  # told of each turn of the driver's loop
 
     def __post_init__(self) -> None:
         self.free = deque(self.gpus)
@@ -73,6 +74,7 @@ class Cluster:
 
     def settled(self, _: Sequence[Worker], seconds: float) -> Iterator[tuple[Worker, Shard, Any]]:
         """Time goes on to the end of a shard."""
+        self.turned()
         until = self.clock.now + max(seconds, _STEP)
         if self.ends and self.ends[0][0] > until:
             until = min(self.ends[0][0], self.clock.now + 60.0)
