@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from ..errors import UserError
+from ..errors import PlanMismatchError, UserError
 from ..records import Decoded
 
 ColumnType = Literal["string", "int64", "float64", "bool"]
@@ -55,6 +56,9 @@ class Column:
             raise UserError(f"column {text!r}: every part has a column {name} already; leave it out")
         return cls(name, kind or "string")  # type: ignore[arg-type]  # checked above
 
+    def __str__(self) -> str:
+        return f"{self.name}:{self.type}"
+
     @property
     def field(self) -> pa.Field:
         return pa.field(self.name, _TYPES[self.type])
@@ -69,15 +73,54 @@ class Column:
 
 
 DEFAULT_COLUMNS = (Column("uid"), Column("url"), Column("caption"))
+_LISTED = re.compile(f"([^:]+):({'|'.join(get_args(ColumnType))})(?:, |$)")  # a name has no colon, but may have commas
 
 
-def columns_besides(chosen: Sequence[str]) -> tuple[Column, ...]:
-    """The default columns and the chosen ones (`NAME[:TYPE]`). A default column may be chosen with another type."""
+def columns_besides(chosen: Sequence[str], begun: Sequence[Column] = ()) -> tuple[Column, ...]:
+    """The default columns and the chosen ones (`NAME[:TYPE]`). A default column may be chosen with another type.
+
+    begun: those of a dataset that goes on, which come first, in their order, chosen or not: the parts of a dataset have
+    one schema.
+    """
     parsed = [Column.parse(text) for text in chosen]
-    names = {column.name for column in parsed}
+    names = {column.name: column for column in parsed}
     if len(names) < len(parsed):
         raise UserError("--column: a name is given twice; give it once")
+    if begun:
+        there = [names.pop(column.name, column) for column in begun]
+        return (*there, *names.values())
     return (*(column for column in DEFAULT_COLUMNS if column.name not in names), *parsed)
+
+
+def listed(columns: Sequence[Column]) -> str:
+    """As a dataset's plan has them: `uid:string, width:int64`."""
+    return ", ".join(map(str, columns))
+
+
+def parse_listed(text: str) -> tuple[Column, ...]:
+    """What `listed` wrote."""
+    return tuple(Column(name, kind) for name, kind in _LISTED.findall(text))
+
+
+def check_columns(url: str, begun: Sequence[Column], now: Sequence[Column]) -> None:
+    """PlanMismatchError, with the remedy, where a run would write other columns than the dataset at `url` has."""
+    if tuple(begun) == tuple(now):
+        return
+    types = {column.name: column.type for column in begun}
+    for column in now:
+        if types.get(column.name, column.type) != column.type:
+            raise PlanMismatchError(
+                f"{url} has the column {column.name} as {types[column.name]}, not as {column.type}: leave out --column "
+                f"{column}, or choose another output folder"
+            )
+    if added := [str(column).removesuffix(":string") for column in now if column.name not in types]:
+        options = " ".join(f"--column {column}" for column in added)
+        raise PlanMismatchError(
+            f"{url} was begun without the column {' and '.join(added)}: leave it out here, and copy it beside the "
+            f"dataset, without embedding anything again, by `clipmill columns {url} -o FOLDER {options}`; then other "
+            "commands take it with --join ALIAS=FOLDER"
+        )
+    raise PlanMismatchError(f"{url} has the columns {listed(begun)}, not {listed(now)}: run this again")
 
 
 def _text(value: Any) -> str:

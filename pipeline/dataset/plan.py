@@ -16,6 +16,7 @@ from ..choices import Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
 from ..records import Shard
+from .columns import check_columns, listed, parse_listed
 from .layout import OWN
 from .output import Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
@@ -33,7 +34,8 @@ _SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag",
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Everything that the values in a part depend on, in words. Two datasets of equal digest are comparable."""
+    """Everything that the values in a part depend on, in words, and which columns are copied. Two datasets of equal
+    digest are comparable."""
 
     model: str
     weights: str
@@ -42,10 +44,11 @@ class Fingerprint:
     precision: Precision
     embedding_type: str
     text: str
-    columns: str
+    columns: str  # copied from the samples: of every part, but no part of the digest
     embeds: str  # images, texts or both
     schema_version: int = SCHEMA_VERSION
     keys: str = _USUAL_KEYS  # names under which images and captions are looked for
+    digest_has_columns: bool = False  # as in datasets that were begun when columns were part of it
 
     @classmethod
     def of(cls, cards: Mapping[str, ModelCard], precision: Precision, layout: PartLayout, job: EmbedJob) -> Fingerprint:
@@ -63,7 +66,7 @@ class Fingerprint:
             precision=precision,
             embedding_type=layout.embedding_type,
             text=of_all(_text),
-            columns=", ".join(f"{column.name}:{column.type}" for column in layout.columns),
+            columns=listed(layout.columns),
             embeds=" and ".join(job.embeds),
             keys="; ".join(f"{side} from {', '.join(names)}" for side, names in keys if names) or _USUAL_KEYS,
         )
@@ -78,35 +81,33 @@ class Fingerprint:
     @property
     def digest(self) -> str:
         """sha256, hexadecimal. What the weights are called does not count, only what they are."""
-        values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        values = {name: value for name, value in asdict(self).items() if name not in ("weights", "digest_has_columns")}
         if self.keys == _USUAL_KEYS:  # the digest of datasets that were begun before there was this field
             del values["keys"]
+        if not self.digest_has_columns:
+            del values["columns"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
+    def going_on(self, begun: Fingerprint | None) -> Fingerprint:
+        """The same settings with the digest's rule of the dataset that goes on: what was made of it names its digest,
+        which therefore stays as it was. The one place where datasets of both rules meet."""
+        return self if begun is None else replace(self, digest_has_columns=begun.digest_has_columns)
+
     def differences(self, other: Fingerprint) -> list[str]:
-        """`precision is bf16, not fp32` for each field in which `self` differs from `other`."""
+        """`precision is bf16, not fp32` for each field in which `self` differs from `other`, columns aside."""
         mine, theirs = asdict(self), asdict(other)
-        names = [name for name in mine if mine[name] != theirs[name] and name != "weights"]
+        aside = ("weights", "columns", "digest_has_columns")
+        names = [name for name in mine if mine[name] != theirs[name] and name not in aside]
         if "model" in names:  # another model has other preprocessing and text anyway
             names = [n for n in names if n not in ("weights_sha256", "preprocessing", "text")]
         return [self._difference(name, other) for name in names]
 
     def _difference(self, name: str, other: Fingerprint) -> str:
-        if name == "columns":
-            return _changes(self.columns.split(", "), other.columns.split(", "))
         return f"{name.replace('_', ' ')} is {self._in_words(name)}, not {other._in_words(name)}"
 
     def _in_words(self, name: str) -> str:
         value = str(getattr(self, name))
         return f"{value[:12]}… ({self.weights})" if name == "weights_sha256" else value
-
-
-def _changes(now: Sequence[str], before: Sequence[str]) -> str:
-    """There are many columns, of which few differ."""
-    added = ", ".join(column for column in now if column not in before)
-    gone = ", ".join(column for column in before if column not in now)
-    changes = [f"{columns} {change}" for columns, change in ((added, "added"), (gone, "gone")) if columns]
-    return f"columns: {'; '.join(changes) or 'in another order'}"
 
 
 def _decoding(job: EmbedJob) -> str:
@@ -133,7 +134,7 @@ def read_plan(output: Output) -> Fingerprint | None:
         output.refuse_earlier()
         return None
     try:
-        return Fingerprint(**json.loads(content)["settings"])
+        return Fingerprint(**{"digest_has_columns": True} | json.loads(content)["settings"])  # older plans lack it
     except (ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{output.url}/{PLAN} is not a plan of this version: choose another output folder") from error
 
@@ -210,23 +211,11 @@ def _check_part_names(shards: Iterable[Shard]) -> None:
 
 
 def _compare(output: Output, fingerprint: Fingerprint, begun: Fingerprint | None) -> None:
-    if begun and begun.digest != fingerprint.digest:
-        if added := _only_added(begun, fingerprint):
-            options = " ".join(f"--column {column}" for column in added)
-            raise PlanMismatchError(
-                f"{output.url} was begun without the column {' and '.join(added)}: copy it beside the dataset by "
-                f"`clipmill columns {output.url} -o FOLDER {options}`, without embedding anything again, and leave it "
-                "out here"
-            )
-        raise PlanMismatchError(begun_otherwise(output.url, fingerprint.differences(begun)))
-
-
-def _only_added(begun: Fingerprint, now: Fingerprint) -> list[str]:
-    """The columns that there are now and were not, where nothing else differs."""
-    before, after = begun.columns.split(", "), now.columns.split(", ")
-    if replace(now, columns=begun.columns).digest != begun.digest or not set(before) <= set(after):
-        return []
-    return [column.removesuffix(":string") for column in after if column not in before]
+    if begun is None:
+        return
+    if differences := fingerprint.differences(begun):
+        raise PlanMismatchError(begun_otherwise(output.url, differences))
+    check_columns(output.url, parse_listed(begun.columns), parse_listed(fingerprint.columns))
 
 
 def begun_otherwise(url: str, differences: Sequence[str]) -> str:

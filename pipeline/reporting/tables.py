@@ -73,6 +73,7 @@ def half_pairs_table(totals: Totals, within: str | None) -> dict[str, Any] | Non
 
 def facts_table(settings: Fingerprint) -> list[dict[str, str]]:
     values = {**asdict(settings), "fingerprint": settings.digest}
+    del values["digest_has_columns"]
     return [{"name": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...clipmodel.download import Progress
 from ...clipmodel.formats import check_file
 from ..dataset.claims import Claims, shared
-from ..dataset.columns import columns_besides
+from ..dataset.columns import columns_besides, parse_listed
 from ..dataset.forgotten import REASON
 from ..dataset.layout import SUCCESS
 from ..dataset.ledger import ledger
@@ -79,15 +79,15 @@ def embed(
         cluster = partial(connected, job.address) if missing else nullcontext
         on_event(Starting("starting Ray, reading the model" if missing else "reading the model"))
         models = _beside(cluster, stack, partial(RunModels.find, job, on_download, watch), watch)
-        layout = _layout(job, models.cards)
         claims = stack.enter_context(_at_work(job, output, on_event, stop))
         before = read_plan(output)
+        layout = _layout(job, models.cards, before)
         if before is None and job.precision in ASKS_THE_CLUSTER:
             stack.enter_context(connected(job.address))
             stack.enter_context(demanded(job.workers, job.gpus_per_worker))
             check_machines(job.precision, find_placement(job, len(shards)), gpu_kinds())  # before the plan is frozen
         precision = decide(job, before, models.cards.values())
-        fingerprint = Fingerprint.of(models.cards, precision, layout, job)
+        fingerprint = Fingerprint.of(models.cards, precision, layout, job).going_on(before)
         run = _plan(job, shards, output, fingerprint, watch)
         tally, keeper = Tally(job), stack.enter_context(ManifestKeeper(output))
         counts = (len(run.todo), len(run.plan.changed))
@@ -221,10 +221,11 @@ def _failed(output: Output, plan: Plan) -> dict[str, int]:
     return dict.fromkeys(quarantined(output), 0) | {url: rows for url, rows in failed.items() if rows}
 
 
-def _layout(job: EmbedJob, cards: Mapping[str, ModelCard]) -> PartLayout:
+def _layout(job: EmbedJob, cards: Mapping[str, ModelCard], begun: Fingerprint | None) -> PartLayout:
+    columns = columns_besides(job.columns, parse_listed(begun.columns) if begun else ())
     dims = tuple((alias, card.config.embed_dim) for alias, card in cards.items())
     context = next(iter(cards.values())).config.text.context_length
-    layout = PartLayout(columns_besides(job.columns), sum(dim for _, dim in dims), context, job.embedding_type, dims)
+    layout = PartLayout(columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
     if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
         raise UserError(f"--column {twice[0]}: the part has a column of that name already")
     return layout

@@ -248,7 +248,7 @@ def test_json_is_one_object_on_stdout(clipmill: Console, embedded: Path, drawn: 
         (["-m", "tiny=random:2"], "with other settings: weights sha256 is "),
         (["--precision", "bf16"], "with other settings: precision is bf16, not fp32"),
         (["--embedding-type", "float32"], "with other settings: embedding type is float32, not float16"),
-        (["--column", "label"], "without the column label: copy it beside the dataset by `clipmill columns "),
+        (["--column", "label"], "without the column label: leave it out here, and copy it beside the dataset"),
         (["--no-texts"], "with other settings: embeds is images, not images and texts"),
     ],
 )

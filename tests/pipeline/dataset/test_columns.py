@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clipmill.pipeline.dataset.columns import OWN_COLUMNS, Column
+from clipmill.pipeline.dataset.columns import OWN_COLUMNS, Column, columns_besides, listed, parse_listed
 from clipmill.pipeline.dataset.part import PartLayout
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.records import Decoded
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def value(metadata: dict[str, Any], column: Column) -> Any:
@@ -29,6 +31,21 @@ def value(metadata: dict[str, Any], column: Column) -> Any:
 )
 def test_a_column_is_a_name_and_a_type(text: str, column: Column) -> None:
     assert Column.parse(text) == column
+
+
+def test_the_columns_of_a_dataset_that_goes_on_come_first_whichever_are_chosen() -> None:
+    begun = columns_besides(["lang", "uid:int64"])
+    assert listed(begun) == "url:string, caption:string, lang:string, uid:int64"
+    for chosen in ([], ["lang"], ["uid:int64", "lang"], ["caption"]):
+        assert columns_besides(chosen, begun) == begun
+    assert listed(columns_besides(["a", "lang:bool"], begun)).endswith("lang:bool, uid:int64, a:string")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.text(min_size=1), st.sampled_from(["string", "int64", "float64", "bool"]))))
+def test_columns_listed_in_a_plan_are_read_as_they_were(pairs: list[tuple[str, str]]) -> None:
+    columns = tuple(Column.parse(f"{name}:{kind}") for name, kind in pairs if ":" not in name and name.isprintable())
+    assert parse_listed(listed(columns)) == columns
 
 
 WRONG = ["", "half \ud83d", ":string", "uid:", "uid:decimal", "uid:int64:x", "uid: int64", *sorted(OWN_COLUMNS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -10,14 +11,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from clipmill.clipmodel.config import VARIANTS
+from clipmill.clipmodel.weights import ModelCard
 from clipmill.pipeline import EmbedJob, FilterJob, LabelJob, embed, filter, label
+from clipmill.pipeline.dataset.columns import columns_besides
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begun
 from clipmill.pipeline.dataset.labels import Labels
 from clipmill.pipeline.dataset.ledger import ledger
 from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.plan import freeze, planned_shards, read_plan
+from clipmill.pipeline.dataset.part import PartLayout
+from clipmill.pipeline.dataset.plan import PLAN, Fingerprint, freeze, planned_shards, read_plan
 from clipmill.pipeline.dataset.subset import Subset
 from clipmill.pipeline.dataset.summary import status
 from clipmill.pipeline.errors import OutputError
@@ -129,8 +134,12 @@ def test_the_outputs_of_0_1_are_as_they_were(tmp_path: Path) -> None:
     assert now is not None and now.complete and (now.planned, now.dataset.rows, now.dataset.embedded) == (3, 18, 16)
     assert all(len(part) == len("00000-0123456789abcdef.parquet") for part in dataset.parts)
     check_all_fit(place)
-    settings = read_plan(dataset.output)
-    assert settings is not None
+    begun = read_plan(dataset.output)
+    assert begun is not None and begun.digest == json.loads(dataset.output.read(PLAN) or b"")["fingerprint"]
+    card = ModelCard("tiny", "clipmill", begun.weights_sha256, VARIANTS["tiny"])
+    job = EmbedJob([], dataset.url, "tiny")  # the command that made it
+    settings = Fingerprint.of({"": card}, "fp32", PartLayout(columns_besides(()), 256, 77), job).going_on(begun)
+    assert settings == begun
     plan = freeze(dataset.output, settings, planned_shards(dataset.output), dataset.output.parts())
     assert [shard.part_name for shard in plan.listed] == list(dataset.parts) and not plan.changed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ JOB = EmbedJob([], "out", "tiny", decode="exact")
 CARD = ModelCard("tiny", "clipmill", "ab" * 32, VARIANTS["tiny"])
 LAYOUT = PartLayout((Column("uid"), Column("score", "float64")), 256, 77)
 PRINT = Fingerprint.of({"": CARD}, "fp32", LAYOUT, JOB)
+FIELDS = [f.name for f in fields(Fingerprint) if f.name not in ("weights", "columns", "digest_has_columns")]
 SHARDS_OF = [Shard(f"/data/{name}.tar", size, f"tag {name}") for name, size in (("b", 10), ("a", 20), ("c", None))]
 
 
@@ -43,7 +44,9 @@ def refusal(output: Output, fingerprint: Fingerprint) -> str:
 
 def test_the_digest_is_the_same_for_ever() -> None:
     """A change here makes every dataset that was begun before refuse to go on: raise SCHEMA_VERSION if it must be."""
-    assert PRINT.digest == "6c041b34cc0d33d243f78bc3943797821eb0ab7d33512e132e7bb7bc53035713"
+    assert PRINT.digest == "45e6d89bd588123dbd494d8781abfca04cf1c78850f49c38501bcf0877338b0a"
+    older = replace(PRINT, digest_has_columns=True)  # of datasets that were begun when columns were part of it
+    assert older.digest == "6c041b34cc0d33d243f78bc3943797821eb0ab7d33512e132e7bb7bc53035713"
 
 
 def test_a_fingerprint_is_told_in_words() -> None:
@@ -68,16 +71,13 @@ def test_what_was_turned_or_found_elsewhere_is_not_comparable() -> None:
     assert keyed.digest != PRINT.digest
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Fingerprint) if field.name != "weights"])
+@pytest.mark.parametrize("name", FIELDS)
 def test_every_field_counts_and_is_named_when_it_differs(name: str) -> None:
     change: dict[str, Any] = {name: "other"}
     other = replace(PRINT, **change)
     assert other.digest != PRINT.digest
     words = name.replace("_", " ")
     mine, theirs = str(getattr(PRINT, name)), "other"
-    if name == "columns":  # of which there are many
-        assert other.differences(PRINT) == [f"columns: other added; {mine} gone"]
-        return
     if name == "weights_sha256":  # few people know them by heart
         mine, theirs = f"{mine[:12]}… (clipmill)", "other… (clipmill)"
     assert other.differences(PRINT) == [f"{words} is {theirs}, not {mine}"]
@@ -95,11 +95,29 @@ def test_another_model_is_one_difference_and_not_four() -> None:
     assert other.differences(PRINT) == ["model is ViT-B/32, not tiny"]
 
 
-def test_the_order_of_columns_counts() -> None:
-    assert (
-        Fingerprint.of({"": CARD}, "fp32", PartLayout(LAYOUT.columns[::-1], 256, 77), replace(JOB, texts=False)).columns
-        != PRINT.columns
-    )
+def test_columns_are_no_part_of_the_digest(output: Output) -> None:
+    more = replace(PRINT, columns="uid:string, score:float64, lang:string")
+    assert more.digest == PRINT.digest and more.differences(PRINT) == []
+    freeze(output, PRINT, SHARDS_OF)
+    assert refusal(output, more).startswith(f"{output.url} was begun without the column lang: leave it out here, and ")
+    assert f"by `clipmill columns {output.url} -o FOLDER --column lang`; then" in refusal(output, more)
+    otherwise = refusal(output, replace(PRINT, columns="uid:string, score:int64"))
+    assert "has the column score as float64, not as int64: leave out --column score:int64, or" in otherwise
+    assert "precision is bf16" in refusal(output, replace(more, precision="bf16"))  # the first thing to mend
+    for other in ("uid:string", "score:float64, uid:string"):  # another run began it at the same moment
+        assert refusal(output, replace(PRINT, columns=other)).endswith(f", not {other}: run this again")
+
+
+def test_a_dataset_begun_when_columns_counted_goes_on_with_its_digest(output: Output) -> None:
+    """What was made of it names that digest."""
+    older = replace(PRINT, digest_has_columns=True)
+    settings = {name: value for name, value in asdict(older).items() if name != "digest_has_columns"}
+    output.write(PLAN, json.dumps({"fingerprint": older.digest, "settings": settings}).encode())
+    assert read_plan(output) == older
+    now = PRINT.going_on(read_plan(output))
+    assert now.digest == older.digest and freeze(output, now, SHARDS_OF).shards == SHARDS_OF
+    assert freeze(output, PRINT, SHARDS_OF).shards == SHARDS_OF  # the digest's rule alone is no difference
+    assert PRINT.going_on(None) == PRINT
 
 
 def test_nothing_begun_is_no_plan(output: Output) -> None:
@@ -123,13 +141,7 @@ def test_other_settings_are_refused_with_the_difference(output: Output) -> None:
     freeze(output, PRINT, SHARDS_OF)
     before = (output.read(PLAN), output.read(SHARDS))
     assert "precision is bf16, not fp32" in refusal(output, replace(PRINT, precision="bf16"))
-    said = refusal(output, replace(PRINT, columns="uid:string", embedding_type="float32"))
-    assert "columns: score:float64 gone." in said
-    assert "columns: lang:string added; uid:string gone" in refusal(
-        output, replace(PRINT, columns="lang:string, score:float64")
-    )
-    assert "columns: in another order" in refusal(output, replace(PRINT, columns="score:float64, uid:string"))
-    assert "embedding type is float32, not float16" in said
+    assert "embedding type is float32, not float16" in refusal(output, replace(PRINT, embedding_type="float32"))
     assert (output.read(PLAN), output.read(SHARDS)) == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.layout import OWN, SUCCESS
 from clipmill.pipeline.dataset.manifest_files import MANIFEST
 from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.plan import PLAN, read_plan
 from clipmill.pipeline.dataset.summary import QUARANTINE, SUMMARY, status
 from clipmill.pipeline.dataset.totals import STAGES
 from clipmill.pipeline.embedding.embed_shard import embed_shard
@@ -24,6 +25,7 @@ from clipmill.pipeline.errors import (
     PlanMismatchError,
 )
 from clipmill.pipeline.inputs.shards import read_samples
+from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.events import FewerWorkers, Planned, ShardDone, Starting, WorkersStarted
 from fakes import Drawn, Ran, clip_tools, files, parts, write_pairs
 
@@ -117,6 +119,22 @@ def test_running_again_does_nothing_and_starts_no_worker(job: EmbedJob, ran: Ran
     assert files(job.out) == before
     assert (summary.done_before, summary.run.rows, summary.workers, summary.complete) == (3, 0, 0, True)
     assert summary.dataset == ran.summary.dataset
+
+
+def test_a_dataset_goes_on_with_the_columns_and_the_fingerprint_that_it_has(here: list[str], some: EmbedJob) -> None:
+    """Whatever columns are asked for, and when the fingerprint covered them, too."""
+    first, second = sorted(Path(some.inputs[0]).glob("*.tar"))
+    embed(replace(some, inputs=[str(first)], columns=("label", "caption_is_right:bool")))
+    plan = Path(some.out) / PLAN
+    older = replace(read_plan(Output.at(some.out)), digest_has_columns=True)
+    settings = {name: value for name, value in asdict(older).items() if name != "digest_has_columns"}
+    plan.write_text(json.dumps({"fingerprint": older.digest, "settings": settings}))
+    summary = embed(replace(some, columns=("caption_is_right:bool", "caption")))
+    assert (summary.fingerprint, summary.done_before, summary.complete) == (older.digest, 1, True)
+    one, other = (pq.read_schema(Path(some.out) / "data" / Shard(str(tar)).part_name) for tar in (first, second))
+    assert one.names[1:6] == ["uid", "url", "caption", "label", "caption_is_right"] and one.equals(other)
+    assert embed(some).done_before == 2
+    assert json.loads(plan.read_text())["settings"] == settings
 
 
 def test_empty_shards_are_parts_without_rows(here: list[str], some: EmbedJob) -> None:
