@@ -31,7 +31,7 @@ vars:
 steps:
   - name: images
     ingest: {urls: "{{ vars.root }}/urls.parquet", out: "{{ vars.root }}/shards", caption_column: text,
-             sha256_column: sum, resize_mode: "no", samples_per_shard: 100, timeout: 20, retries: 0,
+             sha256_column: sum, resize_mode: "no", samples_per_shard: 100, timeout: 7, retries: 0,
              storage_options: "{{ vars.options }}"}
   - name: embeddings
     embed: {inputs: "{{ steps.images.out }}", out: "{{ vars.root }}/embeddings", model: tiny, gpus_per_worker: 0,
@@ -52,7 +52,7 @@ steps:
 def web() -> Iterator[Web]:
     images = {str(i): pair_of(SPEC, i).image for i in range(GOOD)}
     web = Web(lambda name: images.get(name, images["0"]))
-    web.slowness = 25.0
+    web.slowness = 9.0
     yield web
     web.server.shutdown()
     web.server.server_close()
