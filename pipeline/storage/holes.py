@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import fsspec
 
+from .fetched import FetchedFile
 from .retry import retry
-from .seekable import SeekableFile
 
 Range = tuple[int, int]  # from the first byte to before the last
 
@@ -20,60 +18,29 @@ _LONGEST = 1 << 20  # bytes of a request
 _AHEAD = 24  # ranges fetched ahead of the reader
 
 
-class FileWithHoles(SeekableFile):
-    """Reads an object of known size from its beginning to its end; wrap it in a BufferedReader. Bytes in holes can be
-    read, too, by a request of their own. Errors as of `RemoteFile`."""
+class FileWithHoles(FetchedFile):
+    """Reads an object of known size from its beginning to its end. Bytes in holes can be read, too, by a request of
+    their own. Errors as of `RemoteFile`."""
 
     def __init__(self, storage: fsspec.AbstractFileSystem, url: str, size: int, holes: Iterable[Range]) -> None:
-        super().__init__(size)
-        self._storage, self._url = storage, url
+        super().__init__(storage, url, size, _AHEAD)
         self._ranges = list(between(holes, size))
         self._starts = [start for start, _ in self._ranges]
-        self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="fetch")
-        self._fetched: dict[int, Future[bytes]] = {}
 
-    def readinto(self, target: Any) -> int:
-        if self.closed:
-            raise ValueError("read of closed file")
-        if self._position >= self._size or not len(target):
-            return 0
+    def _at_position(self, most: int) -> memoryview:
         number = bisect_right(self._starts, self._position) - 1
-        if number >= 0 and self._position < self._ranges[number][1]:
-            offset = self._position - self._ranges[number][0]
-            data = memoryview(self._take(number))[offset : offset + len(target)]
-        else:
-            stop = min(self._position + len(target), self._size)
-            data = memoryview(self._fetch((self._position, stop)))
-        target[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._fetched.clear()
-        super().close()
+        if number < 0 or self._position >= self._ranges[number][1]:  # in a hole
+            stop = min(self._position + most, self._size)
+            return memoryview(retry(partial(self._request, self._position, stop)))
+        return memoryview(self._take(number))[self._position - self._starts[number] :]
 
     def _take(self, number: int) -> bytes:
-        for old in [old for old in self._fetched if old < number]:
-            self._fetched.pop(old).cancel()
+        for old in [old for old in self._pieces if old < number]:
+            self._pieces.pop(old).cancel()
         for ahead in range(number, min(number + _AHEAD, len(self._ranges))):
-            if ahead not in self._fetched:
-                self._fetched[ahead] = self._pool.submit(self._fetch, self._ranges[ahead])
-        try:
-            return self._fetched[number].result()
-        except Exception:
-            self._fetched.clear()  # or it would fail every later read
-            raise
-
-    def _fetch(self, wanted: Range) -> bytes:
-        return retry(partial(self._request, *wanted))
-
-    def _request(self, start: int, stop: int) -> bytes:
-        data: bytes = self._storage.cat_file(self._url, start=start, end=stop)
-        if len(data) != stop - start:
-            raise OSError(f"{self._url}: {len(data)} bytes of {stop - start} at {start}")
-        return data
+            if ahead not in self._pieces:
+                self._pieces[ahead] = self._pool.submit(retry, partial(self._request, *self._ranges[ahead]))
+        return self._fetched(number)
 
 
 def between(holes: Iterable[Range], size: int) -> Iterator[Range]:

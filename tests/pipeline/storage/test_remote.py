@@ -5,8 +5,6 @@ import random
 import tarfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,29 +13,11 @@ from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.storage.remote import _KEEP, RemoteFile
 from clipmill.pipeline.storage.retry import ATTEMPTS
+from fake_ranges import CONTENT, FakeStorage
 from fakes import jpeg
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-CONTENT = random.Random(0).randbytes(10_000)
-OnCall = Callable[[int, int, int], bytes | None]  # start, end, how often it was asked for -> other bytes
-
-
-class FakeStorage:
-    """Gives byte ranges of `content`, as object stores do: fewer where the object ends. `on_call` may interfere."""
-
-    def __init__(self, content: bytes = CONTENT, on_call: OnCall = lambda *_: None) -> None:
-        self.content, self.on_call = content, on_call
-        self.calls: Counter[tuple[int, int]] = Counter()
-        self._lock = threading.Lock()
-
-    def cat_file(self, url: str, start: int, end: int) -> bytes:
-        with self._lock:
-            self.calls[start, end] += 1
-            attempt = self.calls[start, end]
-        other = self.on_call(start, end, attempt)
-        return self.content[start:end] if other is None else other
 
 
 def remote(storage: FakeStorage, block: int = 1000, size: int | None = None, **kwargs: Any) -> RemoteFile:
@@ -86,7 +66,7 @@ def test_a_whole_read_asks_for_every_block_once_and_holds_few() -> None:
     read = b""
     while piece := file.read(300):
         read += piece
-        assert len(file._blocks) <= _KEEP
+        assert len(file._pieces) <= _KEEP
     assert read == CONTENT
     assert storage.calls == {(i * 1000, i * 1000 + 1000 + (i == 9)): 1 for i in range(10)}
     file.close()
