@@ -13,6 +13,7 @@ from .steps import STEPS
 
 # No module in this folder is called as a function here: importing one makes it the package's attribute of that name.
 _HOMES = {
+    "Dataset": "dataset.dataset",
     "Encoder": "embedding.ray_data",
     "Status": "dataset.summary",
     "Summary": "dataset.summary",

@@ -23,6 +23,7 @@ from .manifest_files import MANIFEST, MANY, read_manifest
 from .narrow_file import NarrowFile, of_parts
 from .output import Output
 from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
+from .queries import Queries
 from .side_table import SideTable, open_sides
 
 if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing is refused
@@ -48,8 +49,8 @@ class DatasetModel:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """The parts that `embed` has committed so far. Cheap to send to workers."""
+class Dataset(Queries):
+    """The parts that `embed` has committed so far. Cheap to send to workers. See `Queries` for their rows in Python."""
 
     output: Output
     settings: Fingerprint
@@ -136,6 +137,9 @@ class Dataset:
         columns = ", ".join(self.schema.names)
         parts = "1 part" if len(self.parts) == 1 else f"{len(self.parts):,} parts"
         return f"Dataset({self.url}: {parts}, of {models}; {columns}{joined})"
+
+    def _of(self) -> tuple[Dataset, tuple[str, ...]]:
+        return self, ()
 
     def url_of(self, part: str) -> str:
         return self.output.url_of(part)

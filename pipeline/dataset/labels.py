@@ -6,16 +6,18 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from ..errors import InputError
-from .dataset import Dataset
 from .derived import begun
 from .layout import part_path
 from .output import Output
 from .source import PART, source_of
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 FLOATS = ("probability", "margin", "entropy", "label_similarity", "background")  # columns of floating-point numbers
 

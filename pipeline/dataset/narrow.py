@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from ..errors import ClipmillError, InfrastructureError, UserError, one_line
-from .dataset import Dataset
 from .layout import OWN
 from .narrow_file import NarrowFile, check_narrow_file, narrow_schema, read_narrow_file
 from .output import Output
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 R = TypeVar("R")
 

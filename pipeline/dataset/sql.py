@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -16,7 +16,6 @@ import pyarrow as pa
 from ..errors import UserError
 from ..storage.ranges import Ranges
 from ..storage.urls import open_storage, scheme_of
-from .dataset import Dataset
 from .forgotten import PLACE as PLACES
 from .forgotten import REASON, FoundRows
 from .labels import Labels
@@ -24,6 +23,9 @@ from .narrow import NARROW, PLACE
 from .narrow_file import NarrowFile
 from .side_table import check_sides
 from .subset import Subset
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 _PATTERN = re.compile(r"[*?\[]")
 _GONE = '"clipmill\'s gone"'  # a column's name that no dataset has

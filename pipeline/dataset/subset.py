@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import InputError
-from .dataset import Dataset
 from .derived import begin, begun
 from .layout import OWN, part_path
 from .output import Output
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 FUNNEL = f"{OWN}/subset.json"
 ROWS = b"clipmill.rows"  # in the footer of a subset's part: sha256 of which rows it keeps

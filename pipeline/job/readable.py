@@ -52,13 +52,17 @@ class Result:
     """For what has `as_json`: a table in notebooks."""
 
     def _repr_html_(self) -> str:
-        rows = _rows(self.as_json())  # type: ignore[attr-defined]
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(value)}"
-            "</td></tr>"
-            for name, value in rows
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{cells}</table>"
+        return table_html(type(self).__name__, self.as_json())  # type: ignore[attr-defined]
+
+
+def table_html(caption: str, values: Mapping[str, Any]) -> str:
+    """Values by name, as a table of HTML; empty ones are left out."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(value)}"
+        "</td></tr>"
+        for name, value in _rows(values)
+    )
+    return f"<table><caption>{caption}</caption>{cells}</table>"
 
 
 def _rows(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
