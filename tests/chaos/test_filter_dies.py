@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,33 +13,24 @@ from clipmill.pipeline.dataset.narrow import NARROW, narrowed
 from clipmill.pipeline.dataset.subset import Subset
 from clipmill.pipeline.running import narrow_table
 from filter_kit import many
+from killed import number_printed
 from made import make_dataset
 
 MOMENTS = 10
 
-# One process imports everything, and its children are killed: that is quicker than ten processes.
 SCRIPT = """
-import os, pathlib, random, shutil, signal, sys, time
+import pathlib, random, shutil, sys
 dataset, out, moments_wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from clipmill.pipeline import FilterJob, filter
 from clipmill.pipeline.dataset.narrow import NARROW
 from clipmill.pipeline.filtering import filter as _, judging
 from clipmill.pipeline.running import narrow_table
+from killed import forked
 narrow_table.MANY_PARTS, narrow_table._LEAST, judging._SAVED = 1, 30_000, 0.0
 
 def run(into, seconds=None):
-    child = os.fork()
-    if not child:
-        filter(FilterJob(dataset, into, where=["width > 150"], top_fraction=0.3), lambda _: None)
-        os._exit(0)
-    began, ended = time.monotonic(), 0
-    while not ended and (seconds is None or time.monotonic() - began < seconds):
-        ended = os.waitpid(child, os.WNOHANG)[0]
-        time.sleep(0.002)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return time.monotonic() - began, not ended
+    job = FilterJob(dataset, into, where=["width > 150"], top_fraction=0.3)
+    return forked(lambda: filter(job, lambda _: None), seconds)
 
 table = pathlib.Path(dataset) / NARROW
 before = set(table.iterdir())
@@ -65,10 +54,7 @@ def test_killed_at_ten_moments_a_filter_ends_as_if_it_never_was(
     job = FilterJob(whole.url, str(tmp_path / "subset"), where=["width > 150"], top_fraction=0.3)
     filter(job)
     make_dataset(tmp_path / "made", parts)
-    command = [sys.executable, "-c", SCRIPT, whole.url, job.out, str(MOMENTS)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) >= 2  # the others were quicker than their moment
+    assert number_printed(SCRIPT, whole.url, job.out, str(MOMENTS)) >= 2  # the others were quicker than their moment
     filter(job)
     monkeypatch.setattr(narrow_table, "MANY_PARTS", 10**9)
     for path in (Path(whole.url) / NARROW).iterdir():

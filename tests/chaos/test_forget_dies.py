@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from clipmill.pipeline import ForgetJob, forget
@@ -15,13 +12,13 @@ from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.manifest_files import write_manifest
 from clipmill.pipeline.dataset.plan import planned_shards
 from forget_kit import ROWS, SHARDS, Traces, derived, embedded, url_of
+from killed import number_printed
 
 MOMENTS = 10
 
-# One process imports everything, and its children are killed: that is quicker than ten processes. Each begins with the
-# same files; what it left is finished, and looked through.
+# Each child begins with the same files; what it left is finished, and looked through.
 SCRIPT = """
-import os, random, shutil, signal, sys, time
+import random, shutil, sys
 from pathlib import Path
 folder, moments = Path(sys.argv[1]), int(sys.argv[2])
 from clipmill.pipeline import ForgetJob, forget
@@ -29,6 +26,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.layout import SUCCESS
 from clipmill.pipeline.forgetting import forget as _
 from forget_kit import Traces, url_of
+from killed import forked
 
 out, derived = folder / "out", folder / "derived"
 traces = Traces.of(Dataset.open(str(out)), 1, 4)
@@ -42,18 +40,7 @@ def run(seconds=None):
     for path in (out, derived):
         shutil.rmtree(path)
         shutil.copytree(folder / "before" / path.name, path)
-    child = os.fork()
-    if not child:
-        forget(job, lambda _: None)
-        os._exit(0)
-    began, ended = time.monotonic(), 0
-    while not ended and (seconds is None or time.monotonic() - began < seconds):
-        ended = os.waitpid(child, os.WNOHANG)[0]
-        time.sleep(0.001)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return time.monotonic() - began, not ended
+    return forked(lambda: forget(job, lambda _: None), seconds)
 
 whole, _ = run()
 moments, killed = random.Random(0), 0
@@ -77,12 +64,7 @@ def test_killed_at_ten_moments_a_purge_ends_as_if_it_never_was(tmp_path: Path) -
     dataset.output.write(SUCCESS, b"")
     derived(Dataset.open(dataset.url), tmp_path / "derived", ["subset", "unique", "index", "shards-again"])
     (tmp_path / "urls.txt").write_text(url_of(1, 4))
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(MOMENTS)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths}
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) >= 2  # the others were quicker than their moment
+    assert number_printed(SCRIPT, str(tmp_path), str(MOMENTS)) >= 2  # the others were quicker than their moment
     left = Dataset.open(dataset.url)
     assert left.forgotten.pending == 0
     manifest = ledger(left.output, planned_shards(left.output), Manifest.of())
