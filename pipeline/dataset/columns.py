@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -121,6 +121,13 @@ def check_columns(url: str, begun: Sequence[Column], now: Sequence[Column]) -> N
             "commands take it with --join ALIAS=FOLDER"
         )
     raise PlanMismatchError(f"{url} has the columns {listed(begun)}, not {listed(now)}: run this again")
+
+
+def check_column_names(names: Iterable[str], known: Collection[str], option: str = "--column") -> None:
+    """UserError for a name that is not among those of the columns that there are."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: no such column; there are {', '.join(known)}")
 
 
 def _text(value: Any) -> str:

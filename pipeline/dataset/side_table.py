@@ -57,11 +57,18 @@ class SideTable:
         return self.output.open(self._path(part))
 
     def take(self, part: str, rows: pa.ChunkedArray, columns: Sequence[str], forgotten: Rows | None) -> pa.Table:
-        """Some columns of some rows of a part, by their numbers, with the types that the file has; nothing of rows that
-        are forgotten here or, by these numbers, in the dataset."""
+        """Some columns of some rows of a part, by their numbers, with the types that the first file has; nothing of
+        rows that are forgotten here or, by these numbers, in the dataset. InputError for values of other types."""
         with self.open(part) as file:
             table = pq.ParquetFile(file, pre_buffer=True).read(list(columns))
-        return blanked(blanked(table, forgotten), self.forgotten.rows(part)).take(rows).select(list(columns))
+        taken = blanked(blanked(table, forgotten), self.forgotten.rows(part)).take(rows).select(list(columns))
+        try:
+            return taken.cast(pa.schema([self.schema.field(name) for name in columns]))
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(
+                f"{self.option}: {part} has other types of columns than other files of it ({one_line(error)}); make "
+                "the file again"
+            ) from error
 
     def stamp(self, part: str) -> str:
         """Changes when the part's file does."""
@@ -108,6 +115,17 @@ class SideTable:
 
     def _path(self, part: str) -> str:
         return f"{self.folder}/{part}" if self.folder else part
+
+
+def with_columns(rows: pa.Table, dataset: Dataset, part: str, names: Sequence[str]) -> pa.Table:
+    """Some rows of a part, `row` among their columns, with those of side tables that are named, as `alias.column`."""
+    for side in dataset.sides:
+        columns = [name.removeprefix(f"{side.alias}.") for name in names if name.startswith(f"{side.alias}.")]
+        if columns:
+            taken = side.take(part, rows["row"], columns, dataset.forgotten.rows(part))
+            for name in columns:
+                rows = rows.append_column(f"{side.alias}.{name}", taken[name])
+    return rows
 
 
 def identity_of(sides: Sequence[SideTable]) -> str:

@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..dataset.columns import check_column_names
 from ..dataset.dataset import Dataset
 from ..dataset.layout import OWN
 from ..dataset.output import Output
 from ..dataset.side_table import check_sides, identity_of
 from ..dataset.subset import Subset, version_of
-from ..errors import InputError, UserError
+from ..errors import InputError
 from ..job.dedup import DedupJob
 from .against import Reference
 
@@ -89,6 +90,5 @@ class Request:
 def _sortable(dataset: Dataset, column: str) -> str:
     """The column itself. UserError where there is no such column, or where it has no highest value."""
     columns = [name for name in dataset.types if not name.endswith("_embedding")]
-    if column not in columns:
-        raise UserError(f"--keep-by {column}: no such column; there are {', '.join(columns)}")
+    check_column_names([column], columns, "--keep-by")
     return column

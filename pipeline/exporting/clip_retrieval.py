@@ -137,9 +137,9 @@ class ClipRetrievalFile:
             for field in schema
             if not pa.types.is_fixed_size_list(field.type) and field.name not in (*_FIRST, "error")
         ]
-        return {"image_path": "key", "caption": "caption", **{name: name for name in rest}}
+        return {"image_path": "key", "caption": "caption", **{name: name for name in (*rest, *self.exportable.more)}}
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        schema = self.exportable.dataset.schema
-        return pa.schema([pa.field(name, schema.field(column).type) for name, column in self._columns.items()])
+        types = self.exportable.dataset.types
+        return pa.schema([pa.field(name, types[column]) for name, column in self._columns.items()])

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..dataset.dataset import DatasetModel
 from ..dataset.output import Output
+from ..errors import UserError
 from ..job.export import ExportJob
 from ..running.stages import OnStage
 from .exportable import Exportable, Positions, Written, halves_of, spread
@@ -38,6 +39,9 @@ def names_of(models: Sequence[DatasetModel]) -> dict[str, str]:
 
 def write_datacomp(exportable: Exportable, output: Output, job: ExportJob, on_stage: OnStage) -> Written:
     work = DataCompPart(exportable, output, frozenset(output.names()))
+    for name in exportable.more:
+        if (source := work.sources[name][0]) != name:
+            raise UserError(f"--column {name}: DataComp's layout has another column of this name: its rows' {source}")
     parts = [part for part, _ in exportable.parts]
     written = spread(work, parts, job.address, on_stage)
     for name in output.names() - {name for part in parts for name in (part, npz_of(part))}:
@@ -94,7 +98,7 @@ class DataCompPart:
         return len(positions), dim, (halves_of(table[column]) for table in tables)
 
     @cached_property
-    def _sources(self) -> dict[str, tuple[str, pa.DataType]]:
+    def sources(self) -> dict[str, tuple[str, pa.DataType]]:
         """Metadata column -> the dataset's column, and the type here."""
         dataset = self.exportable.dataset
         names = names_of(dataset.models)
@@ -105,7 +109,7 @@ class DataCompPart:
             known = name in dataset.schema.names and pa.types.is_integer(dataset.schema.field(name).type)
             return name if known else side
 
-        return {
+        layout = {
             "uid": ("uid", pa.string()),
             "url": ("url", pa.string()),
             "text": ("caption", pa.string()),
@@ -120,18 +124,19 @@ class DataCompPart:
             "shard": ("shard", pa.dictionary(pa.int32(), pa.string())),
             "row": ("row", pa.int32()),
         }
+        return {**{name: (name, dataset.types[name]) for name in self.exportable.more}, **layout}
 
     @cached_property
     def _schema(self) -> pa.Schema:
-        return pa.schema([pa.field(name, kind) for name, (_, kind) in self._sources.items()])
+        return pa.schema([pa.field(name, kind) for name, (_, kind) in self.sources.items()])
 
     @cached_property
     def _columns(self) -> list[str]:
-        return list(dict.fromkeys(column for column, _ in self._sources.values()))
+        return list(dict.fromkeys(column for column, _ in self.sources.values()))
 
     def _metadata(self, table: pa.Table) -> pa.Table:
         return pa.table(
-            [table[column].cast(kind) for column, kind in self._sources.values()],
+            [table[column].cast(kind) for column, kind in self.sources.values()],
             schema=self._schema,
         )
 

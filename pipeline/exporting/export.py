@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..dataset.columns import check_column_names
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin, begun
 from ..dataset.output import Output
+from ..dataset.sql import only_named
 from ..dataset.subset import Subset
 from ..errors import InputError, OutputError
 from ..job.export import ExportJob
@@ -54,13 +56,14 @@ def export(job: ExportJob, on_stage: OnStage = notebook.stages) -> Export:
     UserError where the request is wrong or nothing can be exported, PlanMismatchError where OUT was begun otherwise.
     """
     job.check()
-    dataset = Dataset.open(job.dataset, job.storage_options)
+    dataset = Dataset.open(job.dataset, job.storage_options).join(job.joins)
+    check_column_names(job.columns, dataset.types)
     dataset.model(job.alias)  # refuses an alias that the dataset does not have
     within = Subset.within(job.within, dataset)
     output = Output.at(job.out, job.storage_options)
     if job.to == "iceberg":
         return _registered(job, dataset, output)
-    exportable = Exportable.of(dataset, within, job.address, on_stage)
+    exportable = Exportable.of(only_named(dataset, job.columns), within, job, on_stage)
     output = _begun(job, dataset, output, exportable.sides)
     written = _WRITERS[job.to](exportable, output, job, on_stage)
     return Export(
@@ -80,11 +83,13 @@ def export(job: ExportJob, on_stage: OnStage = notebook.stages) -> Export:
 def _registered(job: ExportJob, dataset: Dataset, output: Output) -> Export:
     """All rows, the failed ones included: the parts are the table."""
     check_catalogue(output, job)
-    if pending := dataset.forgotten.pending:
-        raise InputError(
-            f"{dataset.url}: its parts hold {pending:,} rows that were forgotten, and Iceberg's tables name parts as "
-            "they are; run `clipmill forget --purge` first"
-        )
+    holding = {dataset.url: dataset.forgotten} | {side.url: side.forgotten for side in dataset.sides}
+    for url, forgotten in holding.items():
+        if pending := forgotten.pending:
+            raise InputError(
+                f"{url}: its parts hold {pending:,} rows that were forgotten, and Iceberg's tables name parts as they "
+                "are; run `clipmill forget --purge` first"
+            )
     output = _begun(job, dataset, output, ())
     written, rows = register(dataset, output, job)
     return Export(output.url, dataset.url, job.to, rows, rows, 0, 0, written.files, written.done_before, written.notes)
@@ -108,6 +113,8 @@ def _begun(job: ExportJob, dataset: Dataset, output: Output, sides: tuple[str, .
         "model": dataset.model(job.alias).alias,
         "rows per file": job.rows_per_file if job.to == "clip-retrieval" else None,
         "table": job.table if job.to == "iceberg" else None,
+        "columns": list(job.columns) or None,
+        "joined": [side.option for side in dataset.sides] or None,
     }
     begin(output, "export", settings)
     return output

@@ -17,10 +17,12 @@ from ..choices import Side
 from ..dataset.dataset import Dataset, DatasetModel
 from ..dataset.layout import part_path
 from ..dataset.narrow import reading
+from ..dataset.side_table import with_columns
 from ..dataset.source import source_of
 from ..dataset.sql import connect
 from ..dataset.subset import Subset, rows_digest, rows_within
 from ..errors import InputError
+from ..job.export import ExportJob
 from ..running.narrow_table import with_narrow_table
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
@@ -49,16 +51,17 @@ class Exportable:
     failed: int
     incomplete: int  # embedded, but without one of the sides
     without_uid: int  # of the embedded
+    more: tuple[str, ...] = ()  # columns besides those of a layout; of side tables as `alias.column`
 
     @property
     def exported(self) -> int:
         return sum(count for _, count in self.parts)
 
     @classmethod
-    def of(cls, dataset: Dataset, within: Subset | None, address: str, on_stage: OnStage) -> Exportable:
+    def of(cls, dataset: Dataset, within: Subset | None, job: ExportJob, on_stage: OnStage) -> Exportable:
         """Counts rows over the cluster, in the narrow table, which is made before where that pays. InputError where
         nothing can be exported."""
-        table = with_narrow_table(dataset, address, on_stage)
+        table, address = with_narrow_table(replace(dataset, sides=()), job.address, on_stage), job.address
         groups = _groups(table, within)
         told = counted(
             scatter(_counts, groups, address), "counting", "parts", len(dataset.parts), on_stage, lambda of: len(of[0])
@@ -78,6 +81,7 @@ class Exportable:
             failed=failed,
             incomplete=rows - failed - sum(complete.values()),
             without_uid=sum(row[6] for row in counts),
+            more=tuple(dict.fromkeys(job.columns)),
         )
         if not exportable.parts:
             raise InputError(f"{dataset.url}: nothing to export: {exportable.left_out()}")
@@ -85,11 +89,12 @@ class Exportable:
 
     def states(self) -> dict[str, str]:
         """Of each part that is exported what changes when other rows of it are, or when it is made anew."""
-        stamps = dict(zip(self.dataset.parts, map(str, self.dataset.stamps), strict=True))
         names = [part for part, _ in self.parts]
+        own = dict(zip(self.dataset.parts, map(str, self.dataset.stamps), strict=True))
+        stamps = {part: self._with_sides(own[part], part) for part in names}
         within = self.within
         if within is None:
-            return {part: stamps[part] for part in names}
+            return stamps
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="subset") as pool:
             digests = pool.map(lambda part: rows_digest(within, part), names)
             return {part: f"{stamps[part]} {digest}" for part, digest in zip(names, digests, strict=True)}
@@ -116,21 +121,39 @@ class Exportable:
 
     def source(self, part: str) -> str:
         """A digest of what is exported of the part: another one where that has changed."""
-        return source_of(self.dataset, part, rows_within(self.within, part))
+        return self._with_sides(source_of(self.dataset, part, rows_within(self.within, part)), part)
 
     def tables(self, part: str, columns: Sequence[str], positions: Positions) -> Iterator[pa.Table]:
-        """Some columns of the rows at these positions, a table for each row group."""
+        """Some columns of the rows at these positions, a table for each row group. InputError where a side table's file
+        does not fit the part."""
+        own = [name for name in columns if self.dataset.side_of(name) is None]
         with self.dataset.output.open(part_path(part)) as file:
             parquet = pq.ParquetFile(file)
+            beside = self._beside(part, [name for name in columns if name not in own], positions, parquet)
             start = 0
             for group in range(parquet.num_row_groups):
                 end = start + parquet.metadata.row_group(group).num_rows
                 first, last = np.searchsorted(positions, [start, end])
                 if first < last:
-                    table = parquet.read_row_group(group, list(columns))
-                    is_complete = last - first == end - start  # mostly so; take() costs a third of reading
-                    yield table if is_complete else table.take(pa.array(positions[first:last] - start))
+                    table = parquet.read_row_group(group, own)
+                    if last - first < end - start:  # mostly not so; take() costs a third of reading
+                        table = table.take(pa.array(positions[first:last] - start))
+                    for name in beside.column_names:
+                        table = table.append_column(name, beside[name].slice(first, last - first))
+                    yield table.select(list(columns))
                 start = end
+
+    def _beside(self, part: str, names: list[str], positions: Positions, parquet: pq.ParquetFile) -> pa.Table:
+        """Columns of side tables, of the rows at these positions; no rows where no column is named."""
+        if not names:
+            return pa.table({})
+        for side in self.dataset.sides:
+            side.check(self.dataset, part, parquet.metadata.num_rows)
+        return with_columns(pa.table({"row": positions}), self.dataset, part, names).select(names)
+
+    def _with_sides(self, state: str, part: str) -> str:
+        """A part's state, with those of its files of side tables."""
+        return " ".join([state, *(side.stamp(part) for side in self.dataset.sides)])
 
 
 @dataclass(frozen=True)

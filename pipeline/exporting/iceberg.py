@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.layout import OWN
 from ..dataset.output import Output
-from ..errors import InfrastructureError, UserError, one_line
+from ..dataset.side_table import SideTable, check_sides, identity_of
+from ..errors import InfrastructureError, InputError, UserError, one_line
 from ..job.export import ExportJob
 from ..storage.s3_settings import S3Settings
 from ..storage.urls import scheme_of
@@ -26,7 +29,7 @@ from .exportable import Written
 
 CATALOG = "catalog.db"
 
-_RECORD = f"{OWN}/iceberg.json"  # the dataset's version in the table, and the parts' stamps then
+_RECORD = OWN + "/iceberg{}.json"  # the version in a table, and the stamps of its files then
 _OWN = "clipmill.own"  # a property of tables that clipmill makes
 _AT_ONCE = 16  # footers read
 _VERSION = "clipmill.version"  # of the dataset, among the snapshot's properties
@@ -41,56 +44,111 @@ def check_catalogue(output: Output, job: ExportJob) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Registered:
+    """Files that a table names: a dataset's parts, or the files of a side table."""
+
+    name: str  # the table's
+    prefix: str  # of its columns, where people are told of them
+    record: str  # where the stamps are kept that the files had
+    schema: pa.Schema
+    urls: Mapping[str, str]  # by part
+    stamps: Mapping[str, Any]  # by part
+    version: str  # changes when a file does
+
+    @classmethod
+    def all_of(cls, dataset: Dataset, name: str) -> list[Registered]:
+        urls = {part: dataset.url_of(part) for part in dataset.parts}
+        stamps = dict(zip(dataset.parts, dataset.stamps, strict=True))
+        registered = [cls(name, "", _RECORD.format(""), dataset.schema, urls, stamps, dataset.version)]
+        for side in dataset.sides:
+            urls = {part: side.url_of(part) for part in dataset.parts}
+            of_side = {part: side.stamp(part) for part in dataset.parts}
+            record, version = _RECORD.format(f"-{side.alias}"), identity_of([side])
+            registered.append(
+                cls(f"{name}_{side.alias}", f"{side.alias}.", record, side.schema, urls, of_side, version)
+            )
+        return registered
+
+
 def register(dataset: Dataset, output: Output, job: ExportJob) -> tuple[Written, int]:
-    """Make the table, or bring it up to date; and how many rows it has. New parts are added as a snapshot; where others
-    were made anew since, the table is. UserError for a table of another maker."""
-    without = [field.name for field in dataset.schema if _is_half(field.type)]
-    notes = (
-        (f"without {', '.join(without)}: Iceberg has no 16-bit floats; read them from the parts",) if without else ()
-    )
+    """Make the table, and one for each side table, or bring them up to date; and how many rows the first has. New parts
+    are added as a snapshot; where others were made anew since, the table is. UserError for a table of another maker."""
+    check_sides(dataset, dataset.sides)
+    for side in dataset.sides:
+        _check_types(side)
     with _quiet():
         catalog = _catalog(dataset, output, job.catalog)
-        table = catalog.load_table(job.table) if catalog.table_exists(job.table) else None
-        version = _version_of(table) if table is not None else None
-        if table is not None and version is None:
-            raise UserError(
-                f"--table {job.table}: a table of that name exists that clipmill did not make: choose another name"
-            )
-        if table is not None and version == dataset.version:
-            return Written(1, 1, notes), _rows_of(table)
-        known = _registered(output, dataset, version)
-        if table is None or not known:
-            table = _made(catalog, dataset, output, job.table)
-        with table.transaction() as change:
-            with change.update_snapshot({_VERSION: dataset.version}).fast_append() as snapshot:
-                new = [_uri(dataset.url_of(part)) for part in dataset.parts if part not in known]
-                for file in _data_files(table, new):
-                    snapshot.append_data_file(file)
-            with change.update_schema() as schema:
-                for name in without if not known else ():
-                    schema.delete_column(name)
-        record = {"version": dataset.version, "stamps": dict(zip(dataset.parts, dataset.stamps, strict=True))}
-        output.write(_RECORD, json.dumps(record).encode())
-    return Written(1, 0, notes), _rows_of(table)
+        written = [_register(catalog, files, output) for files in Registered.all_of(dataset, job.table)]
+        rows = _rows_of(catalog.load_table(job.table))
+    done, notes = sum(of.done_before for of in written), tuple(note for of in written for note in of.notes)
+    return Written(len(written), done, notes), rows
 
 
-def _registered(output: Output, dataset: Dataset, version: str | None) -> set[str]:
+def _check_types(side: SideTable) -> None:
+    """InputError where a file has other columns than the first, or one that Iceberg has no type for."""
+
+    def check(part: str) -> None:
+        with side.open(part) as file:
+            types = {field.name: field.type for field in pq.read_schema(file)}
+        if types != {field.name: field.type for field in side.schema}:
+            raise InputError(f"{side.option}: {part} has other columns than other files of it; make it again")
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="types") as pool:
+        list(pool.map(check, side.files))
+
+
+def _register(catalog: Any, files: Registered, output: Output) -> Written:
+    without = [field.name for field in files.schema if _is_half(field.type)]
+    names = ", ".join(f"{files.prefix}{name}" for name in without)
+    notes = (f"without {names}: Iceberg has no 16-bit floats; read them from the parts",) if without else ()
+    table = catalog.load_table(files.name) if catalog.table_exists(files.name) else None
+    version = _version_of(table) if table is not None else None
+    if table is not None and version is None:
+        raise UserError(
+            f"--table {files.name}: a table of that name exists that clipmill did not make: choose another name"
+        )
+    if table is not None and version == files.version:
+        return Written(1, 1, notes)
+    known = _known(output, files, version)
+    if table is None or not known:
+        table = _made(catalog, files, output)
+    with table.transaction() as change:
+        with change.update_snapshot({_VERSION: files.version}).fast_append() as snapshot:
+            new = [_uri(url) for part, url in files.urls.items() if part not in known]
+            for file in _data_files(table, new):
+                snapshot.append_data_file(file)
+        with change.update_schema() as schema:
+            for name in without if not known else ():
+                schema.delete_column(name)
+    output.write(files.record, json.dumps({"version": files.version, "stamps": files.stamps}).encode())
+    return Written(1, 0, notes)
+
+
+def _known(output: Output, files: Registered, version: str | None) -> set[str]:
     """The parts that are in the table of this version; none where one of them was made anew since, or where that is not
     known."""
     with suppress(ValueError, TypeError, KeyError, AttributeError):
-        record = json.loads(output.read(_RECORD) or b"{}")
-        stamps = dict(zip(dataset.parts, dataset.stamps, strict=True))
-        if record["version"] == version and record["stamps"].items() <= stamps.items():
+        record = json.loads(output.read(files.record) or b"{}")
+        if record["version"] == version and record["stamps"].items() <= files.stamps.items():
             return set(record["stamps"])
     return set()
 
 
-def _made(catalog: Any, dataset: Dataset, output: Output, name: str) -> Any:
-    if catalog.table_exists(name):
-        catalog.drop_table(name)
-    catalog.create_namespace_if_not_exists(name.split(".")[0])
-    location, own = _uri(f"{output.url}/{name}"), {_OWN: "true"}
-    table = catalog.create_table(name, dataset.schema, location=location, properties=own)
+def _made(catalog: Any, files: Registered, output: Output) -> Any:
+    from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException
+
+    if catalog.table_exists(files.name):
+        catalog.drop_table(files.name)
+    catalog.create_namespace_if_not_exists(files.name.split(".")[0])
+    location, own = _uri(f"{output.url}/{files.name}"), {_OWN: "true"}
+    try:
+        table = catalog.create_table(files.name, files.schema, location=location, properties=own)
+    except (ValueError, UnsupportedPyArrowTypeException) as error:  # of a side table: what clipmill writes has a type
+        raise InputError(
+            f"--join {files.prefix.removesuffix('.')}: Iceberg has no type for what it holds ({one_line(error)}); "
+            "leave it out"
+        ) from error
     with table.transaction() as change:  # the parts have no numbers for their columns
         change.set_properties({"schema.name-mapping.default": table.schema().name_mapping.model_dump_json()})
     return table

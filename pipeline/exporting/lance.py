@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ..dataset.layout import OWN
 from ..dataset.output import Output
-from ..errors import InfrastructureError, UserError, one_line
+from ..errors import ClipmillError, InfrastructureError, UserError, one_line
 from ..job.export import ExportJob
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
@@ -147,11 +147,12 @@ class LanceFragments:
         """Returns the fragments' metadata (lance.FragmentMetadata)."""
         from lance.fragment import write_fragments
 
-        reader = pa.RecordBatchReader.from_batches(self.schema, self._batches(parts))
+        errors: list[ClipmillError] = []
+        reader = pa.RecordBatchReader.from_batches(self.schema, _noting(errors, self._batches(parts)))
         try:
             return list(write_fragments(reader, self.table, mode=self.mode, storage_options=_options(self.output)))
         except OSError as error:
-            raise InfrastructureError(f"{self.table}: {one_line(error)}") from error
+            raise errors[0] if errors else InfrastructureError(f"{self.table}: {one_line(error)}") from error
 
     @property
     def table(self) -> str:
@@ -159,13 +160,45 @@ class LanceFragments:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        schema = self.exportable.dataset.schema
-        return schema.remove(schema.get_field_index("error"))
+        """Side tables are structs: Lance allows no dots in names, and takes `alias.column` for a field."""
+        structs = [pa.field(alias, pa.struct(fields)) for alias, fields in self._beside.items()]
+        return pa.schema([*self._own, *structs])
+
+    @property
+    def _own(self) -> list[pa.Field]:
+        return [field for field in self.exportable.dataset.schema if field.name != "error"]
+
+    @cached_property
+    def _beside(self) -> dict[str, list[pa.Field]]:
+        """By alias, the columns of side tables."""
+        fields: dict[str, list[pa.Field]] = {}
+        for name in self.exportable.more:
+            if side := self.exportable.dataset.side_of(name):
+                fields.setdefault(side[0].alias, []).append(side[0].schema.field(side[1]))
+        return fields
 
     def _batches(self, parts: Parts) -> Iterator[pa.RecordBatch]:
+        own, beside = [field.name for field in self._own], self._beside
+        names = [*own, *(f"{alias}.{field.name}" for alias, fields in beside.items() for field in fields)]
         for part in parts:
-            for table in self.exportable.tables(part, self.schema.names, self.exportable.positions(part)):
-                yield from table.cast(self.schema).to_batches()
+            for table in self.exportable.tables(part, names, self.exportable.positions(part)):
+                structs = [_struct(table, alias, fields) for alias, fields in beside.items()]
+                rows = pa.table([*table.select(own).columns, *structs], names=self.schema.names)
+                yield from rows.cast(self.schema).to_batches()
+
+
+def _noting(errors: list[ClipmillError], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches. Our own errors are noted: Lance makes others of them, of many lines."""
+    try:
+        yield from batches
+    except ClipmillError as error:
+        errors.append(error)
+        raise
+
+
+def _struct(table: pa.Table, alias: str, fields: Sequence[pa.Field]) -> pa.StructArray:
+    columns = [table[f"{alias}.{field.name}"].combine_chunks() for field in fields]
+    return pa.StructArray.from_arrays(columns, fields=list(fields))
 
 
 def _options(output: Output) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ..dataset.labels import check_part
 from ..dataset.output import Output
+from ..dataset.side_table import with_columns
 from ..dataset.sql import complaint, identifier
 from ..dataset.subset import write_subset_part
 from .kept import kept_in_part, kept_in_table
@@ -96,10 +97,4 @@ class KeepRows:
             return kept
         for name in self.of_labels:
             kept = kept.append_column(name, stay[name])
-        for side in self.rows.dataset.sides:
-            columns = [name.removeprefix(f"{side.alias}.") for name in self.beside if name.startswith(f"{side.alias}.")]
-            if columns:
-                taken = side.take(part, kept["row"], columns, self.rows.dataset.forgotten.rows(part))
-                for name in columns:
-                    kept = kept.append_column(f"{side.alias}.{name}", taken[name])
-        return kept
+        return with_columns(kept, self.rows.dataset, part, self.beside)

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..dataset.columns import check_column_names
 from ..dataset.dataset import Dataset
 from ..dataset.labels import Labels
 from ..dataset.layout import part_path
@@ -120,9 +121,8 @@ class FilterRequest:
     def _check_columns(self) -> None:
         """UserError for columns that do not exist, and for a score that is not a number or that no row has."""
         types = {field.name: field.type for field in self._schema()}
-        for option, name in (("--by", self.by), *(("--column", name) for name in self.job.columns)):
-            if name not in types:
-                raise UserError(f"{option} {name}: no such column; there are {', '.join(types)}")
+        check_column_names([self.by], types, "--by")
+        check_column_names(self.job.columns, types)
         scored = self.job.threshold is not None or self.job.top_fraction is not None
         if scored and not (pa.types.is_floating(types[self.by]) or pa.types.is_integer(types[self.by])):
             raise UserError(f"--by {self.by}: the column holds {types[self.by]}; name one that holds numbers")

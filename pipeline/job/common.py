@@ -65,3 +65,14 @@ def check_joins(joins: Mapping[str, str], columns: Collection[str] = ()) -> None
         if alias.casefold() in taken:
             raise UserError(f"{option}: the alias is taken: {taken[alias.casefold()]}; choose another one")
         taken[alias.casefold()] = f"--join {alias}={folder} has it, too"
+
+
+def check_named(joins: Mapping[str, str], columns: Collection[str]) -> None:
+    """As `check_joins`, for a step that uses side tables' columns by their names alone: UserError for a table of which
+    none is named."""
+    check_joins(joins)
+    for alias, folder in joins.items():
+        if not any(name.startswith(f"{alias}.") for name in columns):
+            raise UserError(
+                f"--join {alias}={folder}: none of its columns is named; add --column {alias}.NAME, or leave it out"
+            )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Address, Alias, DatasetUrl, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Joins, StorageOptions, Within, check_joins, check_named
 from .flags import Flag
 from .readable import Readable
 
@@ -28,6 +29,12 @@ class ExportJob(Readable):
             "parts registered as a table, not copied; lance: one Lance table."
         ),
     ]
+    columns: Annotated[
+        Sequence[str],
+        Doc("A column more than the layout has: the dataset's own, or ALIAS.COLUMN of a side table. Repeatable."),
+        Flag(("--column",), metavar="NAME"),
+    ] = ()
+    joins: Joins = field(default_factory=dict)
     within: Within = None
     alias: Alias = None
     rows_per_file: Annotated[int, Doc("With clip-retrieval: rows of a numbered file, at most.")] = 1_000_000
@@ -44,6 +51,14 @@ class ExportJob(Readable):
         """UserError for values that do not go together."""
         if self.rows_per_file < 1:
             raise UserError(f"--rows-per-file {self.rows_per_file}: must be at least 1")
+        if self.to != "iceberg":
+            check_named(self.joins, self.columns)
+        elif self.columns:
+            raise UserError(
+                "--column: iceberg registers whole files: leave it out; --join makes a table of each folder"
+            )
+        else:
+            check_joins(self.joins)
         if self.to == "iceberg" and self.within is not None:
             raise UserError(
                 "--within: iceberg registers whole parts: reshard the subset first, or filter in your queries"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from clipmill.pipeline.dataset.dataset import Dataset
 from console import Console, console
 from made import make_dataset, unit_vectors
+from side_kit import write_side
 
 
 @pytest.fixture
@@ -41,6 +44,17 @@ def test_as_json_it_is_one_object(clipmill: Console, dataset: str, tmp_path: Pat
     ran = clipmill("export", dataset, "-o", tmp_path / "out", "--to", "clip-retrieval", "--json")
     found = json.loads(ran.out)
     assert (found["rows"], found["exported"], found["files"], found["done_before"]) == (4, 2, 1, 0)
+
+
+def test_columns_of_a_side_table_are_named_by_options(clipmill: Console, dataset: str, tmp_path: Path) -> None:
+    scores = write_side(tmp_path / "s", Dataset.open(dataset), lambda _: {"score": [4.0, 3.0, 2.0, 1.0]})
+    command = ("export", dataset, "-o", tmp_path / "out", "--to", "datacomp", "--join", f"s={scores}")
+    ran = clipmill(*command)
+    assert ran.code == 2
+    assert ran.complaint() == f"--join s={scores}: none of its columns is named; add --column s.NAME, or leave it out"
+    assert clipmill(*command, "--column", "s.score").code == 0
+    (table,) = (tmp_path / "out").glob("*.parquet")
+    assert pq.read_table(table)["s.score"].to_pylist() == [4.0, 3.0]
 
 
 @pytest.mark.parametrize(
