@@ -142,7 +142,6 @@ STEPS = (  # in the order in which people use them
             "clipmill forget out/ --urls takedowns.txt",
             "clipmill forget out/ --uids withdrawn.parquet --purge --also best/ --also index/ --also best-shards/",
         ),
-        specified=False,
     ),
     Step(
         "train",

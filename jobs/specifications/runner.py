@@ -28,6 +28,7 @@ def run_specification(specification: Specification, run_step: RunStep) -> None:
 
 
 def _locked(step: SpecifiedStep) -> AbstractContextManager[None]:
-    if writes_a_file(type(step.job)) or not step.job.out:
+    out = getattr(step.job, "out", None)  # `forget` has none: it may run beside any other
+    if not out or writes_a_file(type(step.job)):
         return nullcontext()
-    return held(Output.at(step.job.out, step.job.storage_options).prepare())
+    return held(Output.at(out, step.job.storage_options).prepare())

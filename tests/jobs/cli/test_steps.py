@@ -70,4 +70,5 @@ def test_a_run_makes_no_folder_where_a_step_writes_a_file() -> None:
 
 def test_the_kinds_of_specifications_are_the_steps_that_write_something() -> None:
     assert list(KINDS) == [step.name for step in STEPS if step.specified]
-    assert all({"out", "storage_options"} <= {field.name for field in fields(step.job)} for step in KINDS.values())
+    others = [step for step in KINDS.values() if step.name != "forget"]  # which changes what there is
+    assert all({"out", "storage_options"} <= {field.name for field in fields(step.job)} for step in others)

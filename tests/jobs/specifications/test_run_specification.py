@@ -9,10 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from clipmill.jobs.cli.commands import command_of
 from clipmill.jobs.showing.watching import follow
 from clipmill.jobs.specifications.runner import run_specification
-from clipmill.jobs.specifications.specification import Specification, SpecifiedStep
+from clipmill.jobs.specifications.specification import Specification, SpecifiedStep, parse_specification
+from clipmill.jobs.specifications.templates import Values
 from clipmill.jobs.specifications.webhook import notifying
 from clipmill.pipeline import EmbedJob
 from clipmill.pipeline.dataset.layout import SUCCESS
@@ -21,6 +24,7 @@ from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.summary import Watch
 from clipmill.pipeline.errors import InputError
 from fakes import Ran
+from made import make_dataset
 
 
 class Hook:
@@ -98,6 +102,24 @@ def test_a_run_does_its_steps_holds_their_locks_and_tells(hook: Hook, ran: Ran, 
     assert did == ["a", "b"]
     assert hook.got[0]["steps"] == ["a", "b"]
     assert Output.at(str(tmp_path / "a")).read(LOCK) is None
+
+
+def test_a_pipeline_forgets_rows_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    rows = {"url": ["u0", "u1", "u2"], "similarity": [0.1, 0.2, 0.3], "image_embedding": [[1.0, 0, 0, 0]] * 3}
+    dataset = make_dataset(tmp_path / "in", [rows])
+    (tmp_path / "gone.txt").write_text("u1\n")
+    forgetting = {"dataset": dataset.url, "urls": str(tmp_path / "gone.txt")}
+    filtering = {"dataset": "{{ steps.takedowns.dataset }}", "out": str(tmp_path / "best"), "columns": "url"}
+    steps = [{"name": "takedowns", "forget": forgetting}, {"name": "best", "filter": filtering}]
+    content = {"apiVersion": "clipmill/v1", "kind": "pipeline", "steps": steps}
+    specification = parse_specification(content, Values.given((), None), "job.yaml")
+    run_specification(specification, lambda kind, job: command_of(kind)(job, json_=True))
+    forgotten, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (forgotten["new"], forgotten["pending"]) == (1, 1)
+    assert pq.read_table(tmp_path / "best" / "data", columns=["url"])["url"].to_pylist() == ["u0", "u2"]
 
 
 def test_a_watch_ends_when_the_dataset_is_complete(ran: Ran, job: EmbedJob, capsys: pytest.CaptureFixture[str]) -> None:
