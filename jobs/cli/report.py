@@ -11,6 +11,7 @@ from .options import Json
 
 if TYPE_CHECKING:
     from ...pipeline import Report
+    from ...pipeline.reporting.columns import ReportedColumn
 
 _FRACTION = 0.3  # of the rows, whose threshold is shown
 
@@ -23,6 +24,17 @@ def report(job: ReportJob, json_: Json = False) -> None:
     with StageBar() as bar:
         result = run(job, bar)
     print(json.dumps(result.as_json())) if json_ else _show(result)
+
+
+def _told(column: ReportedColumn) -> str:
+    from ...pipeline.reporting.columns import NumberColumn
+
+    if not column.rows:
+        return f"{column.name}: no row has a value"
+    if not isinstance(column, NumberColumn):
+        return f"{column.name}: {column.count:,} values in {column.rows:,} rows"
+    cut = next(cut for cut in column.cuts if cut.fraction == _FRACTION)
+    return f"{column.name}: mean {column.mean:.4g}; the top {_FRACTION:.0%}: >= {cut.threshold:.6g}, {cut.rows:,} rows"
 
 
 def _show(report: Report) -> None:
@@ -40,6 +52,8 @@ def _show(report: Report) -> None:
     if counts.rows:
         kept = ", ".join(f"{of.recipe} {of.kept / of.rows:.1%}" for of in report.recipes.counts if of.rows)
         out.print(f"recipes     {kept} would stay")
+    for column in report.columns:
+        out.print(f"column      {_told(column)}")
     if found := report.duplicates:
         among = f" among {found.compared:,} images" if found.compared is not None else ""
         out.print(f"duplicates  {found.rows:,} rows in {found.groups:,} groups{among}")

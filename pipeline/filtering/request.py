@@ -58,8 +58,6 @@ class FilterRequest:
         dataset = replace(dataset, version=version_of(dataset, within))
         labels = None if job.labels is None else Labels.open(job.labels, dataset)
         if labels is not None:
-            if any(side.alias.casefold() == "labels" for side in dataset.sides):
-                raise UserError("--labels and --join have the same name labels: leave --labels out")
             dataset = replace(dataset, version=f"{dataset.version} labels {labels.identity}")
         dataset = replace(dataset, version=dataset.version + identity_of(dataset.sides))
         if job.uids is not None:

@@ -49,11 +49,13 @@ _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN = {"pairs"}  # what SQL calls the dataset's rows
 
 
-def check_joins(joins: Mapping[str, str], columns: Collection[str] = ()) -> None:
+def check_joins(joins: Mapping[str, str], columns: Collection[str] = (), labels: str | None = None) -> None:
     """UserError for an alias that SQL could not name: that is no identifier, or is another one's or a column's name,
-    in whatever case."""
+    in whatever case. labels: what the job names as its labels."""
     taken = {name.casefold(): f"the dataset has a column {name}" for name in columns}
     taken |= dict.fromkeys(_TAKEN, "that is what SQL calls the dataset's rows")
+    if labels is not None:
+        taken["labels"] = f"SQL calls those of --labels {labels} so; leave out one of the two"
     for alias, folder in joins.items():
         option = f"--join {alias}={folder}"
         if not _ALIAS.fullmatch(alias):
@@ -67,10 +69,10 @@ def check_joins(joins: Mapping[str, str], columns: Collection[str] = ()) -> None
         taken[alias.casefold()] = f"--join {alias}={folder} has it, too"
 
 
-def check_named(joins: Mapping[str, str], columns: Collection[str]) -> None:
+def check_named(joins: Mapping[str, str], columns: Collection[str], labels: str | None = None) -> None:
     """As `check_joins`, for a step that uses side tables' columns by their names alone: UserError for a table of which
     none is named."""
-    check_joins(joins)
+    check_joins(joins, labels=labels)
     for alias, folder in joins.items():
         if not any(name.startswith(f"{alias}.") for name in columns):
             raise UserError(

@@ -96,7 +96,7 @@ class FilterJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no run could use."""
-        check_joins(self.joins)
+        check_joins(self.joins, labels=self.labels)
         if not self.out and not self.count:
             raise UserError("--out is missing: name a folder for the subset, or add --count to write nothing")
         if self.count and (self.uids or self.overwrite):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from typing_extensions import Doc
 
-from .common import Address, Alias, DatasetUrl, StorageOptions, Within
+from .common import Address, Alias, DatasetUrl, Joins, StorageOptions, Within, check_named
 from .flags import Flag
 from .readable import Readable
 
@@ -31,6 +32,12 @@ class ReportJob(Readable):
         Doc("Show these groups of duplicates, which `clipmill dedup` found."),
         Flag(metavar="SUBSET", default="those of --within, else among a sample"),
     ] = None
+    columns: Annotated[
+        Sequence[str],
+        Doc("A column to tell of, the dataset's own or ALIAS.COLUMN of a side table: numbers or text. Repeatable."),
+        Flag(("--column",), metavar="NAME"),
+    ] = ()
+    joins: Joins = field(default_factory=dict)
     within: Within = None
     alias: Alias = None
     overwrite: Annotated[bool, Doc("Replace a file that is no report, too.")] = False
@@ -38,4 +45,5 @@ class ReportJob(Readable):
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:
-        """Any values will do."""
+        """UserError for values that no run could use."""
+        check_named(self.joins, self.columns, self.labels)

@@ -14,6 +14,8 @@ import jinja2
 from ..dataset.plan import Fingerprint
 from ..dataset.summary import Status
 from .charts import bar_chart, share_chart
+from .column_tables import column_table
+from .columns import ReportedColumn
 from .comparing import against_rows, grouped_rows
 from .duplicates import Duplicates
 from .measured import Measured
@@ -53,6 +55,7 @@ class Contents:
     cards: Any  # the models'
     status: Status  # of the whole dataset
     measured: Measured
+    columns: Sequence[ReportedColumn]
     pictures: Mapping[tuple[str, int], bytes]  # by shard and row: JPEG
 
 
@@ -77,6 +80,7 @@ def page_of(contents: Contents) -> str:
         grouped=[grouped_rows(found, numbers) for found in measured.grouped],
         against=against_rows(contents) if measured.against else None,
         recipes=recipes_table(measured.recipes, numbers.counts.rows),
+        columns=list(map(column_table, contents.columns)),
         duplicates=_duplicates(measured.duplicates, pictures, numbers.counts.images) if measured.duplicates else None,
         labels=labels_table(measured.labels) if measured.labels and measured.labels.images else None,
         charts=[*_size_charts(numbers.sizes), *_caption_charts(numbers.captions, numbers.counts)],

@@ -13,6 +13,7 @@ from ..job.report import ReportJob
 from ..running import notebook
 from ..running.stages import OnStage
 from .against import Against
+from .columns import ReportedColumn, check_reported, reported_columns
 from .duplicates import Duplicates
 from .groups import Grouped
 from .labels import LabelNumbers
@@ -36,6 +37,7 @@ class Report(Result):
     recipes: RecipeNumbers
     duplicates: Duplicates | None
     against: Against | None
+    columns: tuple[ReportedColumn, ...]  # that the job names
     status: Status  # of the whole dataset
     pictures: int  # shown
     pictures_missing: int
@@ -47,15 +49,19 @@ class Report(Result):
 def report(job: ReportJob, on_stage: OnStage = notebook.stages) -> Report:
     """Writes the page; replaces an earlier report. UserError for a dataset, subset or labels that are not there or do
     not fit each other; OutputError for another file where the page would be, unless `job.overwrite`."""
+    job.check()
     out = SingleFile.at(job.out, job.storage_options)
     if not job.overwrite:
         out.check_own(MARK.encode(), "report")
     request = ReportRequest.of(job)
     dataset, within = request.dataset, request.within
+    joined = dataset.join(job.joins)
+    check_reported(joined, job.columns)
     progress = status(dataset.output)
     if progress is None:
         raise InputError(f"{dataset.url}: the dataset was removed while the report was made")
     measured = Measured.of(request, on_stage)
+    columns = reported_columns(joined, within, job.columns, job.alias)
     small = pictures(dataset, measured.shown, on_stage)
     contents = Contents(
         url=dataset.url,
@@ -65,6 +71,7 @@ def report(job: ReportJob, on_stage: OnStage = notebook.stages) -> Report:
         cards=dataset.model_cards(),
         status=progress,
         measured=measured,
+        columns=columns,
         pictures=small,
     )
     out.write(page_of(contents).encode())
@@ -78,6 +85,7 @@ def report(job: ReportJob, on_stage: OnStage = notebook.stages) -> Report:
         recipes=measured.recipes,
         duplicates=measured.duplicates,
         against=measured.against,
+        columns=columns,
         status=progress,
         pictures=len(small),
         pictures_missing=len(measured.shown) - len(small),
