@@ -68,7 +68,15 @@ def _check_labels(job: Any, url: str) -> None:
 
 
 def _check_joins(job: Any, joins: Mapping[str, str]) -> None:
-    Dataset.open(job.dataset, job.storage_options).join(joins)
+    Dataset.open(_dataset_of(job), job.storage_options).join(joins)
+
+
+def _dataset_of(job: Any) -> str:
+    """The URL; of new shards, the dataset may be that of the subset they are made of."""
+    if not hasattr(job, "source"):
+        return str(job.dataset)
+    is_subset = begun(Output.at(job.source, job.storage_options)) is not None
+    return Subset.open(job.source, job.storage_options).source if is_subset else str(job.source)
 
 
 def _check_index(job: Any, url: str) -> None:

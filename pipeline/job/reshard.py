@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Address, StorageOptions
+from .common import Address, Joins, StorageOptions, check_named
 from .flags import Flag
 from .readable import Readable
 
@@ -32,11 +33,18 @@ class ReshardJob(Readable):
         ),
         Flag(metavar="SEED", default="the dataset's order"),
     ] = None
+    columns: Annotated[
+        Sequence[str],
+        Doc("A column of a side table, ALIAS.COLUMN, for the tables beside the new shards. Repeatable."),
+        Flag(("--column",), metavar="NAME"),
+    ] = ()
+    joins: Joins = field(default_factory=dict)
     address: Address = "auto"
     storage_options: StorageOptions = field(default_factory=dict)
 
     def check(self) -> None:
         """UserError for values that no run could use."""
+        check_named(self.joins, self.columns)
         if self.samples_per_shard < 1:
             raise UserError(f"--samples-per-shard {self.samples_per_shard}: must be at least 1")
         if self.shuffle is not None and self.shuffle < 0:

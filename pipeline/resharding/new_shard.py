@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ..dataset.dataset import Dataset
 from ..dataset.layout import part_path
 from ..dataset.output import Output
+from ..dataset.side_table import with_columns
 from ..dataset.subset import Subset
 from ..errors import InputError
 from ..inputs.grouping import SampleFiles
@@ -48,6 +49,7 @@ class WriteShard:
     subset: Subset | None  # whose rows are wanted; None: all embedded rows
     output: Output
     digits: tuple[int, int]  # of a shard's number, and of a sample's within it
+    beside: tuple[str, ...] = ()  # columns of side tables, as `alias.column`
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
     def name_of(self, number: int) -> str:
@@ -83,6 +85,9 @@ class WriteShard:
             opened = pq.ParquetFile(file)
             locations = opened.read(list(LOCATION))
             table = _read_rows(opened, columns, rows)
+        for side in self.dataset.sides:
+            side.check(self.dataset, part, len(locations))
+        table = with_columns(table, self.dataset, part, self.beside)
         if keys is not None and table["key"].to_pylist() != keys:
             raise InputError(
                 f"{self.dataset.url}: {part} has changed since the subset was made from it; make the subset again"

@@ -14,12 +14,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ..dataset.columns import check_column_names
 from ..dataset.dataset import Dataset
 from ..dataset.derived import begin, begun
 from ..dataset.footer import embedded_rows, read_footer, shard_of
 from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.plan import is_another
+from ..dataset.side_table import identity_of
+from ..dataset.sql import only_named
 from ..dataset.subset import ROWS, Subset
 from ..errors import InputError, OutputError
 from ..inputs.listing import look_again
@@ -64,7 +67,10 @@ def reshard(job: ReshardJob, on_stage: OnStage = notebook.stages) -> ReshardSumm
     began = time.monotonic()
     job.check()
     subset = _subset(job)
-    dataset = Dataset.open(subset.source if subset else job.source, job.storage_options)
+    dataset = Dataset.open(subset.source if subset else job.source, job.storage_options).join(job.joins)
+    check_column_names(job.columns, dataset.types)
+    beside = tuple(name for name in dict.fromkeys(job.columns) if dataset.side_of(name))
+    dataset = only_named(dataset, beside)
     if subset:
         subset.check_fits(dataset)
     sources = _sources(dataset, subset)
@@ -74,7 +80,7 @@ def reshard(job: ReshardJob, on_stage: OnStage = notebook.stages) -> ReshardSumm
     samples = sum(source.wanted for source in sources)
     shards = -(-samples // job.samples_per_shard)
     digits = (max(5, len(str(shards - 1))), len(str(job.samples_per_shard - 1)))
-    write, done = WriteShard(dataset, subset, output, digits, job.storage_options), output.names()
+    write, done = WriteShard(dataset, subset, output, digits, beside, job.storage_options), output.names()
     left = sum(f"{write.name_of(number)}.tar" not in done for number in range(shards))
     if left:
         _check_unchanged(sources, job.storage_options)
@@ -138,7 +144,7 @@ def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | N
         )
     chosen = json.dumps(
         [[source.part, source.shard.size, source.shard.etag, source.wanted, source.which] for source in sources]
-    )
+    ) + identity_of(dataset.sides)
     settings = {
         "dataset": dataset.url,
         "fingerprint": dataset.settings.digest,
@@ -147,6 +153,8 @@ def _begin(output: Output, job: ReshardJob, dataset: Dataset, subset: Subset | N
         "of sources": hashlib.sha256(chosen.encode()).hexdigest()[:16],
         "samples per shard": job.samples_per_shard,
         "shuffle": job.shuffle,
+        "columns": list(job.columns) or None,
+        "joined": [side.option for side in dataset.sides] or None,
     }
     begin(output, "reshard", settings)
     output.clear_uploads(lambda name: name.endswith(".tar") and name.removesuffix(".tar").isdecimal())

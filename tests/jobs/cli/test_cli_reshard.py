@@ -44,6 +44,8 @@ def test_as_json_it_is_one_object(clipmill: Console, arguments: list[str]) -> No
 def test_what_is_wrong_is_one_line(clipmill: Console, arguments: list[str], tmp_path: Path) -> None:
     ran = clipmill("reshard", tmp_path, "-o", tmp_path / "x")
     assert ran.code == 2 and "is not a clipmill dataset" in ran.complaint()
+    ran = clipmill(*arguments, "--join", "s=nowhere", "--column", "s.score")
+    assert ran.code == 2 and ran.complaint().startswith("--join s=nowhere: 1 of the dataset's 1 parts have no file in")
     (tmp_path / "a.tar").unlink()
     ran = clipmill(*arguments)
     assert ran.code == 2 and f"{tmp_path / 'a.tar'} is gone, so its samples cannot be read again" in ran.complaint()
