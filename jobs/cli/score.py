@@ -22,15 +22,16 @@ def score(job: ScoreJob, json_: Json = False) -> None:
 
     with DownloadProgress() as download, StageBar() as bar:
         summary = run(job, bar, download)
-    print(json.dumps(summary.as_json())) if json_ else _show(summary)
+    print(json.dumps(summary.as_json())) if json_ else _show(job, summary)
 
 
-def _show(summary: ScoreSummary) -> None:
+def _show(job: ScoreJob, summary: ScoreSummary) -> None:
     counts = summary.counts
     if summary.parts == summary.parts_done_before:
         out.print(f"nothing to do: {every(summary.parts, 'part')} scored already")
     without = counts.rows - counts.scored
-    out.print(f"scores  {counts.rows:,} rows = {counts.scored:,} scored + {without:,} without an embedding")
+    lacks = "image" if job.pixels else "embedding"
+    out.print(f"scores  {counts.rows:,} rows = {counts.scored:,} scored + {without:,} without an {lacks}")
     for name, identity in summary.scorers.items():
         out.print(f"{name}  {identity}")
     if counts.undefined:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,14 @@ import pyarrow.parquet as pq
 
 from ..dataset.columns import AFTER, FIRST, Column
 from ..dataset.dataset import Dataset
-from ..dataset.footer import read_footer, shard_of
-from ..dataset.forgotten import REASON
 from ..dataset.layout import part_path
 from ..dataset.output import Output
-from ..dataset.plan import is_another
 from ..dataset.source import source_of
-from ..errors import InputError
-from ..inputs.listing import look_again
+from ..embedding.read_again import row_by_row, unchanged_shard
 from ..inputs.shards import read_fields
-from ..records import Shard
 
 _ROWS = 1 << 13  # in memory at once
 _SOURCE, _COUNTS = b"clipmill.source", b"clipmill.columns"
-_REMEDY = "restore it, or run `clipmill embed --refresh` and this command again"
 
 
 @dataclass(frozen=True)
@@ -90,32 +83,10 @@ class CopyPart:
     def _samples(self, part: str, own: pa.Table) -> Iterator[Mapping[str, Any]]:
         """The fields of each row, in order: none of a row that is forgotten. InputError where the shard's samples are
         not the part's rows."""
-        shard = self._unchanged(part)
+        shard = unchanged_shard(self.dataset, part)
         offsets, sizes = own["image_offset"].to_pylist(), own["image_size"].to_pylist()
         images = [(at, at + size) for at, size in zip(offsets, sizes, strict=True) if at is not None and size]
         names = [column.name for column in self.columns]
         options = self.dataset.output.storage_options
         samples = read_fields(shard, names, options, self.dataset.settings.sample_keys, images)
-        rows = zip(own["key"].to_pylist(), own["error"].to_pylist(), strict=True)
-        for number, (sample, row) in enumerate(zip_longest(samples, rows)):
-            if sample is None or row is None:
-                more = "fewer" if sample is None else "more"
-                raise InputError(f"{shard.url} has {more} samples than the {len(own):,} rows of {part}: {_REMEDY}")
-            (key, fields), (own_key, error) = sample, row
-            if error == REASON:
-                yield {}
-                continue
-            if key != own_key and not (error or "").startswith("read: "):  # what is damaged may have lost its name
-                raise InputError(f"{shard.url}: sample {number:,} is {key!r}, and in {part} {own_key!r}: {_REMEDY}")
-            yield fields
-
-    def _unchanged(self, part: str) -> Shard:
-        """The part's shard as it was embedded. InputError where it is gone or another."""
-        with self.dataset.output.open(part_path(part)) as file:
-            old = shard_of(read_footer(file, self.dataset.url_of(part)), part)
-        (now,) = look_again([old], self.dataset.output.storage_options)
-        if now is None:
-            raise InputError(f"{old.url} is gone, so its samples cannot be read again: restore it")
-        if is_another(old, now):
-            raise InputError(f"{old.url} has changed since it was embedded: {_REMEDY}")
-        return old if old.size is not None else now
+        return (fields or {} for fields in row_by_row(samples, own, shard, part))

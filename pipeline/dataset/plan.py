@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..choices import Precision, SampleKeys
+from ..choices import Decoding, Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
 from ..records import Shard
@@ -27,6 +27,12 @@ if TYPE_CHECKING:  # torch takes a second, and every step reads plans
 PLAN = f"{OWN}/plan.json"
 SHARDS = f"{OWN}/shards.parquet"
 _USUAL_KEYS = "the usual ones"
+_WAYS: dict[Decoding, str] = {
+    "exact": "",
+    "close": "; within 1 of 255",
+    "fast": "; large JPEGs decoded smaller",
+}
+_TURNED = "; turned as EXIF says"
 _TRIES = 3  # to write it so that what was read again is what was written
 
 _SHARDS_SCHEMA = pa.schema([("url", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("part", pa.string())])
@@ -79,6 +85,12 @@ class Fingerprint:
         return SampleKeys(**names)
 
     @property
+    def decoding(self) -> tuple[Decoding, bool]:
+        """How images were decoded, and whether they were turned the way EXIF says."""
+        others = (way for way, words in _WAYS.items() if words and words in self.preprocessing)
+        return next(others, "exact"), _TURNED in self.preprocessing
+
+    @property
     def digest(self) -> str:
         """sha256, hexadecimal. What the weights are called does not count, only what they are."""
         values = {name: value for name, value in asdict(self).items() if name not in ("weights", "digest_has_columns")}
@@ -111,8 +123,7 @@ class Fingerprint:
 
 
 def _decoding(job: EmbedJob) -> str:
-    ways = {"exact": "", "close": "; within 1 of 255", "fast": "; large JPEGs decoded smaller"}
-    return ways[job.decoding] + ("; turned as EXIF says" if job.exif else "")
+    return _WAYS[job.decoding] + (_TURNED if job.exif else "")
 
 
 def _preprocessing(card: ModelCard) -> str:

@@ -56,6 +56,10 @@ class ScoreJob(Readable):
         ),
         Flag(("--prompt",), metavar="NAME=TEXT"),
     ] = ()
+    pixels: Annotated[
+        bool,
+        Doc("Give --function images, read from the shards again: uint8 [n, side, side, 3], as the model saw them."),
+    ] = False
     side: Annotated[Side, Doc("Whose embeddings are scored."), Flag(("--for",))] = "image"
     alias: Alias = None
     model: WeightsOf = None
@@ -89,6 +93,10 @@ class ScoreJob(Readable):
             raise UserError(
                 "nothing to score with: give --head NAME=WEIGHTS, --prompt NAME=TEXT or --function MODULE:FUNCTION"
             )
+        if self.pixels and (self.heads or self.prompts):
+            raise UserError("--pixels is for --function: run `clipmill score` for --head and --prompt apart")
+        if self.pixels and self.side != "image":
+            raise UserError("--pixels gives images: leave out --for text")
         names = [_pair("--head", head, "aesthetic=laion-aesthetic-l14")[0] for head in self.heads]
         for number, name in enumerate(names):
             check_column(name, f"--head {self.heads[number]}")

@@ -1,4 +1,4 @@
-"""Functions of a user's own: `MODULE:FUNCTION`, from embeddings to columns."""
+"""Functions of a user's own: `MODULE:FUNCTION`, from embeddings or images to columns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from ..errors import UserError, one_line
 from ..job.score import check_column
-from ..records import Vectors
 
+Values = npt.NDArray[Any]  # [n, …]
 Columns = dict[str, npt.NDArray[Any]]
 
 _TYPES = {"f": pa.float32(), "i": pa.int64(), "u": pa.int64(), "b": pa.bool_(), "U": pa.string()}  # by NumPy's kinds
@@ -35,21 +35,21 @@ class OwnFunction:
     sha256: str  # of the file of its module
 
     @classmethod
-    def of(cls, name: str, width: int) -> OwnFunction:
-        """Tried once, with two embeddings of that width. UserError where it cannot be imported, fails, or gives what
+    def of(cls, name: str, trial: Values) -> OwnFunction:
+        """Tried once, with two embeddings or images. UserError where it cannot be imported, fails, or gives what
         cannot be columns."""
         folder = str(Path.cwd())
         function = _imported(name, folder)
-        columns = _called(name, function, np.eye(2, width, dtype=np.float32))
+        columns = _called(name, function, trial)
         for column in columns:
             check_column(column, f"--function {name}")
         types = {column: _type(name, column, values) for column, values in columns.items()}
         return cls(name, folder, types, _digest(function))
 
-    def __call__(self, vectors: Vectors) -> Columns:
-        """float32 [n, dim], L2-normalised -> columns of n values. UserError where the function fails, or gives others
-        than before."""
-        columns = _called(self.name, _imported(self.name, self.folder), vectors)
+    def __call__(self, inputs: Values) -> Columns:
+        """Embeddings or images (inputs.py), n of them -> columns of n values. UserError where the function fails, or
+        gives others than before."""
+        columns = _called(self.name, _imported(self.name, self.folder), inputs)
         types = {column: _type(self.name, column, values) for column, values in columns.items()}
         if types != self.types:
             now, before = (", ".join(f"{name} {kind}" for name, kind in of.items()) for of in (types, self.types))
@@ -78,15 +78,15 @@ def _imported(name: str, folder: str) -> Any:
     return found
 
 
-def _called(name: str, function: Callable[[Vectors], Any], vectors: Vectors) -> Columns:
+def _called(name: str, function: Callable[[Values], Any], inputs: Values) -> Columns:
     try:
-        given = function(vectors)
+        given = function(inputs)
     except Exception as error:  # the user's
         raise UserError(f"--function {name} fails: {_told(error)}") from error
     columns = given if isinstance(given, Mapping) else {name.partition(":")[2]: given}
     if not columns:
         raise UserError(f"--function {name} gave no column; give an array, or a dict of arrays")
-    return {str(column): _array(name, str(column), values, len(vectors)) for column, values in columns.items()}
+    return {str(column): _array(name, str(column), values, len(inputs)) for column, values in columns.items()}
 
 
 def _array(name: str, column: str, values: Any, rows: int) -> npt.NDArray[Any]:
@@ -98,7 +98,7 @@ def _array(name: str, column: str, values: Any, rows: int) -> npt.NDArray[Any]:
         array = array[:, 0]
     if array.shape != (rows,):
         raise UserError(
-            f"--function {name}: {column} has shape {list(array.shape)} for {rows} embeddings; give one value for each"
+            f"--function {name}: {column} has shape {list(array.shape)} for {rows} rows; give one value for each"
         )
     return array
 

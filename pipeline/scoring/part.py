@@ -12,19 +12,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..dataset.dataset import Dataset, vectors_of
+from ..dataset.dataset import Dataset
 from ..dataset.layout import part_path
 from ..dataset.output import Output
 from ..dataset.source import PART, source_of
+from .inputs import COLUMNS, Batch, Inputs
 from .scorers import Scorer
 
-_ROWS = 1 << 13  # at once: 32 MB of the widest embeddings
 _COUNTS = b"clipmill.scores"
 
 
 @dataclass(frozen=True)
 class ScoreCounts:
-    """rows = scored + those without an embedding."""
+    """rows = scored + those without an embedding, or without an image where images are scored."""
 
     rows: int = 0
     scored: int = 0
@@ -52,7 +52,7 @@ class ScorePart:
 
     dataset: Dataset
     output: Output
-    column: str  # of the embeddings
+    inputs: Inputs
     scorers: tuple[Scorer, ...]
     done: frozenset[str]  # parts that have a file of scores
 
@@ -71,30 +71,30 @@ class ScorePart:
         return ScoreCounts(**json.loads(metadata[_COUNTS])) if metadata.get(PART) == source.encode() else None
 
     def _write(self, path: Path, part: str, source: str) -> ScoreCounts:
-        counts, columns = ScoreCounts(), ["key", "shard", "row", self.column, "error"]
+        counts = ScoreCounts()
         with pq.ParquetWriter(path, score_schema(self.scorers), compression="zstd") as writer:
-            for batch in self.dataset.only([part]).batches(columns, _ROWS):
+            for batch in self.inputs.batches(self.dataset, part):
                 table, batch_counts = self._scores(batch)
                 writer.write_table(table)
                 counts += batch_counts
             writer.add_key_value_metadata({PART: source, _COUNTS: json.dumps(asdict(counts))})
         return counts
 
-    def _scores(self, batch: pa.RecordBatch) -> tuple[pa.Table, ScoreCounts]:
-        vectors, present = vectors_of(batch[self.column])
-        columns: dict[str, Any] = {name: batch[name] for name in ("key", "shard", "row", "error")}
+    def _scores(self, batch: Batch) -> tuple[pa.Table, ScoreCounts]:
+        rows, values, present = batch
+        columns: dict[str, Any] = {name: rows[name] for name in COLUMNS}
         undefined = 0
         for scorer in self.scorers:
-            values = scorer(vectors[present]) if present.any() else {}
+            scores = scorer(values) if present.any() else {}
             for name, kind in scorer.types.items():
-                columns[name] = _spread(values[name], present, kind) if name in values else pa.nulls(len(batch), kind)
-                undefined += int(present.sum()) - len(batch) + columns[name].null_count if name in values else 0
+                columns[name] = _spread(scores[name], present, kind) if name in scores else pa.nulls(len(rows), kind)
+                undefined += int(present.sum()) - len(rows) + columns[name].null_count if name in scores else 0
         schema = score_schema(self.scorers)
         table = pa.table([columns[field.name] for field in schema], schema=schema)
-        return table, ScoreCounts(len(batch), int(present.sum()), undefined)
+        return table, ScoreCounts(len(rows), int(present.sum()), undefined)
 
 
 def _spread(values: npt.NDArray[Any], present: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
-    """Values of the rows that have an embedding, among all rows; NaN is null."""
+    """Values of the rows that have one, among all rows; NaN is null."""
     own = pa.array(values, kind, from_pandas=True)  # which makes NaN null
     return own.take(pa.array(np.cumsum(present) - 1, mask=~present))

@@ -1,4 +1,4 @@
-"""Scores for a dataset's rows, from their embeddings: no image is read again."""
+"""Scores for a dataset's rows, from their embeddings; or from their images, which are then read again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..job.score import ScoreJob
 from ..running import notebook
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
+from .inputs import Embeddings, Images, Inputs
 from .part import ScoreCounts, ScorePart
 from .progress import remember, remembered
 from .scorers import Scorer, scorers_of
@@ -46,18 +47,20 @@ def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progr
     """Writes a file of scores for each part of a dataset; run again to resume, or when the dataset has grown.
 
     UserError for a wrong request, a head of another model's embeddings, or a function that fails; PlanMismatchError
-    where OUT was begun with other settings.
+    where OUT was begun with other settings. With `pixels`, InputError for shards that are gone or have changed since
+    they were embedded.
     """
     began = time.monotonic()
     job.check()
     dataset = Dataset.open(job.dataset, job.storage_options)
-    model = dataset.model(job.alias)  # raises for an unknown alias
+    dataset.model(job.alias)  # raises for an unknown alias
     if f"{job.side}s" not in dataset.settings.embeds:
         raise InputError(f"{dataset.url} has no embeddings of {job.side}s; score the others with --for")
-    scorers = scorers_of(job, dataset, on_download)
+    inputs = _inputs(job, dataset)
+    scorers = scorers_of(job, dataset, inputs, on_download)
     output = Output.at(job.out, job.storage_options).prepare()
     begin(output, "score", _settings(job, dataset, scorers), job.overwrite)
-    work = ScorePart(dataset, output, f"{model.prefix}{job.side}_embedding", scorers, frozenset(output.parts()))
+    work = ScorePart(dataset, output, inputs, scorers, frozenset(output.parts()))
     counts, fresh = remembered(output, dataset), 0
     todo = [part for part in dataset.parts if part not in counts]
     for part, (part_counts, is_new) in counted(
@@ -80,12 +83,17 @@ def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progr
     return summary
 
 
+def _inputs(job: ScoreJob, dataset: Dataset) -> Inputs:
+    model = dataset.model(job.alias)
+    return Images.of(dataset, model) if job.pixels else Embeddings(f"{model.prefix}{job.side}_embedding", model.dim)
+
+
 def _settings(job: ScoreJob, dataset: Dataset, scorers: tuple[Scorer, ...]) -> dict[str, Any]:
     """All that the scores depend on."""
     return {
         "dataset": dataset.url,
         "fingerprint": dataset.settings.digest,
         "model": dataset.model(job.alias).alias,
-        "side": job.side,
+        "side": "pixels" if job.pixels else job.side,
         **{scorer.name: scorer.identity for scorer in scorers},
     }

@@ -21,9 +21,9 @@ from ..embedding.dataset_model import load_model
 from ..embedding.model_files import fetched
 from ..errors import ModelError, UserError
 from ..job.score import TAKEN, ScoreJob
-from ..records import Vectors
 from .head import Head, Layer
 from .head_files import HeadTensors, head_tensors
+from .inputs import Inputs
 from .onnx_head import OnnxHead, WrongWidth
 from .own_function import OwnFunction
 from .presets import PRESETS, Preset, Weights, parse_weights, preset_of
@@ -42,9 +42,9 @@ class Scorer:
     types: Mapping[str, pa.DataType]  # of its columns
     function: Head | OnnxHead | OwnFunction
 
-    def __call__(self, vectors: Vectors) -> dict[str, npt.NDArray[Any]]:
-        """float32 [n, dim], L2-normalised -> columns of n values."""
-        values = self.function(vectors)
+    def __call__(self, inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """float32 [n, dim], L2-normalised, or for a function perhaps images (inputs.py) -> columns of n values."""
+        values = self.function(inputs)
         return values if isinstance(values, dict) else dict(zip(self.types, values.T, strict=True))
 
     @property
@@ -53,14 +53,14 @@ class Scorer:
         return f"{self.source} of sha256 {self.sha256[:16]}, {self.layout}"
 
 
-def scorers_of(job: ScoreJob, dataset: Dataset, progress: Progress | None = None) -> tuple[Scorer, ...]:
+def scorers_of(job: ScoreJob, dataset: Dataset, inputs: Inputs, progress: Progress | None = None) -> tuple[Scorer, ...]:
     """All of a job's. ModelError for a head that cannot be read or is of another model, UserError where two give a
     column of the same name."""
     model = dataset.model(job.alias)
     layers = job.layers
     scorers = [_Request(job, dataset, model, name, layers.get(name)).scorer(progress) for name in job.weights]
     scorers += _of_prompts(job, dataset, progress)
-    scorers += [_own(name, model.dim) for name in job.functions]
+    scorers += [_own(name, inputs) for name in job.functions]
     owners: dict[str, str] = dict.fromkeys(TAKEN, "the dataset")
     for scorer in scorers:
         for column in scorer.types:
@@ -91,8 +91,8 @@ def _of_prompts(job: ScoreJob, dataset: Dataset, progress: Progress | None) -> l
     return scorers
 
 
-def _own(name: str, width: int) -> Scorer:
-    function = OwnFunction.of(name, width)
+def _own(name: str, inputs: Inputs) -> Scorer:
+    function = OwnFunction.of(name, inputs.trial)
     return Scorer(name, name, function.sha256, ", ".join(function.types), function.types, function)
 
 

@@ -61,11 +61,14 @@ def test_what_was_decoded_fast_is_not_comparable() -> None:
     assert fast == Fingerprint.of({"": CARD}, "fp32", LAYOUT, EmbedJob([], "out", "tiny", fast_decode=True))
     assert fast.digest != PRINT.digest
     assert fast.preprocessing == f"{PRINT.preprocessing}; large JPEGs decoded smaller"
+    assert (PRINT.decoding, fast.decoding) == (("exact", False), ("fast", False))
 
 
 def test_what_was_turned_or_found_elsewhere_is_not_comparable() -> None:
     turned = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, exif=True))
     assert turned.preprocessing == f"{PRINT.preprocessing}; turned as EXIF says" and turned.digest != PRINT.digest
+    close = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, decode="close", exif=True))
+    assert (turned.decoding, close.decoding) == (("exact", True), ("close", True))
     keyed = Fingerprint.of({"": CARD}, "fp32", LAYOUT, replace(JOB, caption_keys=("prompt",)))
     assert keyed.differences(PRINT) == ["keys is caption from prompt, not the usual ones"]
     assert keyed.digest != PRINT.digest

@@ -21,6 +21,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import ModelError
 from clipmill.pipeline.scoring import presets
 from clipmill.pipeline.scoring.head_files import head_tensors
+from clipmill.pipeline.scoring.inputs import Embeddings
 from clipmill.pipeline.scoring.presets import PRESETS
 from clipmill.pipeline.scoring.scorers import Scorer, scorers_of
 from fsspec.implementations.memory import MemoryFileSystem
@@ -83,7 +84,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Dataset]:
 
 def scorer(dataset: Dataset, weights: Any, **changes: Any) -> Scorer:
     job = ScoreJob(dataset.url, "unused", [f"s={weights}"])
-    (only,) = scorers_of(replace(job, **changes), dataset)
+    (only,) = scorers_of(replace(job, **changes), dataset, Embeddings("image_embedding", dataset.model().dim))
     return only
 
 

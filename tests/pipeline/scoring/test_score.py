@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,19 +11,22 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 from clipmill.clipmodel.download import sha256_of
 from clipmill.clipmodel.weights import Loaded
 from clipmill.clipmodel.zeroshot import class_vectors
-from clipmill.pipeline import FilterJob, ScoreJob, filter, score
+from clipmill.pipeline import FilterJob, ForgetJob, ScoreJob, filter, forget, score
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.source import PART, source_of
 from clipmill.pipeline.errors import InputError, ModelError, PlanMismatchError, UserError
+from clipmill.pipeline.inputs.shards import read_samples
+from clipmill.pipeline.scoring import inputs
 from clipmill.pipeline.scoring.part import ScoreCounts, ScorePart
 from clipmill.pipeline.scoring.progress import SCORED
-from fakes import files
+from fakes import Drawn, Ran, files
 from made import make_dataset, unit_vectors
 from safetensors.torch import save_file
 from torch import nn
@@ -208,6 +212,44 @@ def test_an_array_alone_is_a_column_of_the_functions_name_and_nan_is_null(job: S
     assert [row["score"] is None for row in rows(job)] == [True, False, True, False, True, False]
 
 
+LOOKS = (
+    "def score(x):\n    assert x.dtype == 'uint8' and x.shape[1:] == (96, 96, 3)\n"
+    "    return {'red': x[..., 0].astype(float).mean(axis=(1, 2)), 'most': x.max(axis=(1, 2, 3)).astype(int)}"
+)
+
+
+def test_a_function_of_pixels_gets_what_the_model_saw(
+    ran: Ran, drawn: Drawn, sharp: Loaded, tmp_path: Path, own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr(inputs, "_IMAGES", 16)
+    shutil.copytree(ran.out, tmp_path / "out")
+    (tmp_path / "gone.txt").write_text(_keys(tmp_path / "out")[0])
+    forget(ForgetJob(str(tmp_path / "out"), keys=str(tmp_path / "gone.txt")))
+    job = ScoreJob(str(tmp_path / "out"), str(tmp_path / "looks"), functions=[own("looks", LOOKS)], pixels=True)
+    summary = score(job)
+    assert summary.counts == ScoreCounts(rows=120, scored=107) and summary.columns == ("red", "most")
+    preprocess = replace(sharp.preprocess, decoding="close")
+    samples = [sample for shard in drawn.shards for sample in read_samples(shard)]
+    for row, sample in zip(rows(job), samples, strict=True):
+        if row["error"] is not None:
+            assert (row["red"], row["most"]) == (None, None)
+            continue
+        pixels = preprocess(sample.image)
+        assert row["key"] == sample.key and row["most"] == pixels.max()
+        assert row["red"] == pytest.approx(pixels[..., 0].mean(), rel=1e-6)
+    monkeypatch.setattr("clipmill.pipeline.scoring.inputs.unchanged_shard", lambda *_: pytest.fail("a shard is read"))
+    assert score(job).parts_done_before == 3
+    with pytest.raises(PlanMismatchError, match="side is 'image', not 'pixels'"):
+        score(replace(job, pixels=False, functions=[own("embeddings", "def score(x):\n    return x[:, 0]")]))
+
+
+def _keys(out: Path) -> list[str]:
+    embedded = pc.field("error").is_null()
+    keys: list[str] = pq.read_table(out / "data", columns=["key", "error"]).filter(embedded)["key"].to_pylist()
+    return keys
+
+
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
@@ -215,7 +257,7 @@ def test_an_array_alone_is_a_column_of_the_functions_name_and_nan_is_null(job: S
         ("import nothing_of_the_kind", "importing it fails: No module named"),
         ("1 / 0", r"importing it fails: ZeroDivisionError: division by zero \(broken.py, line 1\)"),
         ("", "broken has no function score"),
-        ("def score(x):\n    return x[0]", r"score has shape \[4\] for 2 embeddings; give one value for each"),
+        ("def score(x):\n    return x[0]", r"score has shape \[4\] for 2 rows; give one value for each"),
         ("def score(x):\n    return {}", "gave no column"),
         ("def score(x):\n    return {'row': x[:, 0]}", "row is a column that every table of scores has"),
         ("def score(x):\n    return {'a b': x[:, 0]}", "'a b' cannot be a column"),
@@ -258,6 +300,8 @@ def test_a_function_that_changes_is_another_one(job: ScoreJob, own: Any) -> None
         ({"activations": ["kind=relu"]}, "no --head is called kind"),
         ({"functions": ["nothing"]}, "must be MODULE:FUNCTION"),
         ({"functions": ["no_such_module:score"]}, "there is no module no_such_module"),
+        ({"pixels": True}, "--pixels is for --function: run `clipmill score` for --head"),
+        ({"pixels": True, "heads": [], "functions": ["a:b"], "side": "text"}, "leave out --for text"),
         ({"alias": "b32"}, "no model is called 'b32'"),
     ],
 )
