@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
-from .config import CLIPConfig
-from .vocabulary import VocabularyFile
+from .config import CLIPConfig, Decoding, Precision
+from .flops import Flops
+from .inference import check_precision
+from .preprocess import Preprocess
+from .tokenizer import Tokenizer
+from .vocabulary import PieceTokenizer, VocabularyFile
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Sigmoid:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A dataset's record of the model that made it."""
+    """The `seams.Card` of our own towers."""
 
     variant: str
     weights: str
@@ -38,8 +42,48 @@ class ModelCard:
     vocabulary: VocabularyFile | None = None  # None for CLIP's, which is ours; and with random weights
     sigmoid: Sigmoid | None = None
 
+    @property
+    def embed_dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def context_length(self) -> int:
+        return self.config.text.context_length
+
+    @property
+    def flops(self) -> Flops:
+        return Flops.of(self.config)
+
+    def words(self) -> tuple[str, str, str]:
+        return self.variant, self.config.preprocess.describe(self.config.vision.image_size), self._text()
+
+    def _text(self) -> str:
+        text = self.config.text
+        if text.vocabulary == "clip":
+            return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
+        file = self.vocabulary.sha256[:16] if self.vocabulary else "none"
+        return (
+            f"first {text.context_length} tokens of {text.vocabulary}'s vocabulary of {text.vocab_size}, sha256 {file}"
+        )
+
+    def images(self, decoding: Decoding = "exact", turn: bool = False) -> Preprocess:
+        return Preprocess(self.config.vision.image_size, self.config.preprocess, decoding, turn)
+
+    def texts(self) -> Tokenizer | PieceTokenizer:
+        text = self.config.text
+        if text.vocabulary == "clip":
+            return Tokenizer(text.vocab_size, text.context_length)
+        return PieceTokenizer(text, self.vocabulary)
+
+    def tokens(self) -> Hashable:
+        text = self.config.text
+        return text.vocabulary, text.vocab_size, text.context_length, text.pooling, self.vocabulary
+
+    def check_precision(self, precision: Precision) -> None:
+        check_precision(precision, self.config)
+
     def as_json(self) -> dict[str, Any]:
-        """For files: without the tokenizer, of which the hash is enough."""
+        """Without the tokenizer, of which the hash is enough."""
         values = asdict(self)
         del values["vocabulary"], values["sigmoid"]
         if self.vocabulary:

@@ -147,12 +147,12 @@ def fetch_hub(repo: str, files: Sequence[str], progress: Progress | None = None,
             return Path(cached)
     options: dict[str, Any] = {}
     if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
-        options["tqdm_class"] = _silent_bar(progress)
+        options["tqdm_class"] = silent_bar(progress)
     advice = f"get its {files[0]} and give --model {name}=PATH"
     if not constants.HF_HUB_OFFLINE and (reason := why_unreachable(constants.ENDPOINT)):
         source = f"{repo} from Hugging Face"
         raise ModelError(f"{name}: cannot download {source}: the network is not reached ({reason}): {advice}")
-    with _quiet_hub():
+    with quiet_hub():
         for file in files:
             if path := _hub_file(repo, file, options, advice):
                 return path
@@ -160,7 +160,7 @@ def fetch_hub(repo: str, files: Sequence[str], progress: Progress | None = None,
 
 
 @contextmanager
-def _quiet_hub() -> Iterator[None]:
+def quiet_hub() -> Iterator[None]:
     """The hub's client prints a line for each attempt; our one line has the reason."""
     from huggingface_hub.utils import logging
 
@@ -201,7 +201,7 @@ def _first_sentence(error: BaseException) -> str:
     return re.split(r"(?<=[a-z)])\. ", one_line(error))[0].rstrip(".")
 
 
-def _silent_bar(progress: Progress | None) -> type:
+def silent_bar(progress: Progress | None) -> type:
     """A progress bar class, as the hub's client wants one, that draws nothing and calls `progress`."""
     from tqdm import tqdm
 

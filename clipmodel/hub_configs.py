@@ -14,8 +14,14 @@ from .image_processor import preprocessing
 from .infer import Heads
 from .vocabulary import FILES
 
-_HF_PROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first counts where it has an image part
+HF_PROCESSORS = ("processor_config.json", "preprocessor_config.json")  # the first counts where it has an image part
 _OPEN_CLIP = "open_clip_config.json"
+VOCABULARY_FILES = (*FILES, "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    *("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+FILES_BESIDE = ("config.json", *HF_PROCESSORS, _OPEN_CLIP, *TOKENIZER_FILES)
 _TOWERS = {
     "clip_vision_model": "an image tower alone",
     "clip_text_model": "a text tower alone",
@@ -51,8 +57,7 @@ class Beside:
 
 def files_beside(folder: Path) -> tuple[Path, ...]:
     """Those of the settings and vocabularies that are there: whoever copies weights has to copy them, too."""
-    names = ("config.json", *_HF_PROCESSORS, _OPEN_CLIP, *FILES)
-    return tuple(path for name in names if (path := folder / name).is_file())
+    return tuple(path for name in FILES_BESIDE if (path := folder / name).is_file())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -129,12 +134,12 @@ def _count(values: Mapping[str, Any], name: str, default: int, path: Path) -> in
 
 
 def _hugging_face_preprocess(folder: Path, image_size: int) -> PreprocessConfig | None:
-    for name in _HF_PROCESSORS:
+    for name in HF_PROCESSORS:
         path = folder / name
         if not path.is_file():
             continue
         values = read_json(path)
-        settings = values.get("image_processor") if name == _HF_PROCESSORS[0] else values
+        settings = values.get("image_processor") if name == HF_PROCESSORS[0] else values
         if settings is None:
             continue
         if not isinstance(settings, Mapping):

@@ -38,7 +38,7 @@ _FIXED: dict[str, tuple[Any, str]] = {  # settings of which one value is support
     "default_to_square": (False, "only false is supported"),
     "use_square_size": (False, "only false is supported; write size as height and width"),
 }
-_PIXELS = {  # settings that change pixels; null is no value for them
+PIXELS = {  # settings that change pixels; null is no value for them
     *(_FIXED.keys() - {"do_pad", "default_to_square", "use_square_size"}),
     *(
         "resample",
@@ -53,7 +53,7 @@ _PIXELS = {  # settings that change pixels; null is no value for them
     ),
 }
 _KNOWN = {
-    *_PIXELS,
+    *PIXELS,
     *_FIXED,
     # these change no pixel
     *("image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "return_tensors", "data_format"),
@@ -64,7 +64,7 @@ _KNOWN = {
 
 def preprocessing(settings: Mapping[str, Any], image_size: int) -> PreprocessConfig:
     """image_size: the encoder's, pixels. ModelError, `SETTING …: ADVICE`, for what is not supported."""
-    settings = {name: value for name, value in settings.items() if value is not None or name in _PIXELS}
+    settings = {name: value for name, value in settings.items() if value is not None or name in PIXELS}
     for name in ("image_processor_type", "feature_extractor_type"):
         if settings.get(name) in _SIGLIP_TYPES:
             settings = {**_SIGLIP, **settings}

@@ -22,6 +22,8 @@ class CLIP(TextTransformer):
     """The whole model. The text tower's tensors sit at the top level and the image tower's under `visual`,
     as in the reference's checkpoints."""
 
+    padding = 0  # attention is causal: what follows [EOS] changes nothing
+
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__(config.text, config.embed_dim, config.activation, config.epsilon)
         self.config = config
@@ -34,6 +36,10 @@ class CLIP(TextTransformer):
         self.logit_scale = nn.Parameter(torch.tensor(scale))
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         initialize(self)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.config.embed_dim
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Normalised pixels, float [n, 3, size, size] -> image features [n, embed_dim], not L2-normalised."""

@@ -27,7 +27,7 @@ def square(image: Image.Image, size: int, config: PreprocessConfig, box: Box | N
     """RGB, `size` x `size`. box: where the picture lies in `image`, if not all of it (`scale_down`); the result is then
     close to the reference, not equal to it. ImageError for an image too tall to resize in bounded memory."""
     if config.steps == "transformers":
-        image = _rgb_on_white(image)
+        image = rgb_on_white(image)
     resized = config.resize_to or size
     if box:
         image = image.resize(
@@ -45,7 +45,7 @@ def _filter(config: PreprocessConfig) -> Image.Resampling:
     return _FILTERS[config.interpolation]
 
 
-def _rgb_on_white(image: Image.Image) -> Image.Image:
+def rgb_on_white(image: Image.Image) -> Image.Image:
     """transformers' `convert_to_rgb` (since its version 5)."""
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image.convert("RGBA"))

@@ -27,6 +27,7 @@ class Resolved:
     sha256: str | None  # of the files; None for random weights, which have to be made first
     release: Release | None = None
     seed: int = 0
+    library: str | None = None  # whose model it is, see `adapters/`; None for our own
 
 
 def resolve(spec: str | ModelSpec, *, progress: Progress | None = None) -> Resolved:

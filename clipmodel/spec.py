@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,18 @@ from .sources import find, releases
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
+LIBRARIES = ("hf",)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 @dataclass(frozen=True)
 class ModelSpec:
-    """A variant, with a release's tag, `random[:SEED]` or a path; or a path alone."""
+    """A variant, with a release's tag, `random[:SEED]` or a path; or a path alone. Another library's model has its
+    library before its variant: `hf:REPO_OR_FOLDER`."""
 
     variant: str | None
     weights: str | None
+    library: str | None = None
 
     @property
     def is_random(self) -> bool:
@@ -35,12 +42,19 @@ class ModelSpec:
         """Of the weights, where the spec names a file or a folder."""
         if self.variant is None:
             return self.weights
+        if self.library:
+            named = self.weights or self.variant.removeprefix(f"{self.library}:")
+            return named if _is_path(named) else None
         tags = releases(self.variant)
         return self.weights if self.weights and _is_path(self.weights) and self.weights not in tags else None
 
 
 def parse_spec(spec: str) -> ModelSpec:
-    """`NAME`, `NAME=TAG`, `NAME=random[:SEED]`, `NAME=PATH` or `PATH`. ModelError when it is none of them."""
+    """`NAME`, `NAME=TAG`, `NAME=random[:SEED]`, `NAME=PATH` or `PATH`; `hf:REPO` or `hf:FOLDER`. ModelError when it is
+    none of them."""
+    library, colon, named = spec.partition(":")
+    if colon and library in LIBRARIES:
+        return _of_library(library, named)
     name, equals, weights = spec.partition("=")
     if equals and name in VARIANTS:
         if not weights:
@@ -56,6 +70,21 @@ def parse_spec(spec: str) -> ModelSpec:
     return ModelSpec(None, spec)
 
 
+def _of_library(library: str, named: str) -> ModelSpec:
+    spec = f"{library}:{named}"
+    if not _is_path(named) and not _REPOSITORY.fullmatch(named):
+        raise ModelError(f"{spec}: name a repository on Hugging Face, hf:OWNER/NAME, or a local folder")
+    return ModelSpec(spec, None, library)
+
+
+def spec_of(variant: str, weights: str) -> str:
+    """What names a model again that a dataset was made with; of a file or folder of the user's own it does not say
+    where that is. `tag (hf:…)` is how a release on a hub calls itself."""
+    if variant.startswith("hf:"):
+        return f"hf:{weights}"
+    return f"{variant}={weights.split(' (', 1)[0]}"
+
+
 def check_spec(spec: str) -> None:
     """ModelError for a variant, a tag or a seed that does not exist. Takes milliseconds, so that a job can be refused
     before anything heavy is imported. Files and URLs, `NAME=s3://bucket/FILE`, are not opened; they may lie on another
@@ -63,7 +92,9 @@ def check_spec(spec: str) -> None:
     before, is_url, _ = spec.partition("://")
     if is_url:
         name, equals, _scheme = before.rpartition("=")
-        if equals:
+        if before.split(":")[0] in LIBRARIES:
+            parse_spec(spec)
+        elif equals:
             variant(name)
         return
     parsed = parse_spec(spec)
@@ -71,7 +102,7 @@ def check_spec(spec: str) -> None:
         return
     if parsed.is_random:
         parsed.seed()
-    else:
+    elif not parsed.library:
         find(parsed.variant, parsed.weights)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,14 +41,11 @@ __all__ = [
     "describe",
     "load",
     "parse_spec",
-    "preprocess_of",
     "random_weights",
     "read",
     "resolve",
     "save",
     "sha256_of_tensors",
-    "tokenizer_of",
-    "tokens_of",
 ]
 
 
@@ -90,9 +87,8 @@ def read(resolved: Resolved, *, device: str | torch.device = "cpu", dtype: torch
         name, config, contents = _contents(resolved)
         model = _build(config, contents.tensors)
         card = _card(resolved, name, config, contents)
-    return Loaded(
-        model.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer_of(card), preprocess_of(card), card
-    )
+    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    return Loaded(model, card.texts(), card.images(), card)
 
 
 def describe(resolved: Resolved) -> ModelCard:
@@ -114,23 +110,6 @@ def _card(resolved: Resolved, name: str, config: CLIPConfig, contents: Contents)
             )
     sha256, sigmoid = resolved.sha256 or remembered_sha256(resolved.files), Sigmoid.of(contents.tensors)
     return ModelCard(name, resolved.weights, sha256, config, file, sigmoid)
-
-
-def tokens_of(card: ModelCard) -> tuple[Hashable, ...]:
-    """All that a model's tokens depend on."""
-    text = card.config.text
-    return text.vocabulary, text.vocab_size, text.context_length, text.pooling, card.vocabulary
-
-
-def tokenizer_of(card: ModelCard) -> Tokenizer | PieceTokenizer:
-    text = card.config.text
-    if text.vocabulary == "clip":
-        return Tokenizer(text.vocab_size, text.context_length)
-    return PieceTokenizer(text, card.vocabulary)
-
-
-def preprocess_of(card: ModelCard) -> Preprocess:
-    return Preprocess(card.config.vision.image_size, card.config.preprocess)
 
 
 def _contents(resolved: Resolved, *, shapes_only: bool = False) -> tuple[str, CLIPConfig, Contents]:

@@ -12,17 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .model import CLIP
-from .tokenizer import Tokenizer
-from .vocabulary import PieceTokenizer
+from .seams import TextInput, Towers
 
 _WINDOW = 1 << 13  # prompts in memory at once, and sorted by length
 _BLOCK = 1 << 13  # classes whose logits are in memory at once
 
 
 def classifier(
-    model: CLIP,
-    tokenizer: Tokenizer | PieceTokenizer,
+    model: Towers,
+    tokenizer: TextInput,
     names: Sequence[str],
     templates: Sequence[str],
     batch_size: int = 256,
@@ -40,8 +38,8 @@ def classifier(
 
 @torch.inference_mode()
 def class_vectors(
-    model: CLIP,
-    tokenizer: Tokenizer | PieceTokenizer,
+    model: Towers,
+    tokenizer: TextInput,
     prompts: Iterable[Sequence[str]],
     classes: int,
     batch_size: int = 256,
@@ -51,7 +49,7 @@ def class_vectors(
     together.
     on_prompts: called with the number of prompts done so far. The result is on the CPU."""
     device = model.logit_scale.device
-    sums = torch.zeros(classes, model.config.embed_dim, device=device)
+    sums = torch.zeros(classes, model.embed_dim, device=device)
     waiting = ((index, prompt) for index, own in enumerate(prompts) for prompt in own)
     done = 0
     while window := list(islice(waiting, _WINDOW)):
@@ -59,7 +57,8 @@ def class_vectors(
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]  # cut at [EOS], as what follows changes nothing; or padded
-            tokens = pad_sequence([torch.from_numpy(rows[row]).long() for row in batch], batch_first=True)
+            ids = [torch.from_numpy(rows[row]).long() for row in batch]
+            tokens = pad_sequence(ids, batch_first=True, padding_value=model.padding)
             features = F.normalize(model.encode_text(tokens.to(device)).float(), dim=-1)
             sums.index_add_(0, torch.tensor([window[row][0] for row in batch], device=device), features)
             done += len(batch)

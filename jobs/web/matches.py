@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from ...clipmodel.weights import Loaded
+from ...clipmodel.models import AnyModel
 from ...pipeline.errors import UserError
 from ...pipeline.records import Vector
 from ...pipeline.searching.catalogue import Catalogue, Condition
@@ -78,7 +78,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Matches:
-    loaded: Loaded
+    loaded: AnyModel
     rows: Catalogue
     spaces: Copies
     _vectors: Recent[Query, Vector] = field(default_factory=lambda: Recent(_VECTORS))

@@ -19,7 +19,7 @@ from ..errors import InfrastructureError, one_line
 from ..records import Shard, ShardStats
 
 if TYPE_CHECKING:  # torch takes a second
-    from ...clipmodel.weights import ModelCard
+    from ...clipmodel.seams import Card
 
 Footer = Mapping[bytes, bytes]
 
@@ -28,7 +28,7 @@ _SHARD, _COUNTS, _SECONDS = "clipmill.shard", "clipmill.counts", "clipmill.secon
 _WAITS, _COMPUTE = "clipmill.waits", "clipmill.compute"
 
 
-def provenance(fingerprint: str, cards: Mapping[str, ModelCard], precision: str) -> dict[str, str]:
+def provenance(fingerprint: str, cards: Mapping[str, Card], precision: str) -> dict[str, str]:
     """What all parts of a dataset have in common. cards: by alias; the only model's alias is empty."""
     models = {alias: {**card.as_json(), "precision": precision} for alias, card in cards.items()}
     return {

@@ -22,7 +22,7 @@ from .output import Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
 
 if TYPE_CHECKING:  # torch takes a second, and every step reads plans
-    from ...clipmodel.weights import ModelCard
+    from ...clipmodel.seams import Card
 
 PLAN = f"{OWN}/plan.json"
 SHARDS = f"{OWN}/shards.parquet"
@@ -57,21 +57,21 @@ class Fingerprint:
     digest_has_columns: bool = False  # as in datasets that were begun when columns were part of it
 
     @classmethod
-    def of(cls, cards: Mapping[str, ModelCard], precision: Precision, layout: PartLayout, job: EmbedJob) -> Fingerprint:
+    def of(cls, cards: Mapping[str, Card], precision: Precision, layout: PartLayout, job: EmbedJob) -> Fingerprint:
         """cards: by alias, which is empty for the only model of a run. precision: the job's, `auto` decided."""
 
-        def of_all(words: Callable[[ModelCard], str]) -> str:
+        def of_all(words: Callable[[Card], str]) -> str:
             return "; ".join(f"{alias}: {words(card)}" if alias else words(card) for alias, card in cards.items())
 
         keys = (("image", job.image_keys), ("caption", job.caption_keys))
         return cls(
-            model=of_all(lambda card: card.variant),
+            model=of_all(lambda card: card.words()[0]),
             weights=of_all(lambda card: card.weights),
             weights_sha256=of_all(lambda card: card.weights_sha256),
-            preprocessing=of_all(_preprocessing) + _decoding(job),
+            preprocessing=of_all(lambda card: card.words()[1]) + _decoding(job),
             precision=precision,
             embedding_type=layout.embedding_type,
-            text=of_all(_text),
+            text=of_all(lambda card: card.words()[2]),
             columns=listed(layout.columns),
             embeds=" and ".join(job.embeds),
             keys="; ".join(f"{side} from {', '.join(names)}" for side, names in keys if names) or _USUAL_KEYS,
@@ -124,18 +124,6 @@ class Fingerprint:
 
 def _decoding(job: EmbedJob) -> str:
     return _WAYS[job.decoding] + (_TURNED if job.exif else "")
-
-
-def _preprocessing(card: ModelCard) -> str:
-    return card.config.preprocess.describe(card.config.vision.image_size)
-
-
-def _text(card: ModelCard) -> str:
-    text = card.config.text
-    if text.vocabulary == "clip":
-        return f"first {text.context_length} tokens of a vocabulary of {text.vocab_size}"
-    file = card.vocabulary.sha256[:16] if card.vocabulary else "none"
-    return f"first {text.context_length} tokens of {text.vocabulary}'s vocabulary of {text.vocab_size}, sha256 {file}"
 
 
 def read_plan(output: Output) -> Fingerprint | None:

@@ -80,9 +80,10 @@ def by_length(texts: Sequence[TokenIds]) -> list[list[int]]:
     return sorted(positions.values(), key=lambda same: len(texts[same[0]]))
 
 
-def pad(rows: Sequence[TokenIds], length: int = 0) -> Tensor:
-    """Token ids -> int64 [n, longest, or `length`], zero-padded: [EOS], the highest id, stays each row's maximum."""
-    tokens = np.zeros((len(rows), length or max(map(len, rows))), dtype=np.int64)
+def pad(rows: Sequence[TokenIds], length: int = 0, padding: int = 0) -> Tensor:
+    """Token ids -> int64 [n, longest, or `length`], padded. With zeros, CLIP's [EOS], its highest id, stays each row's
+    maximum."""
+    tokens = np.full((len(rows), length or max(map(len, rows))), padding, dtype=np.int64)
     for padded, ids in zip(tokens, rows, strict=True):
         padded[: len(ids)] = ids
     return torch.from_numpy(tokens)

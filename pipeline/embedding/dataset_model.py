@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from ...clipmodel.download import Progress
-from ...clipmodel.weights import Loaded, load
-from ..dataset.dataset import Dataset, DatasetModel
+from ...clipmodel.models import AnyModel, load
+from ...clipmodel.spec import spec_of
+from ..dataset.dataset import Dataset
 from ..errors import ModelError, PlanMismatchError
 
 
 def load_model(
     dataset: Dataset, alias: str | None = None, spec: str | None = None, progress: Progress | None = None
-) -> Loaded:
+) -> AnyModel:
     """spec: where its weights are, as `clipmodel.load` takes it; needed where they came from a file of the user's own.
 
     PlanMismatchError for other weights than the dataset's; ModelError where they cannot be found.
     """
     model = dataset.model(alias)
     try:
-        loaded = load(spec or _spec(model), progress=progress)
+        loaded = load(spec or spec_of(model.variant, model.weights), progress=progress)
     except ModelError as error:
         if spec is None:
             raise ModelError(
-                f"{dataset.url} was made with {model.variant} ({model.weights}): name its weights with --model PATH "
-                f"({error})"
+                f"{dataset.url} was made with {model.variant} ({model.weights}): name its weights with "
+                f"{_option(model.variant)} ({error})"
             ) from error
         raise
     if loaded.card.weights_sha256 != model.weights_sha256:
@@ -33,6 +34,5 @@ def load_model(
     return loaded
 
 
-def _spec(model: DatasetModel) -> str:
-    """`tag (hf:…)` is how a release on a hub calls itself."""
-    return f"{model.variant}={model.weights.split(' (', 1)[0]}"
+def _option(variant: str) -> str:
+    return "--model hf:FOLDER" if variant.startswith("hf:") else "--model PATH"

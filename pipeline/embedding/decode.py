@@ -15,8 +15,7 @@ import numpy as np
 
 from ...clipmodel.errors import ImageError
 from ...clipmodel.preprocess import Preprocess
-from ...clipmodel.tokenizer import Tokenizer
-from ...clipmodel.vocabulary import PieceTokenizer
+from ...clipmodel.seams import ImageInput, TextInput
 from ..errors import SampleError
 from ..records import Decoded, Sample, TokenIds
 
@@ -38,8 +37,8 @@ class Decoder:
     Thread-safe. No sample makes it raise: what cannot be decoded is a failed row.
     """
 
-    preprocess: Preprocess | None
-    tokenizer: Tokenizer | PieceTokenizer | None
+    preprocess: ImageInput | None
+    tokenizer: TextInput | None
     engines: bool = False  # JPEGs that a GPU's engines decode stay encoded
 
     def decode(self, sample: Sample) -> Decoded:
@@ -101,8 +100,8 @@ class Decoder:
         return "no caption" if self.preprocess is None else "neither image nor caption"
 
     @staticmethod
-    def _left_to_engines(preprocess: Preprocess, image: bytes, row: Decoded) -> bool:
-        size = preprocess.size_for_engines(image)
+    def _left_to_engines(preprocess: ImageInput, image: bytes, row: Decoded) -> bool:
+        size = preprocess.size_for_engines(image) if isinstance(preprocess, Preprocess) else None
         if size is None:
             return False
         row.encoded, (row.width, row.height) = image, size
@@ -116,7 +115,7 @@ class Decoder:
             row.error = row.error or error
 
     @staticmethod
-    def _read_image(preprocess: Preprocess, image: bytes, row: Decoded) -> None:
+    def _read_image(preprocess: ImageInput, image: bytes, row: Decoded) -> None:
         try:
             row.pixels, (row.width, row.height) = preprocess.with_size(image)
         except ImageError as error:
@@ -125,7 +124,7 @@ class Decoder:
                 row.width, row.height = error.size
 
     @staticmethod
-    def _tokenise(tokenizer: Tokenizer | PieceTokenizer, rows: list[Decoded]) -> None:
+    def _tokenise(tokenizer: TextInput, rows: list[Decoded]) -> None:
         captions = [(row.caption or "")[:MAX_TOKENISED] for row in rows]
         try:
             encoded: list[TokenIds | str] = list(tokenizer.encode(captions))
@@ -139,7 +138,7 @@ class Decoder:
                 row.tokens = np.asarray(tokenizer.truncate(ids), dtype=np.int32)
 
 
-def _encode_alone(tokenizer: Tokenizer | PieceTokenizer, caption: str) -> TokenIds | str:
+def _encode_alone(tokenizer: TextInput, caption: str) -> TokenIds | str:
     """The caption's tokens, or the reason why there are none."""
     try:
         return tokenizer.encode([caption])[0]

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from ...clipmodel import weights
+from ...clipmodel import models
 from ...clipmodel.download import Progress, cache_folder, sha256_of
 from ...clipmodel.hub_configs import files_beside
 from ...clipmodel.remembered import remembered_sha256
-from ...clipmodel.weights import Resolved
+from ...clipmodel.resolve import Resolved
 from ..errors import ClipmillError, ModelError, one_line
 from ..storage.retry import retry
 from ..storage.urls import canonical_url, open_storage
@@ -111,13 +111,13 @@ def _state(resolved: Resolved) -> tuple[tuple[int, ...], ...]:
 def find_model(
     spec: str, storage_options: Mapping[str, Any] | None = None, progress: Progress | None = None
 ) -> ModelFiles:
-    """As `weights.resolve`; and weights at a URL, `NAME=s3://bucket/weights.safetensors`, go into the cache first."""
+    """As `models.resolve`; and weights at a URL, `NAME=s3://bucket/weights.safetensors`, go into the cache first."""
     before, separator, after = spec.partition("://")
     if not separator:
-        return ModelFiles.of(spec, weights.resolve(spec, progress=progress))
+        return ModelFiles.of(spec, models.resolve(spec, progress=progress))
     name, equals, scheme = before.rpartition("=")
     url = f"{scheme}{separator}{after}"
-    return ModelFiles.of(spec, weights.resolve(f"{name}{equals}{fetched(url, storage_options)}", progress=progress))
+    return ModelFiles.of(spec, models.resolve(f"{name}{equals}{fetched(url, storage_options)}", progress=progress))
 
 
 def fetched(url: str, storage_options: Mapping[str, Any] | None) -> Path:

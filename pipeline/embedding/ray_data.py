@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...clipmodel import weights
+from ...clipmodel import models
 from ..choices import Decoding
 from ..errors import SampleError, UserError
 from ..records import Sample, Vectors
 from .decode import Decoder
-from .encoder import ClipEncoder
+from .encoder import encoder_of
 from .model_files import find_model
 
 
@@ -37,11 +36,11 @@ class Encoder:
         if images is None and texts is None:
             raise UserError("images and texts are both None: nothing to embed")
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = weights.read(find_model(model).resolved, device=device)
+        loaded = models.read(find_model(model).resolved, device=device)
         self._images, self._texts = images, texts
-        preprocess = replace(loaded.preprocess, decoding=decode) if images else None
+        preprocess = loaded.card.images(decode) if images else None
         self._decoder = Decoder(preprocess, loaded.tokenizer if texts else None)
-        self._encoder = ClipEncoder(loaded.model, device, "bf16" if device == "cuda" else "fp32")
+        self._encoder = encoder_of(loaded.model, device, "bf16" if device == "cuda" else "fp32")
         self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

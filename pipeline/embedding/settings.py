@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...clipmodel.weights import ModelCard
+from ...clipmodel.seams import Card
 from ..choices import Precision
 from ..dataset.part import PartLayout
 from .model_files import ModelFiles
@@ -15,7 +15,7 @@ from .model_files import ModelFiles
 class DatasetSettings:
     """Picklable, and small."""
 
-    models: tuple[tuple[ModelFiles, ModelCard], ...]
+    models: tuple[tuple[ModelFiles, Card], ...]
     precision: Precision
     layout: PartLayout
     provenance: Mapping[str, str]  # goes into every part's footer

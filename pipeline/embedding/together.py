@@ -34,8 +34,9 @@ class Decoders:
 
     @property
     def ways(self) -> list[Preprocess]:
-        """Of preprocessing."""
-        return [decoder.preprocess for decoder in self.decoders if decoder.preprocess]
+        """Our own ones of preprocessing."""
+        own = (decoder.preprocess for decoder in self.decoders)
+        return [way for way in own if isinstance(way, Preprocess)]
 
     def leaving_jpegs(self) -> Decoders:
         """The same, but JPEGs that a GPU's engines decode stay encoded."""

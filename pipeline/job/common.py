@@ -27,7 +27,7 @@ Alias = Annotated[
 ]
 WeightsOf = Annotated[
     str | None,
-    Doc("The dataset's model again, where its weights came from a file: NAME=PATH or PATH."),
+    Doc("The dataset's model again, where its weights came from a file: NAME=PATH, PATH or hf:FOLDER."),
     Flag(("--model", "-m"), metavar="NAME", default="as recorded"),
 ]
 Overwrite = Annotated[bool, Doc("Replace what this command wrote there before with other settings.")]

@@ -33,8 +33,8 @@ class EmbedJob(Readable):
     model: Annotated[
         str | Sequence[str],
         Doc(
-            "NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them. Repeatable: several models, each with "
-            "an ALIAS= before it, in one pass; their columns begin with the alias."
+            "NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them; or hf:REPO, a model of transformers. "
+            "Repeatable: several models, each with an ALIAS= before it, in one pass; its columns begin with it."
         ),
         Flag(("--model", "-m"), metavar="[ALIAS=]NAME"),
     ]

@@ -45,7 +45,7 @@ from .tally import Tally
 from .until import Limited
 
 if TYPE_CHECKING:
-    from ...clipmodel.weights import ModelCard
+    from ...clipmodel.seams import Card
     from ..embedding.settings import DatasetSettings
 
 OnEvent = Callable[[Event], None]
@@ -221,10 +221,10 @@ def _failed(output: Output, plan: Plan) -> dict[str, int]:
     return dict.fromkeys(quarantined(output), 0) | {url: rows for url, rows in failed.items() if rows}
 
 
-def _layout(job: EmbedJob, cards: Mapping[str, ModelCard], begun: Fingerprint | None) -> PartLayout:
+def _layout(job: EmbedJob, cards: Mapping[str, Card], begun: Fingerprint | None) -> PartLayout:
     columns = columns_besides(job.columns, parse_listed(begun.columns) if begun else ())
-    dims = tuple((alias, card.config.embed_dim) for alias, card in cards.items())
-    context = next(iter(cards.values())).config.text.context_length
+    dims = tuple((alias, card.embed_dim) for alias, card in cards.items())
+    context = next(iter(cards.values())).context_length
     layout = PartLayout(columns, sum(dim for _, dim in dims), context, job.embedding_type, dims)
     if twice := [name for name, count in Counter(layout.schema.names).items() if count > 1]:
         raise UserError(f"--column {twice[0]}: the part has a column of that name already")

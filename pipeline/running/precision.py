@@ -13,22 +13,20 @@ from .cluster import gpus
 from .placement import Placement
 
 if TYPE_CHECKING:
-    from ...clipmodel.weights import ModelCard
+    from ...clipmodel.seams import Card
 
 ASKS_THE_CLUSTER = ("auto", "fp8")  # precisions that a dataset is not begun with before its machines are known
 
 
-def decide(job: EmbedJob, begun: Fingerprint | None, cards: Iterable[ModelCard]) -> Precision:
+def decide(job: EmbedJob, begun: Fingerprint | None, cards: Iterable[Card]) -> Precision:
     """`auto` is what the dataset was begun with, else bf16 on GPUs and fp32 elsewhere. UserError for one that has
     nothing to do with the models."""
-    from ...clipmodel.inference import check_precision  # with torch, which takes a second
-
     precision = job.precision
     if precision == "auto":
         on_gpus = begun is None and job.gpus_per_worker != 0 and gpus()
         precision = begun.precision if begun else "bf16" if on_gpus else "fp32"
     for card in cards:
-        check_precision(precision, card.config)
+        card.check_precision(precision)
     return precision
 
 

@@ -15,7 +15,7 @@ from ..job.embed import EmbedJob
 from .start_up import Stopwatch
 
 if TYPE_CHECKING:  # with torch, which takes a second: what is missing is refused before
-    from ...clipmodel.weights import ModelCard
+    from ...clipmodel.seams import Card
     from ..embedding.model_files import ModelFiles
     from ..embedding.settings import DatasetSettings
 
@@ -25,17 +25,17 @@ class RunModels:
     """The run's models by alias: their files, and their cards."""
 
     files: Mapping[str, ModelFiles]
-    cards: Mapping[str, ModelCard]
+    cards: Mapping[str, Card]
 
     @classmethod
     def find(cls, job: EmbedJob, on_download: Progress | None, watch: Stopwatch) -> RunModels:
         """Files are looked into here too, so that broken ones are refused before workers start."""
         with watch.stage("models"):
-            from ...clipmodel import weights  # with torch, as above
+            from ...clipmodel.models import describe  # with torch, as above
             from ..embedding.model_files import find_model
 
             files = {model.alias: find_model(model.spec, job.storage_options, on_download) for model in job.models}
-            return cls(files, {alias: weights.describe(file.resolved) for alias, file in files.items()})
+            return cls(files, {alias: describe(file.resolved) for alias, file in files.items()})
 
     @property
     def names(self) -> str:

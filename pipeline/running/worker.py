@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
 
-from ...clipmodel import weights
+from ...clipmodel import models
+from ...clipmodel.card import ModelCard
 from ...clipmodel.float8 import check_float8
 from ...clipmodel.flops import Flops, peak
-from ...clipmodel.model import CLIP
-from ...clipmodel.weights import ModelCard, preprocess_of, tokenizer_of, tokens_of
+from ...clipmodel.seams import Card
 from ..dataset.output import Output
 from ..embedding.clock import WorkerClock
 from ..embedding.compiled import import_compiler
 from ..embedding.decode import Decoder
 from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
-from ..embedding.encoder import ClipEncoder, backend_for
+from ..embedding.encoder import AdaptedEncoder, ClipEncoder, backend_for, encoder_of
 from ..embedding.engine_reader import EngineReader
 from ..embedding.feed import OnBusy
 from ..embedding.gpu_decode import GpuDecoder, open_decoder
@@ -94,7 +94,7 @@ class ClipWorker:
         if settings.dataset.precision == "fp8":
             check_float8(settings.device)
         self._output, job, dataset = settings.output, settings.job, settings.dataset
-        if any(backend_for(card.config, settings.device) for _, card in dataset.models):
+        if any(isinstance(card, ModelCard) and backend_for(card.config, settings.device) for _, card in dataset.models):
             import_compiler()
         ways = _Ways.of(settings)
         decoder = _gpu_decoder(settings, ways.decoders)
@@ -150,7 +150,7 @@ class _Ways:
     @classmethod
     def of(cls, settings: WorkerSettings) -> _Ways:
         cards = [card for _, card in settings.dataset.models]
-        ways = [(preprocess_of(card), tokens_of(card)) for card in cards]
+        ways = [(card.images(), card.tokens()) for card in cards]
         distinct = list(dict.fromkeys(ways))
         decoders = Decoders(tuple(_decoder(cards[ways.index(way)], settings.job) for way in distinct))
         return cls(decoders, tuple(distinct.index(way) for way in ways))
@@ -167,28 +167,16 @@ class _Models:
     @classmethod
     def load(cls, settings: WorkerSettings, ways: Sequence[int], on_gpu_busy: OnBusy) -> _Models:
         """ways: of each model, the number of its decoder."""
-        encoders: list[tuple[ClipEncoder, int]] = []
+        encoders: list[tuple[ClipEncoder | AdaptedEncoder, int]] = []
         for (files, _), way in zip(settings.dataset.models, ways, strict=True):
-            resolved = files.here(settings.job.storage_options)
-            encoders.append(
-                (_encoder(weights.read(resolved, device=settings.device).model, settings, on_gpu_busy), way)
-            )
-        flops = tuple(Flops.of(card.config) for _, card in settings.dataset.models)
+            model = models.read(files.here(settings.job.storage_options), device=settings.device).model
+            precision, most = settings.dataset.precision, settings.job.batch_size
+            encoder = encoder_of(model, settings.device, precision, most, compiled=True, on_gpu_busy=on_gpu_busy)
+            encoders.append((encoder, way))
+        flops = tuple(card.flops for _, card in settings.dataset.models)
         images = max(encoder.batch_size for encoder, _ in encoders)
         return cls(Together(tuple(encoders)), flops, images)
 
 
-def _decoder(card: ModelCard, job: EmbedJob) -> Decoder:
-    preprocess = replace(preprocess_of(card), decoding=job.decoding, turn=job.exif) if job.images else None
-    return Decoder(preprocess, tokenizer_of(card) if job.texts else None)
-
-
-def _encoder(model: CLIP, settings: WorkerSettings, on_gpu_busy: OnBusy) -> ClipEncoder:
-    return ClipEncoder(
-        model,
-        settings.device,
-        settings.dataset.precision,
-        settings.job.batch_size,
-        compile_with=backend_for(model.config, settings.device),
-        on_gpu_busy=on_gpu_busy,
-    )
+def _decoder(card: Card, job: EmbedJob) -> Decoder:
+    return Decoder(card.images(job.decoding, job.exif) if job.images else None, card.texts() if job.texts else None)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ...clipmodel.weights import Loaded
+from ...clipmodel.models import AnyModel
 from ..dataset.dataset import DatasetModel
 from ..embedding.decode import Decoder
-from ..embedding.encoder import ClipEncoder
+from ..embedding.encoder import encoder_of
 from ..errors import InputError, UserError
 from ..inputs.entries import asking
 from ..records import Sample, Vector
@@ -21,12 +21,12 @@ from .numbered_rows import NumberedRows
 MAX_IMAGE = 64 << 20  # bytes
 
 
-def of_text(loaded: Loaded, text: str) -> Vector:
+def of_text(loaded: AnyModel, text: str) -> Vector:
     """The vector of a text; long ones are cut as captions are. UserError for a text that cannot be tokenised."""
     return _encode(loaded, Sample(0, "", caption=text), "the query")
 
 
-def of_image(loaded: Loaded, image: bytes, name: str) -> Vector:
+def of_image(loaded: AnyModel, image: bytes, name: str) -> Vector:
     """The vector of an image file's bytes. UserError, which begins with `name`, where they cannot be decoded."""
     return _encode(loaded, Sample(0, "", image=image), name)
 
@@ -53,12 +53,12 @@ def read_image(path: str, storage_options: Mapping[str, Any] | None = None) -> b
         return read_whole(url, storage_options)
 
 
-def _encode(loaded: Loaded, sample: Sample, name: str) -> Vector:
+def _encode(loaded: AnyModel, sample: Sample, name: str) -> Vector:
     """As a sample of a shard would be."""
     row = Decoder(loaded.preprocess, loaded.tokenizer).decode(sample)
     if row.error is not None:
         raise UserError(f"{name}: {row.error.split(': ', 1)[-1]}")
     images = [] if row.pixels is None else [row.pixels]
     texts = [] if row.tokens is None else [row.tokens]
-    vectors: Vector = np.concatenate(ClipEncoder(loaded.model).encode(images, texts))[0]
+    vectors: Vector = np.concatenate(encoder_of(loaded.model).encode(images, texts))[0]
     return vectors

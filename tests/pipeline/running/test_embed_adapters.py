@@ -1,0 +1,121 @@
+"""Models of other libraries in the main job, beside ours: rows, resume, labels, search."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import adapted_kit
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from adapted_kit import cosines, own_loop
+from clipmill.pipeline import EmbedJob, LabelJob, SearchJob, embed, label, search
+from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
+from clipmill.pipeline.errors import ModelError, PlanMismatchError
+from fakes import jpeg, write_pairs
+from PIL import Image
+
+PAIRS = 6  # a shard
+
+
+@dataclass(frozen=True)
+class Embedded:
+    job: EmbedJob
+    folders: dict[str, Path]  # of the models of transformers
+    shards: tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def embedded(cluster: None, base: EmbedJob, tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+    """One shard on Ray, by ours and two of transformers; another one that is not embedded yet."""
+    root = tmp_path_factory.mktemp("adapters")
+    folders = {name: adapted_kit.save(name, root / name) for name in ("align", "chinese_clip")}
+    (root / "data").mkdir()
+    shards = (root / "data/0.tar", root / "data/1.tar")
+    models = [f"own={base.model}", *(f"{name}=hf:{folder}" for name, folder in folders.items())]
+    job = replace(
+        base, inputs=[str(root / "data")], out=str(root / "out"), model=models, decode="exact",
+        embedding_type="float32", workers=1,
+    )  # fmt: skip
+    write_pairs(shards[0], PAIRS)
+    assert embed(job).dataset.embedded == PAIRS
+    write_pairs(shards[1], PAIRS)
+    return Embedded(job, folders, shards)
+
+
+def samples() -> tuple[list[Image.Image], list[str]]:
+    """Of each shard."""
+    texts = [" ".join([f"number {i}", *["word"] * (i * 3 % 7)]) for i in range(PAIRS)]
+    return [Image.open(io.BytesIO(jpeg(i))) for i in range(PAIRS)], texts
+
+
+def columns(dataset: Dataset, part: str, names: Sequence[str]) -> list[Any]:
+    table = dataset.read(part, list(names))
+    return [vectors_of(table[name])[0] for name in names]
+
+
+def test_rows_are_those_of_the_librarys_own_loop_and_a_second_run_adds_to_the_first(
+    embedded: Embedded, here: list[str]
+) -> None:
+    job = embedded.job
+    (first,) = Path(job.out, "data").iterdir()
+    before = first.stat().st_mtime_ns
+    assert embed(job).dataset.embedded == 2 * PAIRS and here == ["1.tar"]
+    assert first.stat().st_mtime_ns == before
+    dataset = Dataset.open(job.out)
+    for part in dataset.parts:
+        for name, folder in embedded.folders.items():
+            sides = [f"{name}_image_embedding", f"{name}_text_embedding"]
+            theirs = own_loop(folder, *samples())
+            for mine, expected in zip(columns(dataset, part, sides), theirs, strict=True):
+                np.testing.assert_allclose(mine, expected, atol=1e-4)
+            similarity = dataset.read(part, [f"{name}_similarity"])[0].to_numpy()
+            np.testing.assert_allclose(similarity, cosines(*theirs), atol=1e-4)
+
+
+def test_our_own_models_rows_are_the_same_beside_others(
+    embedded: Embedded, here: list[str], base: EmbedJob, tmp_path: Path
+) -> None:
+    alone = replace(embedded.job, inputs=[str(embedded.shards[0])], model=base.model, out=str(tmp_path / "alone"))
+    embed(alone)
+    one, all_ = Dataset.open(alone.out), Dataset.open(embedded.job.out)
+    part = next(part for part in all_.parts if part in one.parts)
+    mine, beside = columns(one, part, ["image_embedding"]), columns(all_, part, ["own_image_embedding"])
+    np.testing.assert_allclose(mine, beside, atol=1e-4)
+
+
+def test_a_dataset_is_not_continued_with_other_weights_or_another_release(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    settings = Dataset.open(embedded.job.out).settings
+    assert f"align: hf:AlignModel by transformers {transformers.__version__}" in settings.model
+    monkeypatch.setattr(transformers, "__version__", "6.0.0")
+    with pytest.raises(PlanMismatchError, match=r"model is .*by transformers 6\.0\.0"):
+        embed(embedded.job)
+
+
+def test_labels_and_search_take_the_datasets_own_model(embedded: Embedded, tmp_path: Path) -> None:
+    out, folder = embedded.job.out, embedded.folders["align"]
+    (tmp_path / "classes.txt").write_text("cat\nlarge dog\n")
+    labels = LabelJob(out, str(tmp_path / "labels"), str(tmp_path / "classes.txt"), "a photo of a {}", alias="align")
+    with pytest.raises(ModelError, match=r"made with hf:AlignModel \(align\): name its weights with --model hf:FOLDER"):
+        label(labels)
+    label(replace(labels, model=f"hf:{folder}"))
+    images, texts = own_loop(folder, samples()[0], ["a photo of a cat", "a photo of a large dog"])
+    written = pq.read_table(next(Path(labels.out, "data").iterdir()))
+    assert written["label_id"].to_pylist() == (images @ texts.T).argmax(axis=1).tolist()
+
+    job = SearchJob(out, "number 3 word word", alias="align", model=f"hf:{folder}", k=3)
+    scores = own_loop(folder, samples()[0], ["number 3 word word"])
+    found = search(job)
+    best = np.argsort(-(scores[0] @ scores[1][0]), kind="stable")[0]
+    assert found.hits[0].row["key"] == f"{best:05d}"
+    assert found.hits[0].score == pytest.approx(float((scores[0] @ scores[1][0]).max()), abs=1e-3)
+    (tmp_path / "query.jpg").write_bytes(jpeg(4))
+    assert search(replace(job, text=None, image=str(tmp_path / "query.jpg"))).hits[0].row["key"] == "00004"
