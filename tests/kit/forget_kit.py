@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from clipmill.pipeline import (
+    ColumnsJob,
     DedupJob,
     ExportJob,
     FilterJob,
     IndexJob,
     ReshardJob,
+    ScoreJob,
+    columns,
     dedup,
     export,
     filter,
     index,
     reshard,
+    score,
 )
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.deduplication.kmeans import unit
@@ -42,7 +47,7 @@ def url_of(shard: int, row: int) -> str:
 def write_shard(path: Path, shard: int, rows: int = ROWS) -> None:
     members = []
     for row in range(rows):
-        said = {"uid": f"{shard:016x}{row:016x}", "url": url_of(shard, row)}
+        said = {"uid": f"{shard:016x}{row:016x}", "url": url_of(shard, row), "page": url_of(shard, row)}
         members += [
             (f"{row:05d}.jpg", image_of(shard, row)),
             (f"{row:05d}.json", json.dumps(said).encode()),
@@ -65,11 +70,18 @@ STEPS: dict[str, Callable[[str, str], object]] = {
     "shards-again": lambda url, out: reshard(ReshardJob(url, out, samples_per_shard=10), _quiet),
     "datacomp": lambda url, out: export(ExportJob(url, out, "datacomp"), _quiet),
     "retrieval": lambda url, out: export(ExportJob(url, out, "clip-retrieval"), _quiet),
+    "columns": lambda url, out: columns(ColumnsJob(url, out, ["page"]), _quiet),
+    "scores": lambda url, out: score(ScoreJob(url, out, functions=["forget_kit:beginning"]), _quiet),
 }
 TABLES: dict[str, Callable[[str, str], object]] = {
     "lance": lambda url, out: export(ExportJob(url, out, "lance"), _quiet),
     "iceberg": lambda url, out: export(ExportJob(url, out, "iceberg"), _quiet),
 }
+
+
+def beginning(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.str_]:
+    """A score that is known again: the first number of an embedding, in words."""
+    return np.array([f"begins with {number!r}" for number in vectors[:, 0].tolist()])
 
 
 def derived(dataset: Dataset, folder: Path | str, steps: Iterable[str] = tuple(STEPS)) -> list[str]:
@@ -85,7 +97,7 @@ def _quiet(_: object) -> None: ...
 
 @dataclass(frozen=True)
 class Traces:
-    """What a row can be known by: its url, uid, image and embeddings."""
+    """What a row can be known by: its url, uid, score, image and embeddings."""
 
     texts: tuple[str, ...]
     data: tuple[bytes, ...]
@@ -96,7 +108,8 @@ class Traces:
         vectors = [np.asarray(found[f"{side}_embedding"], np.float32) for side in ("image", "text")]
         vectors += [unit(vector[None])[0] for vector in vectors]  # as `dedup` keeps them
         data = [vector.astype(kind).tobytes() for vector in vectors for kind in (np.float32, np.float16)]
-        return cls((found["uid"], found["url"], found["sha256"]), (*data, image_of(shard, row)))
+        (scored,) = beginning(vectors[0][None]).tolist()
+        return cls((found["uid"], found["url"], found["sha256"], scored), (*data, image_of(shard, row)))
 
     def in_files(self, *folders: Path) -> list[str]:
         """The files that hold any of it, as it is or once decoded."""

@@ -4,6 +4,7 @@ and folders, here and on S3; what has changed since is refused."""
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -16,11 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import ColumnsJob, EmbedJob, FilterJob, columns, embed, filter
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.layout import part_path
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.embedding.read_again import row_by_row
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.inputs.shards import read_fields, read_samples
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.storage.holes import between
+from embedded import embed_here
 from fakes import Drawn, Ran, files
+from forget_kit import ROWS, url_of, write_shard
 from proxy import proxy
 from s3 import Bucket
 from tar_kit import packed
@@ -127,6 +133,36 @@ def test_of_a_tar_on_s3_only_what_is_between_the_images_is_fetched(
         found = list(read_fields(shard, ["label"], options, images=images))
         assert found == [(sample.key, sample.metadata) for sample in samples]
         assert through.bytes() < 0.1 * len(content) and through.count("GET", "/") <= 42
+
+
+def test_on_s3_a_run_that_is_broken_off_leaves_whole_files_and_the_next_one_goes_on(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        write_shard(tmp_path / f"{number}.tar", number)
+        bucket.storage.put_file(tmp_path / f"{number}.tar", bucket.url(f"in/{number}.tar"))
+    options = bucket.server.options()
+    dataset = embed_here([bucket.url("in/")], bucket.url("out"), storage_options=options)
+    job = ColumnsJob(dataset.url, bucket.url("more"), ["page"], storage_options=options)
+    calls = itertools.count()
+
+    def broken_off(*arguments: Any) -> Iterator[Any]:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return row_by_row(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("clipmill.pipeline.copying.part.row_by_row", broken_off)
+        columns(job)
+    output = Output.at(job.out, options)
+    left = output.parts()
+    assert len(left) < 2
+    summary = columns(job)
+    assert (summary.parts_done_before, summary.rows, summary.values) == (len(left), 2 * ROWS, {"page": 2 * ROWS})
+    for number, part in enumerate(dataset.parts):
+        with output.open(part_path(part)) as file:
+            found = pq.read_table(file, columns=["row", "page"]).to_pylist()
+        assert found == [{"row": row, "page": url_of(number, row)} for row in range(ROWS)]
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".parquet", "/"])
