@@ -14,7 +14,8 @@ def command(job: ServeJob, view: View, at: str, above: int, similarity: str) -> 
     of_similarity = view.score == "similarity" or not view.is_search
     least = ["--where", f"{similarity} >= {at}"] if of_similarity else []
     labels = ["--labels", job.labels] if condition.label is not None and job.labels else []
-    filtering = ["clipmill", "filter", job.dataset, *condition.options(), *labels]
+    joins = _joins(job, condition.where or "")
+    filtering = ["clipmill", "filter", job.dataset, *joins, *condition.options(), *labels]
     if not view.is_search:
         return shlex.join([*filtering, *least, "-o", "subset/"])
     alias = ["--alias", job.alias] if job.alias else []
@@ -26,7 +27,13 @@ def command(job: ServeJob, view: View, at: str, above: int, similarity: str) -> 
     both = [text for text in (condition.where, f"{similarity} >= {at}" if of_similarity else None) if text]
     # a condition may end in a comment: what follows stands on a line of its own
     where = both if len(both) < 2 else [f"({both[0]}\n) AND {both[1]}"]
-    return shlex.join(["clipmill", "search", job.dataset, *found, *(["--where", *where] if where else [])])
+    return shlex.join(["clipmill", "search", job.dataset, *found, *joins, *(["--where", *where] if where else [])])
+
+
+def _joins(job: ServeJob, where: str) -> list[str]:
+    """Of the side tables that the condition may name."""
+    named = [f"{alias}={url}" for alias, url in job.joins.items() if alias.casefold() in where.casefold()]
+    return [word for join in named for word in ("--join", join)]
 
 
 def _query(view: View) -> list[str]:

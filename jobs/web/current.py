@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ...pipeline.dataset.dataset import Dataset
-from ...pipeline.dataset.forgotten import Asked
+from ...pipeline.dataset.forgotten import Asked, Forgotten
+from ...pipeline.dataset.output import Output
 from ...pipeline.errors import InfrastructureError, UserError
 
 _EVERY = 5.0  # seconds between two looks
@@ -29,7 +30,13 @@ class Current:
             if not self._is_stale and time.monotonic() - self._looked >= _EVERY:
                 self._looked = time.monotonic()
                 with suppress(InfrastructureError, OSError):  # then the next look tells
-                    asked = Asked.read(self.dataset.output)
-                    self._is_stale = asked is not None and asked.identity != self.dataset.forgotten.identity
+                    self._is_stale = _is_stale(self.dataset.output, self.dataset.forgotten) or any(
+                        _is_stale(side.output, side.forgotten) for side in self.dataset.sides
+                    )
         if self._is_stale:
             raise UserError("rows of this dataset were forgotten since this page was opened: start it again")
+
+
+def _is_stale(output: Output, forgotten: Forgotten) -> bool:
+    asked = Asked.read(output)
+    return asked is not None and asked.identity != forgotten.identity

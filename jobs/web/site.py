@@ -65,7 +65,7 @@ class Site:
     ) -> Iterator[Site]:
         """Copies what searches need to local disks, as a search does. UserError for what does not fit the dataset."""
         job.check()
-        dataset = Dataset.open(job.dataset, job.storage_options)
+        dataset = Dataset.open(job.dataset, job.storage_options).join(job.joins)
         labels = Labels.open(job.labels, dataset) if job.labels is not None else None
         if labels is not None:
             labels.check_fits(dataset)

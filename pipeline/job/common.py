@@ -46,14 +46,17 @@ Joins = Annotated[
 ]
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TAKEN = {"pairs"}  # what SQL calls the dataset's rows
+_TAKEN = {
+    "pairs": "that is what SQL calls the dataset's rows",
+    "_place": "that is what the page of `serve` calls a row's position",
+}
 
 
 def check_joins(joins: Mapping[str, str], columns: Collection[str] = (), labels: str | None = None) -> None:
     """UserError for an alias that SQL could not name: that is no identifier, or is another one's or a column's name,
     in whatever case. labels: what the job names as its labels."""
     taken = {name.casefold(): f"the dataset has a column {name}" for name in columns}
-    taken |= dict.fromkeys(_TAKEN, "that is what SQL calls the dataset's rows")
+    taken |= _TAKEN
     if labels is not None:
         taken["labels"] = f"SQL calls those of --labels {labels} so; leave out one of the two"
     for alias, folder in joins.items():

@@ -8,7 +8,7 @@ from typing import Annotated
 from typing_extensions import Doc
 
 from ..errors import UserError
-from .common import Alias, DatasetUrl, StorageOptions, WeightsOf
+from .common import Alias, DatasetUrl, Joins, StorageOptions, WeightsOf, check_joins
 from .flags import Flag
 from .readable import Readable
 
@@ -23,6 +23,7 @@ class ServeJob(Readable):
         Doc("Labels of the dataset, which `clipmill label` wrote."),
         Flag(metavar="LABELS", default="none"),
     ] = None
+    joins: Joins = field(default_factory=dict)
     index: Annotated[
         str | None,
         Doc("An index that `clipmill index` wrote, for searches without a filter."),
@@ -39,5 +40,6 @@ class ServeJob(Readable):
 
     def check(self) -> None:
         """UserError for values that no server could use."""
+        check_joins(self.joins, labels=self.labels)
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port {self.port}: must be from 0 to 65535")

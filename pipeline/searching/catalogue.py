@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
+from ..dataset.dataset import Dataset
+from ..dataset.forgotten import PLACE
 from ..dataset.labels import FLOATS, Labels
+from ..dataset.side_table import identity_of
 from ..dataset.sql import connect, identifier, literal, register_storage, rows_of_labels
 from ..errors import OutputError, one_line
 from .dense import digest, home
@@ -28,6 +31,7 @@ from .scan import Numbers
 
 _MEMORY = "1500MB"
 _OF_LABELS = ("label", "label_id", *FLOATS)
+_OF_PLACE = ("key", *PLACE)  # which side tables have, too
 _KEPT = 16  # masks of the last labels
 
 
@@ -55,9 +59,7 @@ class Catalogue:
         tables = {name for (name,) in self._select("SELECT table_name FROM duckdb_tables()")}
         self.has_labels = "labels" in tables
         self._from = "FROM pairs LEFT JOIN labels USING (_place)" if self.has_labels else "FROM pairs"
-        self.columns = [
-            name for (name,) in self._select("SELECT column_name FROM duckdb_columns() WHERE table_name = 'pairs'")
-        ]
+        self.columns = self._columns()  # by name, in SQL; `_place` is the first
         self.similarities = self._values(score)  # float32 [rows]; NaN where a row has none
         self._labelled = lru_cache(_KEPT)(self._with_label)
 
@@ -65,13 +67,13 @@ class Catalogue:
         self._connection.close()
 
     def read(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        """Whole rows in the order given, their labels as `labels.label` and so on. Positions without a row are left
-        out."""
-        of_labels = "".join(f", labels.{name} AS {identifier(f'labels.{name}')}" for name in _OF_LABELS)
+        """Whole rows in the order given, their labels as `labels.label` and so on, and columns of side tables as
+        `alias.column`. Positions without a row are left out."""
+        of_labels = {f"labels.{name}": f"labels.{name}" for name in _OF_LABELS if self.has_labels}
+        columns = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in (self.columns | of_labels).items())
         with self._connection.cursor() as cursor:
             answer = cursor.execute(
-                f"SELECT pairs.*{of_labels if self.has_labels else ''} {self._from} "
-                "WHERE pairs._place IN (SELECT unnest($positions))",
+                f"SELECT {columns} {self._from} WHERE pairs._place IN (SELECT unnest($positions))",
                 {"positions": list(positions)},
             )
             names = [name for name, *_ in answer.description]
@@ -80,7 +82,7 @@ class Catalogue:
 
     def table(self, positions: Numbers, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows in the order given, as `read` has them. columns: some of them; None: all but `_place`."""
-        names = {name: f"pairs.{identifier(name)}" for name in self.columns if name != "_place"}
+        names = {name: sql for name, sql in self.columns.items() if name != "_place"}
         if self.has_labels:
             names |= {f"labels.{name}": f"labels.{name}" for name in _OF_LABELS}
         wanted = ", ".join(f"{names[name]} AS {identifier(name)}" for name in columns or names)
@@ -127,6 +129,18 @@ class Catalogue:
         """Rows with a similarity below `at`, and from it on, as `clipmill filter --where` would count them."""
         return sides(self.similarities, np.float32(at), self.mask(condition), samples)
 
+    def _columns(self) -> dict[str, str]:
+        columns: dict[str, str] = {}
+        with self._connection.cursor() as cursor:
+            pairs = cursor.sql("FROM pairs")
+            for name, kind in zip(pairs.columns, pairs.types, strict=True):
+                if kind.id == "struct":  # a side table
+                    fields = [field for field, _ in kind.children]
+                    columns |= {f"{name}.{of}": f"pairs.{identifier(name)}.{identifier(of)}" for of in fields}
+                else:
+                    columns[name] = f"pairs.{identifier(name)}"
+        return columns
+
     def _values(self, column: str) -> Values:
         """A column as float32 [rows]; NaN where there is no value."""
         values = np.full(self.rows, np.nan, dtype=np.float32)
@@ -154,8 +168,9 @@ class Catalogue:
 def catalogue(
     numbered: NumberedRows, columns: Sequence[str], score: str = "similarity", labels: Labels | None = None
 ) -> Iterator[Catalogue]:
-    """Copies these columns to a file beside the searchable copies of embeddings, where this version of the dataset and
-    of the labels has none yet. score: the column of similarities. OutputError where it cannot be written."""
+    """Copies these columns, and those of the dataset's side tables, to a file beside the searchable copies of
+    embeddings, where this version of the dataset, of the labels and of the side tables has none yet. score: the column
+    of similarities. OutputError where it cannot be written."""
     database = _database(numbered, columns, labels)
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +193,8 @@ def _database(numbered: NumberedRows, columns: Sequence[str], labels: Labels | N
     """Its name changes with all that its rows depend on."""
     dataset = numbered.dataset
     version = digest(dataset.version, dataset.settings.digest, *columns)
-    return home(dataset) / f"rows-{version}-{digest(labels.identity) if labels else 'plain'}.duckdb"
+    beside = [*([labels.identity] if labels else []), *([identity_of(dataset.sides)] if dataset.sides else [])]
+    return home(dataset) / f"rows-{version}-{digest(*beside) if beside else 'plain'}.duckdb"
 
 
 def _write_whole(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
@@ -194,14 +210,14 @@ def _write_whole(database: Path, numbered: NumberedRows, columns: Sequence[str],
 
 
 def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:
-    dataset = numbered.dataset
+    dataset = _readable_sides(numbered.dataset)
     starts = pa.table({"shard": dataset.shards(), "start": numbered.starts[:-1]})
     with connect(dataset) as connection:
         connection.execute(f"ATTACH {literal(str(database))} AS catalogue")
         connection.register("starts", starts)
-        names = ", ".join(map(identifier, columns))
+        names = ", ".join(f"pairs.{identifier(name)}" for name in (*columns, *(side.alias for side in dataset.sides)))
         connection.execute(
-            f"CREATE TABLE catalogue.pairs AS SELECT start + row AS _place, {names} "
+            f"CREATE TABLE catalogue.pairs AS SELECT starts.start + pairs.row AS _place, {names} "
             "FROM pairs JOIN starts USING (shard)"
         )
         if labels is not None:
@@ -212,3 +228,13 @@ def _write(database: Path, numbered: NumberedRows, columns: Sequence[str], label
                 f"CREATE TABLE catalogue.labels AS SELECT start + row AS _place, {columns_of_labels} "
                 f"FROM ({rows_of_labels(labels, labels.parts)}) JOIN starts USING (shard)"
             )
+
+
+def _readable_sides(dataset: Dataset) -> Dataset:
+    """The same dataset, with what people read of its side tables."""
+    sides = []
+    for side in dataset.sides:
+        own = (field for field in side.schema if not pa.types.is_fixed_size_list(field.type))
+        names = [field.name for field in own if field.name not in _OF_PLACE]
+        sides += [replace(side, columns=tuple(names))] if names else []
+    return replace(dataset, sides=tuple(sides))
