@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 DATA = "data"
 OWN = ".clipmill"
+REPORT = f"{OWN}/report"  # what reports keep for the next one: a cache
 SUCCESS = f"{OWN}/_SUCCESS"  # the end's mark: all shards are done
 
 EARLIER = "_clipmill"  # the own folder of November 2026, when parts lay in the output itself

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..dataset.dataset import Dataset
-from ..dataset.layout import OWN, SUCCESS
+from ..dataset.layout import OWN, REPORT, SUCCESS
 from ..dataset.ledger import ledger
 from ..dataset.local_copies import search_copies
 from ..dataset.manifest import Manifest
@@ -144,9 +144,11 @@ def _write_manifest(output: Output, fresh: Manifest) -> None:
 
 
 def _clear_caches(dataset: Dataset) -> None:
-    """Files of the narrow table that may hold what is forgotten, and this machine's copies of embeddings and rows."""
+    """Files of the narrow table that may hold what is forgotten, what reports have kept, and this machine's copies of
+    embeddings and rows."""
     current = {file.name for file in narrow_files(dataset)}
     _delete(dataset.output, [f"{NARROW}/{name}" for name in dataset.output.names(NARROW) - current])
+    _delete(dataset.output, [f"{REPORT}/{name}" for name in dataset.output.names(REPORT)])
     shutil.rmtree(search_copies(dataset.url), ignore_errors=True)
 
 

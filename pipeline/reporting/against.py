@@ -9,8 +9,9 @@ import duckdb
 
 from ..dataset.dataset import Dataset
 from ..dataset.sql import identifier, register_storage, rows_of
+from .frame import TOP
 from .numbers import Numbers
-from .similarity import TOP, Similarity
+from .similarity import Similarity
 
 
 @dataclass(frozen=True)

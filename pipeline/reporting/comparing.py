@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .charts import bar_chart
+from .frame import TOP
 from .groups import Grouped
 from .numbers import Numbers
-from .similarity import TOP, Similarity
+from .similarity import Similarity
 from .words import decimal_text, percent_text, share_row
 
 if TYPE_CHECKING:

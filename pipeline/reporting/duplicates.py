@@ -17,11 +17,12 @@ from ..deduplication.groups import DuplicateGroups
 from ..deduplication.kmeans import unit
 from ..job.dedup import DedupJob
 from ..records import Vectors
+from .duplicates_sample import Kept, Sample
 from .samples import Place, Row, rows_at
 
 GROUPS, MEMBERS = 12, 8  # shown
 SAMPLE = 1 << 13  # images compared with each other, in a second or two
-_PARTS, _A_PART = 64, 1 << 10  # parts that the sample is from, at most, and images of each of many
+_A_PART = 1 << 10  # images of each of many parts
 _TILE = 1 << 10  # images whose cosines with all others are in memory
 
 
@@ -64,8 +65,11 @@ def duplicates_of(
 def among_some(dataset: Dataset, within: Subset | None, alias: str | None) -> Duplicates:
     """Images of a few parts, or all of a small dataset, each compared with each."""
     column, threshold = f"{dataset.model(alias).prefix}image_embedding", DedupJob.threshold
+    sample = Sample.of(dataset, within, column, SAMPLE, max(_A_PART, SAMPLE // len(dataset.parts)))
+    if (kept := sample.recalled(dataset.output)) is not None:
+        return Duplicates(None, kept.compared, threshold, kept.groups, kept.rows, _again(dataset, kept))
     shards = dict(zip(dataset.parts, dataset.shards(), strict=True))
-    read = list(_sampled(dataset, within, column))
+    read = list(_sampled(dataset, within, column, sample))
     places = [(shards[part], row) for part, rows, _ in read for row in rows.tolist()]
     vectors = np.concatenate([vectors for *_, vectors in read]) if read else np.empty((0, 1), np.float32)
     first = connect(np.arange(len(vectors)), _near(vectors, threshold))
@@ -76,18 +80,20 @@ def among_some(dataset: Dataset, within: Subset | None, alias: str | None) -> Du
         (int(count), [places[member] for member in np.flatnonzero(first == leader)[:MEMBERS]])
         for leader, count in grouped[:GROUPS]
     ]
-    in_groups = int(sum(count for _, count in grouped))
-    return Duplicates(None, len(vectors), threshold, len(grouped), in_groups, _shown(dataset, largest, column))
+    in_groups, shown = int(sum(count for _, count in grouped)), _shown(dataset, largest, column)
+    alike = tuple((group.size, tuple((row.place, row.figure) for row in group.rows)) for group in shown)
+    looked_at = sample.looked_at(read[-1][0] if read else None, len(vectors))
+    sample.keep(dataset.output, Kept(looked_at, len(vectors), len(grouped), in_groups, alike))
+    return Duplicates(None, len(vectors), threshold, len(grouped), in_groups, shown)
 
 
 def _sampled(
-    dataset: Dataset, within: Subset | None, column: str
+    dataset: Dataset, within: Subset | None, column: str, sample: Sample
 ) -> Iterator[tuple[str, npt.NDArray[np.int32], Vectors]]:
-    """Part, rows and vectors, until there are `SAMPLE`: the first images of parts in random order, always the same."""
-    left, of_a_part = SAMPLE, max(_A_PART, SAMPLE // len(dataset.parts))
-    for number in np.random.default_rng(0).permutation(len(dataset.parts))[:_PARTS]:
-        part = dataset.parts[number]
-        wanted, inside = min(left, of_a_part), rows_within(within, part)
+    """Part, rows and vectors, until there are enough: the first images of each part of the sample."""
+    left = sample.images
+    for part, _ in sample.parts:
+        wanted, inside = min(left, sample.of_a_part), rows_within(within, part)
         if inside is not None and not len(inside):
             continue
         for batch in replace(dataset, parts=(part,)).batches(["row", column], _A_PART):
@@ -102,6 +108,15 @@ def _sampled(
                 break
         if not left:
             return
+
+
+def _again(dataset: Dataset, kept: Kept) -> tuple[DuplicateGroup, ...]:
+    """The groups that an earlier report has shown."""
+    read = rows_at(dataset, [place for _, rows in kept.largest for place, _ in rows])
+    return tuple(
+        DuplicateGroup(size, tuple(replace(read[place][0], figure=figure) for place, figure in rows if place in read))
+        for size, rows in kept.largest
+    )
 
 
 def _near(vectors: Vectors, threshold: float) -> npt.NDArray[np.int64]:

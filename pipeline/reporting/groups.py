@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import duckdb
 
-from ..dataset.dataset import Dataset
-from ..dataset.sql import identifier
-from .similarity import TOP, Similarity
+from ..dataset.sql import literal
+from .frame import TOP
+from .similarity import Similarity
+from .sums import UNIT
 
 _MOST = 16  # shown, the most frequent
-_DOMAIN = r"regexp_extract(lower(url), '^[a-z]+://(?:[^/@]*@)?(?:www\.)?([^/:?#]+)', 1)"
 
 
 @dataclass(frozen=True)
@@ -34,25 +34,20 @@ class Grouped:
     groups: tuple[GroupSimilarity, ...]
 
 
-def grouped(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, similarity: Similarity, labelled: bool
-) -> list[Grouped]:
-    """By label where the view `labels` is there (see labels.py), and by source where the rows have addresses."""
-    prefix = next(model.prefix for model in dataset.models if model.alias == similarity.alias)
-    value = f"{identifier(f'{prefix}similarity')}::DOUBLE"
+def grouped(connection: duckdb.DuckDBPyConnection, similarity: Similarity) -> list[Grouped]:
+    """Of the sums (see sums.py): by label where rows have labels, and by source where they have addresses."""
     least = similarity.threshold_of(TOP)
-    sources = {}
-    if labelled:
-        sources["label"] = f"SELECT labels.label AS name, {value} AS value FROM pairs JOIN labels USING (shard, row)"
-    if "url" in dataset.schema.names:
-        sources["source"] = f"SELECT {_DOMAIN} AS name, {value} AS value FROM pairs WHERE url IS NOT NULL"
     found = []
-    for by, query in sources.items():
+    for by in ("label", "source"):
         rows = connection.execute(
-            f"SELECT name, count(*) AS rows, avg(value), count(*) FILTER (value >= {least!r}), count(*) OVER () "
-            f"FROM ({query}) WHERE isfinite(value) AND name <> '' GROUP BY name ORDER BY rows DESC, name LIMIT {_MOST}"
+            f"SELECT name, sum(rows) AS rows, sum(total), sum(rows) FILTER (number >= {least!r}), count(*) OVER () "
+            f"FROM sums WHERE what = {literal(f'{by} {similarity.alias}')} "
+            f"GROUP BY name ORDER BY rows DESC, name LIMIT {_MOST}"
         ).fetchall()
         if rows:
-            groups = tuple(GroupSimilarity(name, count, mean, kept) for name, count, mean, kept, _ in rows)
+            groups = tuple(
+                GroupSimilarity(name, int(count), int(total) / (int(count) * UNIT), int(kept or 0))
+                for name, count, total, kept, _ in rows
+            )
             found.append(Grouped(similarity.alias, by, rows[0][-1], groups))
     return found

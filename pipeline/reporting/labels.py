@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import duckdb
 
 from ..dataset.labels import Labels
-from ..dataset.sql import files, register_storage
 from ..labelling.classes import NONE
 from .histogram import Histogram
+from .numbers import rows_by_name, rows_by_number
+from .sums import BARS, UNIT
 
 _CLASSES = 16  # shown of the classes, the most frequent
-_BARS = 20  # of the probabilities
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,27 @@ class LabelNumbers:
     probabilities: Histogram  # of the best label, of all images
 
 
-def create_view(connection: duckdb.DuckDBPyConnection, labels: Labels) -> None:
-    """`labels`: shard, row, label and probability of the labelled rows that `pairs` has; and `uncovered`, see above."""
-    register_storage(connection, labels.output.url, labels.output.storage_options)
-    # in float32, as `label` has it: the best class's share beside the background
-    uncovered = "background > probability * (1::FLOAT - background)" if "background" in labels.floats else "NULL"
-    connection.execute(
-        f"CREATE VIEW labels AS SELECT shard, row, label, probability::DOUBLE AS probability, {uncovered} AS uncovered "
-        f"FROM {files(map(labels.url_of, labels.parts))} SEMI JOIN pairs USING (shard, row) WHERE label IS NOT NULL"
-    )
-
-
 def label_numbers(connection: duckdb.DuckDBPyConnection, labels: Labels) -> LabelNumbers:
-    rows = connection.execute(
-        "SELECT label, count(*) AS images, avg(probability), count(*) FILTER (uncovered) FROM labels GROUP BY label "
-        "ORDER BY images DESC, label"
-    ).fetchall()
-    counts = [LabelCount(*row[:3]) for row in rows if row[0] != NONE]
-    images, none = sum(row[1] for row in rows), next((row for row in rows if row[0] == NONE), None)
-    bars = connection.execute(
-        f"SELECT least(floor(probability * {_BARS}), {_BARS - 1}) AS bar, count(*) FROM labels GROUP BY bar"
-    )
-    edges = [bar / _BARS for bar in range(_BARS + 1)]
+    """Of the sums (see sums.py)."""
+    rows = connection.execute("SELECT name, rows, total FROM sums WHERE what = 'labels' ORDER BY rows DESC, name")
+    found = [LabelCount(name, images, int(total) / (images * UNIT)) for name, images, total in rows.fetchall()]
+    uncovered = rows_by_name(connection, "uncovered")
+    counts, images = [count for count in found if count.label != NONE], sum(count.images for count in found)
+    bars = rows_by_number(connection, "probabilities")
     return LabelNumbers(
         images=images,
-        none=none[1] if none else 0,
-        none_by_background=none[3] if none and labels.background else 0,
+        none=images - sum(count.images for count in counts),
+        none_by_background=uncovered.get(NONE, 0) if labels.background else 0,
         background=labels.background,
-        uncovered=sum(row[3] for row in rows) if "background" in labels.floats else None,
+        uncovered=sum(uncovered.values()) if has_background(labels) else None,
         classes=len(counts),
         most=tuple(counts[:_CLASSES]),
-        probabilities=Histogram.of({(bar + 0.5) / _BARS: count for bar, count in bars.fetchall()}, edges),
+        probabilities=Histogram.of(
+            {(bar + 0.5) / BARS: count for bar, count in bars.items()}, [bar / BARS for bar in range(BARS + 1)]
+        ),
     )
+
+
+def has_background(labels: Labels) -> bool:
+    """Whether labels tell how well the background fits."""
+    return "background" in labels.floats

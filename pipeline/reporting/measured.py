@@ -1,9 +1,11 @@
-"""What the scans of a dataset find for a report."""
+"""What a report tells of the rows of a dataset."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import duckdb
 
@@ -13,18 +15,22 @@ from ..dataset.narrow import narrowed, reading
 from ..dataset.sql import connect
 from ..dataset.subset import Subset
 from ..deduplication.groups import DuplicateGroups
+from ..filtering import row_functions
 from ..filtering.rows import Rows
+from ..filtering.spread import Spread
 from ..job.report import ReportJob
 from ..running.narrow_table import with_narrow_table
-from ..running.stages import OnStage, Stage
+from ..running.stages import OnStage
+from . import recipes
 from .against import Against, agreement_of
 from .duplicates import Duplicates, duplicates_of
 from .groups import Grouped, grouped
-from .labels import LabelNumbers, create_view, label_numbers
+from .labels import LabelNumbers, has_background, label_numbers
 from .numbers import Numbers, numbers_of
-from .recipes import RecipeNumbers, recipe_numbers
+from .recipes import DETECTOR, RecipeNumbers, conditions_of, recipe_numbers
 from .samples import Group, Row, Samples
-from .similarity import Similarity
+from .summing import Summing
+from .sums import Scheme
 
 
 @dataclass(frozen=True)
@@ -85,31 +91,43 @@ class Measured:
         """table: the dataset as `narrowed` has it."""
         job, dataset, within, labels = request.job, request.dataset, request.within, request.labels
         with connect(table, within) as connection:
-            if labels is not None:
-                create_view(connection, labels)
-            on_stage(Stage("counting", "parts", 0, len(dataset.parts)))
-            numbers = numbers_of(connection, table)
-            scored = [(similarity, _column(dataset, similarity)) for similarity in numbers.similarities]
-            by_group = [found for of, _ in scored for found in grouped(connection, table, of, labels is not None)]
+            _sum_up(connection, Rows(table, within, labels), job, on_stage)
+            numbers = numbers_of(connection, [model.alias for model in dataset.models])
             samples = Samples(connection, dataset)
             return cls(
                 numbers=numbers,
                 labels=label_numbers(connection, labels) if labels is not None else None,
-                grouped=tuple(by_group),
-                recipes=recipe_numbers(connection, Rows(table, within), job.alias, numbers.similarities, on_stage),
+                grouped=tuple(group for of in numbers.similarities for group in grouped(connection, of)),
+                recipes=recipe_numbers(connection, dataset, job.alias, numbers),
                 duplicates=duplicates_of(connection, dataset, request.duplicates, within, job.alias),
-                against=_against(connection, job, table, numbers),
-                ladders={of.alias: samples.along(column) for of, column in scored},
+                against=_against(connection, job, table, numbers, on_stage),
+                ladders={of.alias: samples.along(of) for of in numbers.similarities},
                 groups=tuple(_groups(samples, job.alias, numbers, labels is not None)),
             )
 
 
-def _column(dataset: Dataset, similarity: Similarity) -> str:
-    return next(f"{model.prefix}similarity" for model in dataset.models if model.alias == similarity.alias)
+def _sum_up(connection: duckdb.DuckDBPyConnection, rows: Rows, job: ReportJob, on_stage: OnStage) -> None:
+    """Makes the table `sums`. rows: of a dataset as `narrowed` has it."""
+    rows = replace(rows, functions=(row_functions.english(DETECTOR),))
+    scheme, spread = scheme_of(rows.dataset, rows.labels, job.alias), Spread(job.address, on_stage)
+    with tempfile.TemporaryDirectory(prefix="clipmill-report-") as folder:
+        Summing(rows, scheme, recipes.MOST, spread).run(connection, Path(folder))
+
+
+def scheme_of(dataset: Dataset, labels: Labels | None, alias: str | None) -> Scheme:
+    """alias: of the model that recipes rank by."""
+    return Scheme(
+        similarities={model.alias: f"{model.prefix}similarity" for model in dataset.models},
+        ranked=dataset.model(alias).alias,
+        conditions=conditions_of(dataset, alias),
+        by_source="url" in dataset.schema.names,
+        by_label=labels is not None,
+        has_background=labels is not None and has_background(labels),
+    )
 
 
 def _against(
-    connection: duckdb.DuckDBPyConnection, job: ReportJob, dataset: Dataset, numbers: Numbers
+    connection: duckdb.DuckDBPyConnection, job: ReportJob, dataset: Dataset, numbers: Numbers, on_stage: OnStage
 ) -> Against | None:
     """The other dataset's numbers, and how far the two agree on the pairs that both have."""
     if job.against is None:
@@ -119,7 +137,8 @@ def _against(
 
     def against(other: Dataset) -> Against:
         with connect(other) as theirs:
-            their_numbers = numbers_of(theirs, other)
+            _sum_up(theirs, Rows(other), replace(job, alias=None), on_stage)
+            their_numbers = numbers_of(theirs, [model.alias for model in other.models])
         of_theirs = next((of for of in their_numbers.similarities if of.alias == other.models[0].alias), None)
         agreement = None
         if mine is not None and of_theirs is not None:
@@ -132,7 +151,7 @@ def _against(
 def _groups(samples: Samples, alias: str | None, numbers: Numbers, labelled: bool) -> list[Group]:
     model = samples.dataset.model(alias)
     similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
-    groups = samples.by_similarity(f"{model.prefix}similarity", similarity) if similarity else []
+    groups = samples.by_similarity(similarity) if similarity else []
     if labelled:
         groups += samples.by_label()
     return groups or [samples.at_random()]

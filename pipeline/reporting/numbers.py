@@ -1,15 +1,15 @@
-"""A report's numbers, from a few scans by DuckDB, whatever the number of rows."""
+"""A report's numbers, out of its sums."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import duckdb
 
-from ..dataset.dataset import Dataset
+from ..dataset.sql import literal
 from .histogram import Histogram, median_of
 from .similarity import Similarity, similarity_of
 
@@ -67,11 +67,11 @@ class Numbers:
         return asdict(self)
 
 
-def numbers_of(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> Numbers:
-    """Of the view `pairs` (see sql.py)."""
-    similarities = [similarity_of(connection, model.alias, f"{model.prefix}similarity") for model in dataset.models]
+def numbers_of(connection: duckdb.DuckDBPyConnection, aliases: Iterable[str]) -> Numbers:
+    """Of the sums (see sums.py). aliases: of the models."""
+    similarities = [similarity_of(connection, alias) for alias in aliases]
     return Numbers(
-        counts=_counts(connection),
+        counts=Counts(**rows_by_name(connection, "counts")),
         failures=_failures(connection),
         similarities=tuple(similarity for similarity in similarities if similarity is not None),
         sizes=_sizes(connection),
@@ -79,36 +79,28 @@ def numbers_of(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> Numbe
     )
 
 
-def _counts(connection: duckdb.DuckDBPyConnection) -> Counts:
-    (counts,) = connection.execute(
-        "SELECT count(*), count(*) FILTER (error IS NULL), count(error), "
-        "count(width) FILTER (error IS NULL), count(caption_tokens) FILTER (error IS NULL), "
-        "count(*) FILTER (error IS NULL AND width IS NOT NULL AND caption_tokens IS NOT NULL), "
-        "count(*) FILTER (error IS NULL AND caption_truncated) FROM pairs"
-    ).fetchall()
-    return Counts(*counts)
+def rows_by_name(connection: duckdb.DuckDBPyConnection, what: str) -> dict[str, int]:
+    return dict(connection.execute(f"SELECT name, rows FROM sums WHERE what = {literal(what)}").fetchall())
+
+
+def rows_by_number(connection: duckdb.DuckDBPyConnection, what: str) -> dict[float, int]:
+    return dict(connection.execute(f"SELECT number, rows FROM sums WHERE what = {literal(what)}").fetchall())
 
 
 def _failures(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """As decode.reason_of has it, the detail in brackets left out."""
-    reasons = connection.execute(
-        "SELECT split_part(error, ' (', 1) AS reason, count(*) AS times FROM pairs WHERE error IS NOT NULL "
-        "GROUP BY reason ORDER BY times DESC, reason"
-    )
-    failures: dict[str, int] = dict(reasons.fetchmany(_REASONS))
-    if others := sum(times for _, times in reasons.fetchall()):
+    reasons = sorted(rows_by_name(connection, "failures").items(), key=lambda reason: (-reason[1], reason[0]))
+    failures = dict(reasons[:_REASONS])
+    if others := sum(times for _, times in reasons[_REASONS:]):
         failures["other reasons"] = others
     return failures
 
 
 def _sizes(connection: duckdb.DuckDBPyConnection) -> Sizes | None:
-    shapes = "FROM pairs WHERE error IS NULL AND width > 0 AND height > 0"
-    sides = _counted(connection, f"SELECT least(width, height) AS side, count(*) {shapes} GROUP BY side")
+    sides = rows_by_number(connection, "sides")
     if not sides:
         return None
-    aspects = _counted(
-        connection, f"SELECT round(8 * log2(width / height)) AS eighth, count(*) {shapes} GROUP BY eighth"
-    )
+    aspects = rows_by_number(connection, "aspects")
     eighths = Histogram.of(aspects, [eighth - 0.5 for eighth in _EIGHTHS]).trimmed()
     ratios = Histogram(tuple(2 ** (edge / 8) for edge in eighths.edges), eighths.counts)
     return Sizes(median_of(sides), Histogram.of(sides, _side_edges(sides)).trimmed(), ratios)
@@ -123,15 +115,8 @@ def _side_edges(sides: Mapping[float, int]) -> Sequence[float]:
 
 
 def _captions(connection: duckdb.DuckDBPyConnection) -> Captions | None:
-    tokens = _counted(
-        connection,
-        "SELECT caption_tokens, count(*) FROM pairs WHERE error IS NULL AND caption_tokens IS NOT NULL GROUP BY ALL",
-    )
+    tokens = rows_by_number(connection, "tokens")
     if not tokens:
         return None
     end = min(_MOST_TOKENS, math.ceil((max(tokens) + 1) / _TOKENS) * _TOKENS)
     return Captions(median_of(tokens), Histogram.of(tokens, range(0, end + 1, _TOKENS)))
-
-
-def _counted(connection: duckdb.DuckDBPyConnection, query: str) -> dict[float, int]:
-    return dict(connection.execute(query).fetchall())

@@ -18,11 +18,12 @@ from .column_tables import column_table
 from .columns import ReportedColumn
 from .comparing import against_rows, grouped_rows
 from .duplicates import Duplicates
+from .frame import TOP
 from .measured import Measured
 from .numbers import Captions, Counts, Sizes
 from .pictures import MOST
 from .samples import Group, Row
-from .similarity import TOP, Similarity
+from .similarity import Similarity
 from .tables import (
     duplicates_lead,
     facts_table,

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from ..dataset.dataset import Dataset
-from ..dataset.sql import identifier
-from .similarity import FINE, Similarity
+from ..dataset.sql import literal
+from .frame import FINE
+from .similarity import Similarity
+from .sums import A_GROUP
 
-_A_GROUP = 12  # rows
 _ALONG = 64  # rows along the similarities
 _AT_ONCE = 8  # parts read: against latency
 _SHOWN = ("key", "caption", "image_offset", "image_size")  # columns, in the order of a row's
@@ -49,52 +50,51 @@ class Group:
 
 @dataclass(frozen=True)
 class Samples:
-    """Chooses rows by scans of a few columns of `pairs`, the connection's view of the dataset. The others are read from
-    the parts, for the chosen few alone."""
+    """The sample rows among the sums (see sums.py). The columns that a report shows are read from the parts."""
 
     connection: duckdb.DuckDBPyConnection
     dataset: Dataset
 
-    def by_similarity(self, column: str, of: Similarity) -> list[Group]:
-        """The least similar, those around the median, and the most similar."""
-        value = f"{identifier(column)}::DOUBLE"
+    def by_similarity(self, of: Similarity) -> list[Group]:
+        """The least similar, some around the median, and the most similar."""
         middle = next(cut.threshold for cut in of.cuts if cut.fraction == 0.5)
-        orders = {
-            "Lowest similarity": "figure",
-            "Around the median": f"abs(figure - {middle!r})",
-            "Highest similarity": "-figure",
-        }
-        scored = f"SELECT shard, row, {value} AS figure, NULL AS label FROM pairs WHERE isfinite({value})"
-        return [self._group(title, scored, order) for title, order in orders.items()]
+        return [
+            self._group("Lowest similarity", f"lowest {of.alias}"),
+            self._group("Around the median", f"along {of.alias}", f"abs(figure - {middle!r})"),
+            self._group("Highest similarity", f"highest {of.alias}"),
+        ]
 
-    def along(self, column: str) -> tuple[Row, ...]:
+    def along(self, of: Similarity) -> tuple[Row, ...]:
         """Rows from the lowest similarity to the highest, close to each other where there are many: whatever a
-        threshold is, some lie on either side. One scan, and at most `_ALONG` rows."""
-        value = f"{identifier(column)}::DOUBLE"
-        found = self.connection.execute(
-            "SELECT count(*), arg_min(shard, h), arg_min(row, h), arg_min(value, h) FROM (SELECT shard, row, "
-            f"{value} AS value, floor({value} * {FINE})::INTEGER AS bin, hash(row, shard) AS h FROM pairs "
-            f"WHERE isfinite({value})) GROUP BY bin ORDER BY bin"
+        threshold is, some lie on either side. At most `_ALONG` rows."""
+        query = (
+            "SELECT arg_min({'shard': shard, 'row': row, 'figure': figure}, (position, shard, row)) FROM sums "
+            f"WHERE what = {literal(f'along {of.alias}')} AND shard IS NOT NULL GROUP BY number ORDER BY number"
+        )
+        found = [row for (row,) in self.connection.execute(query).fetchall()]
+        bins = self.connection.execute(
+            f"SELECT floor(number / {FINE}) AS bin, sum(rows)::BIGINT FROM sums "
+            f"WHERE what = {literal(f'bins {of.alias}')} GROUP BY bin ORDER BY bin"
         ).fetchall()
-        chosen = [found[number][1:] for number in spread([count for count, *_ in found], _ALONG)] if found else []
-        return self._rows([(*of_row, None) for of_row in sorted(chosen, key=lambda row: (row[2], *row[:2]))])
+        chosen = [found[number] for number in spread([count for _, count in bins], _ALONG)] if found else []
+        rows = [(row["shard"], row["row"], row["figure"], None) for row in chosen]
+        return self._rows(sorted(rows, key=lambda row: (row[2], *row[:2])))
 
     def by_label(self) -> list[Group]:
-        """Those of the view `labels` (see labels.py) whose label is most and least sure."""
-        orders = {"Most confident labels": "-figure", "Least confident labels": "figure"}
-        labelled = "SELECT shard, row, probability AS figure, label FROM labels WHERE label IS NOT NULL"
-        return [self._group(title, labelled, order) for title, order in orders.items()]
+        """Those whose label is most and least sure."""
+        return [
+            self._group("Most confident labels", "surest"),
+            self._group("Least confident labels", "least sure"),
+        ]
 
     def at_random(self) -> Group:
         """Any rows, the same each time: for datasets in which nothing can be compared."""
-        embedded = "SELECT shard, row, NULL AS figure, NULL AS label FROM pairs WHERE error IS NULL"
-        return self._group("Some rows", embedded, "hash(row, shard)")
+        return self._group("Some rows", "any")
 
-    def _group(self, title: str, rows: str, order: str) -> Group:
-        """rows: a query for shard, row, figure and label."""
+    def _group(self, title: str, what: str, position: str = "position") -> Group:
         chosen = self.connection.execute(
-            f"SELECT shard, row, figure, label FROM (SELECT *, {order} AS position FROM ({rows}) "
-            f"ORDER BY position, shard, row LIMIT {_A_GROUP}) ORDER BY position, shard, row"
+            f"SELECT shard, row, figure, name FROM sums WHERE what = {literal(what)} AND shard IS NOT NULL "
+            f"ORDER BY {position}, shard, row LIMIT {A_GROUP}"
         )
         return Group(title, self._rows(chosen.fetchall()))
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
-from ..dataset.sql import identifier
+from ..dataset.sql import literal
+from .frame import BINS, COARSE, FINE, FRACTIONS, Bins, rank_of
 from .histogram import Histogram
+from .sums import UNIT
 
-TOP = 0.3  # of all pairs: DataComp's share, by which groups and datasets are compared
-FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-
-FINE = 1000  # bins a unit of similarity, counted in one scan: bars and curve are made of them
 _TAIL = 0.002  # of the pairs, at either end, get no room of their own
 _BARS = (1, 2, 5, 10, 20, 50, 100)  # of these bins a bar may have
 _MOST_BARS = 80
@@ -49,28 +48,36 @@ class Similarity:
         return next(cut.threshold for cut in self.cuts if cut.fraction == fraction)
 
 
-def similarity_of(connection: duckdb.DuckDBPyConnection, alias: str, column: str) -> Similarity | None:
-    """Of a column of the view `pairs`, exact, in three scans; None where no row has one."""
-    value = f"{identifier(column)}::DOUBLE"
-    scored = f"(SELECT {value} AS value, floor({value} * {FINE})::INTEGER AS bin FROM pairs WHERE isfinite({value}))"
-    ((count, least, greatest, mean, deviation),) = connection.execute(
-        f"SELECT count(*), min(value), max(value), avg(value), coalesce(stddev_samp(value), 0) FROM {scored}"
+def similarity_of(connection: duckdb.DuckDBPyConnection, alias: str) -> Similarity | None:
+    """Of the sums (see sums.py); None where no row has one. Thresholds are exact."""
+    counted = connection.execute(
+        f"SELECT number::INTEGER, rows, total, squares FROM sums WHERE what = {literal(f'bins {alias}')}"
     ).fetchall()
-    if not count:
+    if not counted:
         return None
-    counted = connection.execute(f"SELECT bin, count(*) FROM {scored} GROUP BY bin")
-    bins: dict[float, int] = dict(counted.fetchall())
+    fine = {bin: rows for bin, rows, *_ in counted}
+    count, total, squares = (sum(int(row[column]) for row in counted) for column in (1, 2, 3))
+    bins = Counter[float]()
+    for bin, rows in fine.items():
+        bins[bin // FINE] += rows
+    spread = (count * squares - total * total) / (count * (count - 1)) if count > 1 else 0.0
     return Similarity(
         alias=alias,
         scored=count,
-        least=least,
-        greatest=greatest,
-        mean=mean,
-        deviation=deviation,
+        least=_outermost(connection, f"lowest {alias}"),
+        greatest=_outermost(connection, f"highest {alias}"),
+        mean=total / (count * UNIT),
+        deviation=math.sqrt(spread) / UNIT,
         histogram=_bars(bins),
         curve=_curve(bins),
-        cuts=_cuts(connection, scored, bins),
+        cuts=_cuts(connection, alias, fine),
     )
+
+
+def _outermost(connection: duckdb.DuckDBPyConnection, what: str) -> float:
+    query = f"SELECT arg_min(figure, position) FROM sums WHERE what = {literal(what)} AND shard IS NOT NULL"
+    ((figure,),) = connection.execute(query).fetchall()
+    return float(figure)
 
 
 def _bars(bins: Mapping[float, int]) -> Histogram:
@@ -93,7 +100,7 @@ def _beyond(bins: Sequence[tuple[float, int]], few: int) -> int:
 
 
 def _scaled(histogram: Histogram) -> Histogram:
-    return Histogram(tuple(edge / FINE for edge in histogram.edges), histogram.counts)
+    return Histogram(tuple(edge / COARSE for edge in histogram.edges), histogram.counts)
 
 
 def _curve(bins: Mapping[float, int]) -> tuple[tuple[float, int], ...]:
@@ -102,29 +109,25 @@ def _curve(bins: Mapping[float, int]) -> tuple[tuple[float, int], ...]:
     points, left = [], sum(bins.values())
     for edge in range(first, end + stride):
         if (edge - first) % stride == 0:
-            points.append((edge / FINE, left))
+            points.append((edge / COARSE, left))
         left -= bins.get(edge, 0)
     return tuple(points)
 
 
-def _cuts(connection: duckdb.DuckDBPyConnection, scored: str, bins: Mapping[float, int]) -> tuple[Cut, ...]:
-    """DataComp's rule: of n values the one of rank int(n · fraction), from 0 and downwards, is the threshold. Only the
-    values in the bins that hold those ranks are looked at one by one."""
-    count = sum(bins.values())
-    ranks = {fraction: min(int(count * fraction), count - 1) for fraction in FRACTIONS}
-    holding, before = {}, 0  # bins that hold a rank, with how many values are above them
-    for bin, size in sorted(bins.items(), reverse=True):
-        if any(before <= rank < before + size for rank in ranks.values()):
-            holding[bin] = before
+def _cuts(connection: duckdb.DuckDBPyConnection, alias: str, fine: Bins) -> tuple[Cut, ...]:
+    """Of the bins that hold the thresholds all values are known: these were expected there (see frame.py)."""
+    count, before = sum(fine.values()), 0
+    above = {}  # by bin: how many values are in higher ones
+    for bin, size in sorted(fine.items(), reverse=True):
+        above[bin] = before
         before += size
-    chosen = ", ".join(map(str, holding))
     values = connection.execute(
-        f"SELECT bin, value, count(*) FROM {scored} WHERE bin IN ({chosen}) GROUP BY bin, value ORDER BY value DESC"
-    )
-    cuts, above = [], dict(holding)
-    while batch := values.fetchmany(1 << 12):
-        for bin, value, size in batch:
-            end = above[bin] + size
-            cuts += [Cut(f, value, end) for f, rank in ranks.items() if above[bin] <= rank < end]
-            above[bin] = end
+        f"SELECT floor(number * {BINS})::INTEGER AS bin, number, rows FROM sums "
+        f"WHERE what = {literal(f'values {alias}')} ORDER BY number DESC"
+    ).fetchall()
+    cuts, ranks = [], {fraction: rank_of(count, fraction) for fraction in FRACTIONS}
+    for bin, value, size in values:
+        end = above[bin] + size
+        cuts += [Cut(fraction, value, end) for fraction, rank in ranks.items() if above[bin] <= rank < end]
+        above[bin] = end
     return tuple(cuts)

@@ -13,7 +13,7 @@ from clipmill.pipeline import EmbedJob, ExportJob, ForgetJob, ReportJob, SearchJ
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.forgotten import REASON
-from clipmill.pipeline.dataset.layout import part_path
+from clipmill.pipeline.dataset.layout import REPORT, part_path
 from clipmill.pipeline.dataset.ledger import ledger
 from clipmill.pipeline.dataset.manifest import Manifest
 from clipmill.pipeline.dataset.output import Output
@@ -109,7 +109,11 @@ def labels_of(dataset: Dataset, folder: Path) -> str:
 
 
 def test_what_is_embedded_again_later_is_forgotten_and_purged_too(job: ForgetJob, tmp_path: Path) -> None:
+    kept = Path(job.dataset) / REPORT / "sums.parquet"
+    kept.parent.mkdir()
+    kept.touch()
     forget(ForgetJob(job.dataset, urls=job.urls, purge=True))
+    assert not kept.exists()  # what a report has kept may tell of them
     write_shard(tmp_path / "shards" / "later.tar", SHARD)  # the same pairs in another shard
     grown = embed_here([tmp_path / "shards"], job.dataset)
     assert sum(len(of_part.rows) for of_part in grown.forgotten.parts.values()) == 2

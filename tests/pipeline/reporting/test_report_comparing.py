@@ -12,13 +12,15 @@ from browser import browser
 from clipmill.pipeline import Report, ReportJob, report
 from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.errors import InputError
+from clipmill.pipeline.reporting.frame import TOP
 from clipmill.pipeline.reporting.samples import Samples, spread
-from clipmill.pipeline.reporting.similarity import TOP, similarity_of
+from clipmill.pipeline.reporting.similarity import similarity_of
 from embedded import embed_here
 from fakes import Ran, jpeg, parts
 from hypothesis import given
 from hypothesis import strategies as st
 from made import make_dataset
+from report_kit import scheme_of, sum_up
 from selenium.webdriver.common.by import By
 
 RANDOM = np.random.default_rng(0)
@@ -41,11 +43,12 @@ def test_whatever_the_threshold_there_are_pictures_on_either_side(tmp_path: Path
     values = np.concatenate([RANDOM.normal(0.3, 0.02, 5000), RANDOM.uniform(-0.5, 0.2, 100)]).astype(np.float32)
     dataset = make_dataset(tmp_path / "in", [{"similarity": values}])
     with connect(dataset) as connection:
-        similarity = similarity_of(connection, "", "similarity")
+        sum_up(connection, scheme_of(dataset))
+        similarity = similarity_of(connection, "")
         assert similarity is not None
         samples = Samples(connection, dataset)
-        rows = samples.along("similarity")
-        assert rows == samples.along("similarity")
+        rows = samples.along(similarity)
+        assert rows == samples.along(similarity)
     figures = [row.figure for row in rows]
     assert 32 <= len(rows) <= 64 and figures == sorted(figures)
     assert [values[row.row] for row in rows] == pytest.approx(figures)
@@ -57,8 +60,10 @@ def test_whatever_the_threshold_there_are_pictures_on_either_side(tmp_path: Path
 
 def test_the_axis_has_no_room_for_a_tail_and_still_counts_it(tmp_path: Path) -> None:
     values = np.concatenate([np.linspace(0.2, 0.4, 5000), [-0.9, 0.99]]).astype(np.float32)
-    with connect(make_dataset(tmp_path / "in", [{"similarity": values}])) as connection:
-        similarity = similarity_of(connection, "", "similarity")
+    dataset = make_dataset(tmp_path / "in", [{"similarity": values}])
+    with connect(dataset) as connection:
+        sum_up(connection, scheme_of(dataset))
+        similarity = similarity_of(connection, "")
     assert similarity is not None
     assert 0.19 < similarity.histogram.edges[0] < 0.21 and 0.39 < similarity.histogram.edges[-1] < 0.42
     assert sum(similarity.histogram.counts) == 5002

@@ -116,6 +116,29 @@ def test_of_a_large_dataset_parts_are_sampled(tmp_path: Path, monkeypatch: pytes
     assert found == duplicates.among_some(dataset, None, None)
 
 
+def test_the_same_sample_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [{"image_embedding": np.repeat(unit_vectors(number, 25, 32), 2, axis=0)} for number in range(12)]
+    monkeypatch.setattr(duplicates, "SAMPLE", 100)
+    monkeypatch.setattr(duplicates, "_A_PART", 20)
+    near, compared = duplicates._near, list[int]()
+    monkeypatch.setattr(duplicates, "_near", lambda *given: compared.append(1) or near(*given))
+    dataset, found = make_dataset(tmp_path / "in", parts[:8], dim=32), list[duplicates.Duplicates]()
+    for grown in (8, 8, 9, 10, 11, 12):
+        dataset = make_dataset(tmp_path / "in", parts[:grown], dim=32)
+        found.append(duplicates.among_some(dataset, None, None))
+        whole = make_dataset(tmp_path / f"whole-{grown}-{len(found)}", parts[:grown], dim=32)
+        before = len(compared)
+        assert found[-1] == duplicates.among_some(whole, None, None)
+        del compared[before:]
+    assert found[0].groups > 0 and found[0] == found[1]
+    assert len(compared) < len(found) - 1  # a new part is seldom in the sample
+    changed = dict(parts[0], image_embedding=unit_vectors(99, 50, 32))
+    for number in range(12):  # one of these parts is in the sample
+        dataset = make_dataset(tmp_path / "in", [*parts[:number], changed, *parts[number + 1 :]], dim=32)
+        found.append(duplicates.among_some(dataset, None, None))
+    assert any(one != found[5] for one in found[6:])
+
+
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 7))
 def test_what_is_near_to_what_does_not_depend_on_the_tiles(directions: list[int], tile: int) -> None:
     vectors = np.eye(6, dtype=np.float32)[directions].reshape(-1, 6)

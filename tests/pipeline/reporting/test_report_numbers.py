@@ -13,22 +13,31 @@ import pyarrow as pa
 import pytest
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.sql import connect
+from clipmill.pipeline.reporting.frame import FRACTIONS
 from clipmill.pipeline.reporting.histogram import Histogram, median_of
 from clipmill.pipeline.reporting.numbers import Numbers, numbers_of
-from clipmill.pipeline.reporting.similarity import FRACTIONS, Similarity, similarity_of
+from clipmill.pipeline.reporting.similarity import Similarity, similarity_of
+from clipmill.pipeline.reporting.sums import Scheme
 from fakes import Ran, parts
 from hypothesis import given
 from hypothesis import strategies as st
 from made import make_dataset
+from report_kit import scheme_of, sum_up
 
 CONNECTION = duckdb.connect()  # opening one takes longer than an example
+OTHERS = "'a' AS shard, NULL AS error, 1 AS width, 1 AS height, 1 AS caption_tokens, false AS caption_truncated"
 
 
 @pytest.fixture(scope="module")
 def numbers(ran: Ran) -> Numbers:
     dataset = Dataset.open(str(ran.out))
+    return numbers_in(dataset)
+
+
+def numbers_in(dataset: Dataset) -> Numbers:
     with connect(dataset) as connection:
-        return numbers_of(connection, dataset)
+        sum_up(connection, scheme_of(dataset))
+        return numbers_of(connection, [model.alias for model in dataset.models])
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +108,10 @@ def test_similarity(numbers: Numbers, rows: list[dict[str, Any]]) -> None:
 def test_thresholds_are_exact_with_ties_and_without_numbers(values: list[float | None]) -> None:
     column = pa.array(values, pa.float32())
     kept = np.array([value for value in column.to_pylist() if value is not None and np.isfinite(value)], np.float64)
-    CONNECTION.register("pairs", pa.table({"b32_similarity": column}))
-    found = similarity_of(CONNECTION, "b32", "b32_similarity")
+    CONNECTION.register("pairs", pa.table({"b32_similarity": column, "row": range(len(values))}))
+    CONNECTION.execute(f"CREATE OR REPLACE VIEW pairs_with_all AS SELECT *, {OTHERS} FROM pairs")
+    sum_up(CONNECTION, Scheme({"b32": "b32_similarity"}, "b32", (), by_source=False), "pairs_with_all")
+    found = similarity_of(CONNECTION, "b32")
     if found is None:
         assert not len(kept)
     else:
@@ -116,8 +127,7 @@ def test_a_median_is_one_of_the_values(counted: dict[float, int]) -> None:
 def test_sizes_of_any_spread_have_few_bars(tmp_path: Path) -> None:
     for name, widths in {"alike": [256] * 50, "near": [200, 799], "far": [3, 90_000], "usual": [60, 5000]}.items():
         dataset = make_dataset(tmp_path / name, [{"width": widths, "height": [100_000] * len(widths)}])
-        with connect(dataset) as connection:
-            sizes = numbers_of(connection, dataset).sizes
+        sizes = numbers_in(dataset).sizes
         assert sizes is not None
         assert sizes.sides.counts == counts_in(widths, sizes.sides)
         assert sum(sizes.sides.counts) == sum(sizes.aspects.counts) == len(widths)
@@ -131,8 +141,7 @@ def test_each_model_has_its_similarity_and_rare_reasons_are_summed_up(tmp_path: 
     }
     many = {"error": [f"read: reason {number}" for number in range(30)]}
     dataset = make_dataset(tmp_path, [rows, many], models=[("b32", "ViT-B/32"), ("l14", "ViT-L/14")])
-    with connect(dataset) as connection:
-        numbers = numbers_of(connection, dataset)
+    numbers = numbers_in(dataset)
     assert [each.alias for each in numbers.similarities] == ["b32"]
     assert numbers.failures["decode: not an image"] == 1
     assert (len(numbers.failures), numbers.failures["other reasons"]) == (21, 11)
