@@ -102,7 +102,7 @@ def test_many_small_sums_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(frame, "_SLACK", 1)  # thresholds may be anywhere
     every = pairs()
     job = ReportJob(str(tmp_path / "made"), str(tmp_path / "report.html"))
-    for parts in (6, 7, 8, 12):
+    for parts in (8, 9, 10, 12):
         make_dataset(tmp_path / "made", every[:parts])
         found, _ = counted(job)
     assert len(kept(job.dataset)) == 2
