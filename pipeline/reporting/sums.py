@@ -98,8 +98,12 @@ def _taken(scheme: Scheme, frame: Frame) -> str:
         values.append(f"{identifier(column)}::DOUBLE AS s{number}")
     if scheme.by_label:
         # in float32, as `label` has it: the best class's share beside the background
-        background = "background > probability * (1::FLOAT - background)" if scheme.has_background else "false"
-        values.append(f"label, probability::DOUBLE AS probability, {background} AS uncovered")
+        background = (
+            "labels.background > labels.probability * (1::FLOAT - labels.background)"
+            if scheme.has_background
+            else "false"
+        )
+        values.append(f"labels.label, labels.probability::DOUBLE AS probability, {background} AS uncovered")
     holds = "".join(f", CASE WHEN ({condition}\n) THEN '1' ELSE '0' END" for condition in scheme.conditions)
     judged = f"CASE WHEN hash(row, shard) % {1 << frame.level} = 0 THEN concat(''{holds}) END"
     return ", ".join([*values, f"{judged} AS judged"])
