@@ -30,7 +30,10 @@ class LabelJob(Readable):
     ]
     templates: Annotated[
         str,
-        Doc("Prompts, {} for the name: photo, simple or drawing (built in), a text, or a file with one a line."),
+        Doc(
+            "Prompts, {} for the name: photo, simple or drawing (built in), a language's code for names in it (de, fr, "
+            "zh; docs/label.md), a text, or a file with one a line."
+        ),
         Flag(metavar="NAME|TEXT|FILE"),
     ] = "photo"
     top_k: Annotated[int, Doc("How many labels an image, best first.")] = 5

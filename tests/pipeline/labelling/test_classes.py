@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clipmill.clipmodel.templates import TEMPLATES
+from clipmill.clipmodel.templates import LANGUAGES, TEMPLATES
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.labelling.classes import Classes, LabelClass, read_classes, read_templates
 from hypothesis import given
@@ -148,3 +148,12 @@ def test_templates_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("\n")
     with pytest.raises(InputError, match="no template in it"):
         read_templates(str(tmp_path / "t.txt"))
+
+
+def test_a_language_has_templates_of_its_own_each_with_one_place_for_the_name() -> None:
+    sets = [read_templates(language) for language in LANGUAGES]
+    assert len(sets) >= 12 and read_templates("de")[1].format("Hund") == "ein Foto: Hund"
+    assert all(template.count("{}") == 1 for templates in sets for template in templates)
+    assert all(templates[0] == "{}" and len(set(templates)) == len(templates) for templates in sets)
+    own = [template for templates in sets for template in templates[1:]]
+    assert len(set(own) - set(TEMPLATES["photo"])) >= len(own) - 1  # one that Spanish and Italian share

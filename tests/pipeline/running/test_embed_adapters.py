@@ -110,6 +110,7 @@ def test_labels_and_search_take_the_datasets_own_model(embedded: Embedded, tmp_p
     images, texts = own_loop(folder, samples()[0], ["a photo of a cat", "a photo of a large dog"])
     written = pq.read_table(next(Path(labels.out, "data").iterdir()))
     assert written["label_id"].to_pylist() == (images @ texts.T).argmax(axis=1).tolist()
+    np.testing.assert_allclose(written["label_similarity"].to_numpy(), (images @ texts.T).max(axis=1), atol=1e-4)
 
     job = SearchJob(out, "number 3 word word", alias="align", model=f"hf:{folder}", k=3)
     scores = own_loop(folder, samples()[0], ["number 3 word word"])
