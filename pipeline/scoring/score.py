@@ -55,7 +55,10 @@ def score(job: ScoreJob, on_stage: OnStage = notebook.stages, on_download: Progr
     dataset = Dataset.open(job.dataset, job.storage_options)
     dataset.model(job.alias)  # raises for an unknown alias
     if f"{job.side}s" not in dataset.settings.embeds:
-        raise InputError(f"{dataset.url} has no embeddings of {job.side}s; score the others with --for")
+        remedy = (
+            "leave out --pixels, and score the texts with --for text" if job.pixels else "score the others with --for"
+        )
+        raise InputError(f"{dataset.url} has no embeddings of {job.side}s; {remedy}")
     inputs = _inputs(job, dataset)
     scorers = scorers_of(job, dataset, inputs, on_download)
     output = Output.at(job.out, job.storage_options).prepare()

@@ -322,8 +322,10 @@ def test_a_head_of_another_models_embeddings_is_refused(job: ScoreJob, tmp_path:
 
 def test_a_dataset_without_that_side_is_refused(job: ScoreJob, tmp_path: Path) -> None:
     make_dataset(tmp_path / "texts", PARTS[1:], embeds="texts")
-    with pytest.raises(InputError, match="has no embeddings of images"):
+    with pytest.raises(InputError, match="has no embeddings of images; score the others with --for"):
         score(replace(job, dataset=str(tmp_path / "texts")))
+    with pytest.raises(InputError, match="has no embeddings of images; leave out --pixels"):
+        score(replace(job, dataset=str(tmp_path / "texts"), heads=[], functions=["a:b"], pixels=True))
 
 
 @pytest.mark.usefixtures("cluster")
