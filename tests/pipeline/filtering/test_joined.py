@@ -31,9 +31,18 @@ def scores(own: pa.Table) -> dict[str, Any]:
     return {"score": pa.array(values, pa.float32(), mask=np.arange(len(own)) % 11 == 3)}
 
 
+def late(own: pa.Table) -> dict[str, Any]:
+    """Two columns, some null, as `clipmill columns` copies them."""
+    rows = range(len(own))
+    return {
+        "lang": [(None, "en", "de", "en")[row % 4] for row in rows],
+        "size": pa.array([None if row % 9 == 0 else row for row in rows], pa.int64()),
+    }
+
+
 @pytest.fixture
 def job(make: Any, tmp_path: Path) -> FilterJob:
-    """A dataset of one model, one of another, scores and labels beside it."""
+    """A dataset of one model; beside it one of another, scores, labels and columns that came later."""
     made = make()
     dataset = Dataset.open(made.dataset)
     make_dataset(tmp_path / "other", many(seed=1))
@@ -44,6 +53,7 @@ def job(make: Any, tmp_path: Path) -> FilterJob:
             tmp_path / "labels", dataset, lambda own: {"label": [f"label {row % 3}" for row in range(len(own))]}
         ),
     }
+    joins["late"] = write_side(tmp_path / "late", dataset, late)
     return replace(made, joins=joins)
 
 
@@ -62,15 +72,16 @@ def kept(job: FilterJob, *columns: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("source", ["parts", "table", "embeddings"])
-def test_two_models_scores_and_labels_in_one_filter_are_a_join_by_hand(
+def test_two_models_scores_labels_and_late_columns_in_one_filter_are_a_join_by_hand(
     source: str, job: FilterJob, request: pytest.FixtureRequest
 ) -> None:
     if source == "table":
         request.getfixturevalue("table")
     where = ["other.similarity > 0.2", "labelled.label <> 'label 1' AND similarity IS NOT NULL"]
+    where.append("late.lang = 'en' AND late.size < 90")
     if source == "embeddings":
         where.append("list_inner_product(image_embedding, other.image_embedding::FLOAT[]) < 2")
-    job = replace(job, where=where, by="aes.score", top_fraction=0.6, columns=["caption", "aes.score"])
+    job = replace(job, where=where, by="aes.score", top_fraction=0.6, columns=["caption", "aes.score", "late.size"])
     summary = filter(job)
     assert summary.funnel.kept
     query = f"""
@@ -78,14 +89,15 @@ def test_two_models_scores_and_labels_in_one_filter_are_a_join_by_hand(
                    FROM read_parquet('{job.joins["aes"]}/*')),
         edge AS (SELECT score FROM a WHERE score IS NOT NULL ORDER BY score DESC
                  LIMIT 1 OFFSET (SELECT floor(0.6 * count(score))::BIGINT FROM a))
-        SELECT shard, row, p.caption, a.score FROM read_parquet('{job.dataset}/data/*') p
+        SELECT shard, row, p.caption, a.score, c.size FROM read_parquet('{job.dataset}/data/*') p
         JOIN read_parquet('{job.joins["other"]}/data/*') o USING (shard, row)
         JOIN read_parquet('{job.joins["labelled"]}/*') l USING (shard, row) JOIN a USING (shard, row)
+        JOIN read_parquet('{job.joins["late"]}/*') c USING (shard, row)
         WHERE p.error IS NULL AND o.similarity > 0.2 AND NOT isnan(o.similarity) AND l.label <> 'label 1'
-        AND NOT isnan(p.similarity) AND a.score >= (FROM edge) ORDER BY shard, row
+        AND c.lang = 'en' AND c.size < 90 AND NOT isnan(p.similarity) AND a.score >= (FROM edge) ORDER BY shard, row
     """
     with duckdb.connect() as connection:
-        assert connection.execute(query).fetchall() == kept(job, "caption", "aes.score")
+        assert connection.execute(query).fetchall() == kept(job, "caption", "aes.score", "late.size")
 
 
 def test_a_side_file_that_has_changed_is_judged_again_and_no_other(job: FilterJob) -> None:
