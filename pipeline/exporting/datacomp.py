@@ -124,7 +124,7 @@ class DataCompPart:
             "shard": ("shard", pa.dictionary(pa.int32(), pa.string())),
             "row": ("row", pa.int32()),
         }
-        return {**{name: (name, dataset.types[name]) for name in self.exportable.more}, **layout}
+        return layout | {name: (name, dataset.types[name]) for name in self.exportable.more if name not in layout}
 
     @cached_property
     def _schema(self) -> pa.Schema:

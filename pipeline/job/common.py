@@ -58,7 +58,7 @@ def check_joins(joins: Mapping[str, str], columns: Collection[str] = (), labels:
     taken = {name.casefold(): f"the dataset has a column {name}" for name in columns}
     taken |= _TAKEN
     if labels is not None:
-        taken["labels"] = f"SQL calls those of --labels {labels} so; leave out one of the two"
+        taken["labels"] = f"SQL calls what --labels {labels} holds so"
     for alias, folder in joins.items():
         option = f"--join {alias}={folder}"
         if not _ALIAS.fullmatch(alias):

@@ -192,9 +192,8 @@ def catalogue(
 def _database(numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> Path:
     """Its name changes with all that its rows depend on."""
     dataset = numbered.dataset
-    version = digest(dataset.version, dataset.settings.digest, *columns)
-    beside = [*([labels.identity] if labels else []), *([identity_of(dataset.sides)] if dataset.sides else [])]
-    return home(dataset) / f"rows-{version}-{digest(*beside) if beside else 'plain'}.duckdb"
+    version = digest(dataset.version + identity_of(dataset.sides), dataset.settings.digest, *columns)
+    return home(dataset) / f"rows-{version}-{digest(labels.identity) if labels else 'plain'}.duckdb"
 
 
 def _write_whole(database: Path, numbered: NumberedRows, columns: Sequence[str], labels: Labels | None) -> None:

@@ -18,6 +18,7 @@ from clipmill.jobs.web.site import Site
 from clipmill.pipeline import FilterJob, ForgetJob, SearchJob, ServeJob, filter, forget, search
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import UserError
+from clipmill.pipeline.searching.dense import home
 from fastapi.testclient import TestClient
 from made import make_dataset, unit_vectors
 from side_kit import write_side
@@ -95,13 +96,14 @@ def test_what_is_forgotten_in_a_joined_dataset_is_not_shown_any_more(
     with Site.open(job) as site:
         row = client_of(site).get("/api/row/3").json()["row"]
         assert row["other.caption"] is None and row["s.score"] == 3
+        assert len(list(home(site.dataset).glob("rows-*.duckdb"))) == 1  # none with what was forgotten
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         ({"joins": {"_place": "x"}}, "the alias is taken: that is what the page of `serve` calls"),
-        ({"joins": {"labels": "x"}, "labels": "y"}, "SQL calls those of --labels y so; leave out one of the two"),
+        ({"joins": {"labels": "x"}, "labels": "y"}, "SQL calls what --labels y holds so; choose another"),
         ({"joins": {"a": "nowhere"}}, "--join a=nowhere: 1 of the dataset's 1 parts have no file in it"),
     ],
 )

@@ -94,7 +94,10 @@ def test_a_threshold_keeps_what_filter_keeps_and_a_subset_has_its_own(job: Repor
         ({"columns": ["s.scor"]}, "--column s.scor: no such column; there are key, .*s.score"),
         ({"columns": ["width"]}, "--join s=.*: none of its columns is named; add --column s.NAME"),
         ({"columns": ["s.word", "image_embedding"]}, "--column image_embedding: the column holds fixed_size_list"),
-        ({"joins": {"labels": "x"}, "columns": ["labels.label"], "labels": "y"}, "SQL calls those of --labels y so"),
+        (
+            {"joins": {"labels": "x"}, "columns": ["labels.label"], "labels": "y"},
+            "SQL calls what --labels y holds so; choose another",
+        ),
     ],
 )
 def test_wrong_names_are_one_line(changes: Any, complaint: str, job: ReportJob) -> None:
