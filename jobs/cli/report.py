@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ...pipeline.job.report import ReportJob
+from ..showing.amounts import counted
 from ..showing.console import out
 from .options import Json
 
@@ -55,8 +56,8 @@ def _show(report: Report) -> None:
     for column in report.columns:
         out.print(f"column      {_told(column)}")
     if found := report.duplicates:
-        among = f" among {found.compared:,} images" if found.compared is not None else ""
-        out.print(f"duplicates  {found.rows:,} rows in {found.groups:,} groups{among}")
+        among = f" among {counted(found.compared, 'image')}" if found.compared is not None else ""
+        out.print(f"duplicates  {counted(found.rows, 'row')} in {counted(found.groups, 'group')}{among}")
     missing = f", {report.pictures_missing} could not be fetched" if report.pictures_missing else ""
     out.print(f"pictures    {report.pictures}{missing}")
     out.print(f"in {report.out}")

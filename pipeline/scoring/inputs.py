@@ -22,6 +22,7 @@ from ..embedding.decode import Decoder
 from ..embedding.read_again import row_by_row, unchanged_shard
 from ..embedding.shard_reader import InputOptions, ThreadedReader
 from ..embedding.together import Decoders
+from ..errors import UserError
 from ..records import Vectors
 
 COLUMNS = ("key", "shard", "row", "error")
@@ -76,9 +77,14 @@ class Images:
 
     @classmethod
     def of(cls, dataset: Dataset, model: DatasetModel) -> Images:
-        """As that model's encoder got them."""
+        """As that model's encoder got them. UserError for another library's, which has its own way."""
         cards = dataset.model_cards()
         card = cards[model.alias] if model.alias else cards
+        if "library" in card:
+            raise UserError(
+                f"--pixels: {dataset.url} is of {card['variant']}, whose images {card['library']} makes ready; read "
+                "the shards yourself, or take a dataset of one of clipmill's own models"
+            )
         config, _ = read_header(json.dumps({"config": card["config"]}))
         decoding, turn = dataset.settings.decoding
         return cls(Preprocess(config.vision.image_size, config.preprocess, decoding, turn))

@@ -335,3 +335,12 @@ def test_on_ray_the_scores_are_the_same(job: ScoreJob, own: Any) -> None:
     there = replace(job, out=job.out + "-ray", address="local")
     assert score(there).counts == here.counts
     assert rows(there) == rows(job)
+
+
+def test_pixels_of_another_librarys_model_are_refused(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = {"library": "transformers", "variant": "hf:AlignModel", "config": {"embed_dim": 8}}
+    monkeypatch.setattr(Dataset, "model_cards", lambda _: card)
+    with pytest.raises(UserError, match="is of hf:AlignModel, whose images transformers makes ready"):
+        score(ScoreJob(str(ran.out), str(tmp_path / "looks"), functions=["a:b"], pixels=True))
