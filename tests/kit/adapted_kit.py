@@ -58,11 +58,15 @@ def _square(**more: Any) -> dict[str, Any]:
     return {"size": {"height": _SIZE, "width": _SIZE}, **more}
 
 
-def chinese_clip(folder: Path) -> Any:
+def chinese_clip(folder: Path, image_size: int = _SIZE, **tower: Any) -> Any:
+    """tower: sizes of both towers, where they are others."""
     size = _bert(folder)
-    _processor(folder, "ChineseCLIPImageProcessor", **_square(do_center_crop=False, resample=3))
+    sides = {"height": image_size, "width": image_size}
+    _processor(folder, "ChineseCLIPImageProcessor", size=sides, do_center_crop=False, resample=3)
     config = transformers.ChineseCLIPConfig(
-        text_config={**_TEXT, "vocab_size": size}, vision_config=_VISION, projection_dim=16
+        text_config={**_TEXT, "vocab_size": size, **tower},
+        vision_config={**_VISION, "image_size": image_size, **tower},
+        projection_dim=16,
     )
     return transformers.ChineseCLIPModel(config)
 
