@@ -42,8 +42,14 @@ def describe(resolved: Resolved) -> Card:
     return weights.describe(resolved)
 
 
-def load(spec: str | Resolved, *, device: str | torch.device = "cpu", progress: Progress | None = None) -> AnyModel:
-    """A model, its tokenizer, its preprocessing and its card, of a spec as in `parse_spec`. ModelError, one line that
-    says what to do, for every fault of the spec or the files."""
+def load(
+    spec: str | Resolved,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> AnyModel:
+    """A model, its tokenizer, its preprocessing and its card, of a spec as in `parse_spec`. dtype: of our own models'
+    weights; others stay in float32. ModelError, one line that says what to do, for every fault of the spec or files."""
     resolved = spec if isinstance(spec, Resolved) else resolve(spec, progress=progress)
-    return read(resolved, device=device)
+    return read(resolved, device=device) if resolved.library else weights.read(resolved, device=device, dtype=dtype)

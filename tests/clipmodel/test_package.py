@@ -10,7 +10,7 @@ import pytest
 
 def test_load_is_the_way_in() -> None:
     from clipmill.clipmodel import load
-    from clipmill.clipmodel.weights import load as same
+    from clipmill.clipmodel.models import load as same
 
     assert load is same
 
