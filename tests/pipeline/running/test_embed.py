@@ -195,7 +195,7 @@ def test_a_missing_part_is_made_again(here: list[str], job: EmbedJob, drawn: Dra
     [
         ({"precision": "bf16"}, "precision is bf16, not fp32"),
         ({"model": "tiny=random:1"}, "weights sha256 is "),
-        ({"columns": ("uid:int64",)}, "columns: uid:int64 added; uid:string gone"),
+        ({"columns": ("uid:int64",)}, "has the column uid as string, not as int64: leave out --column uid:int64"),
         ({"embedding_type": "float32"}, "embedding type is float32, not float16"),
         ({"texts": False}, "embeds is images, not images and texts"),
     ],

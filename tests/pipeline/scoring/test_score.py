@@ -198,7 +198,7 @@ def test_a_function_of_ones_own_gives_columns(job: ScoreJob, own: Any) -> None:
     code = (
         "import numpy as np\ndef score(x):\n    return {'first': x[:, 0], 'big': x[:, 0] > 0, 'n': np.arange(len(x))}"
     )
-    job = replace(job, functions=[own("my_scores", code)])
+    job = replace(job, functions=[own("three_columns", code)])
     assert score(job).columns == ("quality", "first", "big", "n")
     for row, vector in zip(rows(job), stored(job), strict=True):
         assert (row["first"], row["big"]) == ((None, None) if vector is None else (vector[0], vector[0] > 0))
