@@ -13,6 +13,7 @@ from chaos_kit import LEDGER, Driver, check_exact, committed, driver, fingerprin
 from clipmill.jobs.drawn.pairs import PairSpec
 from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline.records import Shard
+from living import living, name_of
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="signals and sessions")]
 
@@ -96,11 +97,7 @@ def test_nothing_that_a_killed_driver_started_lives_on(tmp_path: Path) -> None:
         assert until(lambda: run.ended or len(committed(out)) >= 1, PATIENCE)
         assert not run.ended, run.said()
         started = psutil.Process(run.process.pid).children(recursive=True)
-        names = {process.name() for process in started}
+        names = {name_of(process) for process in started}
         assert {"raylet", "gcs_server", "ray::DashboardAgent"} <= names and any("_Actor" in name for name in names)
         run.kill()
-        assert until(lambda: not alive(started), 15), alive(started)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        assert until(lambda: not living(started), 15), living(started)

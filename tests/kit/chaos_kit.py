@@ -27,6 +27,7 @@ from clipmill.pipeline.embedding.embed_shard import embed_shard
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Sample, Shard, ShardStats
 from fakes import FakeEncoder, attempt, fake_tools, jpeg
+from living import living, name_of
 
 EXECUTABLE = Path(sys.executable).with_name("clipmill")
 TESTS = Path(__file__).resolve().parents[1]
@@ -94,7 +95,7 @@ class Driver:
 
     def orphans(self) -> list[psutil.Process]:
         """What lives on in its session, but for Ray's agents, who report to a Ray that is gone for up to a minute."""
-        return [each for each in _session(self.process.pid) if not each.name().endswith("Agent")]
+        return [each for each in _session(self.process.pid) if not name_of(each).endswith("Agent")]
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
@@ -120,10 +121,10 @@ def driver(arguments: Sequence[str], log: Path) -> Iterator[Driver]:
 def _session(leader: int) -> list[psutil.Process]:
     found = []
     for each in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getsid(each.pid) == leader and each.status() != psutil.STATUS_ZOMBIE:
+        with suppress(OSError):
+            if os.getsid(each.pid) == leader:
                 found.append(each)
-    return found
+    return living(found)
 
 
 def until(true: Callable[[], Any], seconds: float) -> bool:

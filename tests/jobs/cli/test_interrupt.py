@@ -21,6 +21,7 @@ from clipmill.jobs.drawn.shards import DrawnSpec, write_shards
 from clipmill.pipeline.inputs.shards import read_samples
 from clipmill.pipeline.records import Shard
 from console import EXECUTABLE, started
+from living import living, name_of
 
 SHARDS, PAIRS = 8, 480
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="signals and process groups")]
@@ -50,8 +51,7 @@ class Running:
     def alive(self) -> list[str]:
         """Names of the others that still run, but for Ray's two agents: when Ray is killed, they try to report this
         for a minute."""
-        names = [each.name() for each in self.others if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-        return [name for name in names if not name.endswith("Agent")]
+        return [name for each in living(self.others) if (name := name_of(each)) and not name.endswith("Agent")]
 
 
 @contextmanager
