@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import ClipmillError
+from ..storage.processes import is_alive
 from .layout import OWN
 from .output import Output
 
@@ -104,10 +105,4 @@ def is_dead(host: object, pid: object) -> bool:
     """Whether that was a process of this machine that has ended."""
     if host != socket.gethostname() or not isinstance(pid, int):
         return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return not is_alive(pid)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from .processes import is_alive
+
 _ABANDONED = 24 * 3600  # seconds after which another machine's unfinished file counts as abandoned
 
 
@@ -25,7 +27,7 @@ def clear(folder: Path) -> None:
         pid = rest.partition(".")[0]
         with suppress(OSError):
             if host == _host() and pid.isdecimal():
-                if not _is_alive(int(pid)):
+                if not is_alive(int(pid)):
                     path.unlink()
             elif time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
@@ -47,16 +49,6 @@ def _cleared(parent: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=folder.name + "-", dir=parent))
     clear(folder)
     return folder
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # no signal is sent
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process
-        return True
-    return True
 
 
 def _host() -> str:
