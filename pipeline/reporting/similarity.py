@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
 
 from ..dataset.sql import literal
-from .frame import BINS, COARSE, FINE, FRACTIONS, Bins, rank_of
+from .frame import BINS, COARSE, FINE, FRACTIONS, rank_of
 from .histogram import Histogram
 from .sums import UNIT
 
@@ -70,7 +71,7 @@ def similarity_of(connection: duckdb.DuckDBPyConnection, alias: str) -> Similari
         deviation=math.sqrt(spread) / UNIT,
         histogram=_bars(bins),
         curve=_curve(bins),
-        cuts=_cuts(connection, alias, fine),
+        cuts=_cuts(connection, alias, count),
     )
 
 
@@ -114,20 +115,26 @@ def _curve(bins: Mapping[float, int]) -> tuple[tuple[float, int], ...]:
     return tuple(points)
 
 
-def _cuts(connection: duckdb.DuckDBPyConnection, alias: str, fine: Bins) -> tuple[Cut, ...]:
+def _cuts(connection: duckdb.DuckDBPyConnection, alias: str, count: int) -> tuple[Cut, ...]:
     """Of the bins that hold the thresholds all values are known: these were expected there (see frame.py)."""
-    count, before = sum(fine.values()), 0
-    above = {}  # by bin: how many values are in higher ones
-    for bin, size in sorted(fine.items(), reverse=True):
-        above[bin] = before
-        before += size
     values = connection.execute(
-        f"SELECT floor(number * {BINS})::INTEGER AS bin, number, rows FROM sums "
-        f"WHERE what = {literal(f'values {alias}')} ORDER BY number DESC"
-    ).fetchall()
-    cuts, ranks = [], {fraction: rank_of(count, fraction) for fraction in FRACTIONS}
-    for bin, value, size in values:
-        end = above[bin] + size
-        cuts += [Cut(fraction, value, end) for fraction, rank in ranks.items() if above[bin] <= rank < end]
-        above[bin] = end
+        f"""
+        WITH bins AS (
+            SELECT number::INTEGER AS bin, sum(rows) OVER (ORDER BY number DESC) - rows AS above FROM sums
+            WHERE what = {literal(f"bins {alias}")}
+        ), of_bins AS (
+            SELECT number, rows, floor(number * {BINS})::INTEGER AS bin FROM sums
+            WHERE what = {literal(f"values {alias}")}
+        )
+        SELECT number, rows::BIGINT AS rows,
+            (above + sum(rows) OVER (PARTITION BY bin ORDER BY number DESC))::BIGINT AS "end"
+        FROM of_bins JOIN bins USING (bin) ORDER BY number DESC
+        """
+    ).fetchnumpy()
+    cuts, ends = [], values["end"]
+    for fraction in FRACTIONS:
+        rank = rank_of(count, fraction)
+        place = int(np.searchsorted(ends, rank, side="right"))
+        if place < len(ends) and ends[place] - values["rows"][place] <= rank:
+            cuts.append(Cut(fraction, float(values["number"][place]), int(ends[place])))
     return tuple(cuts)
