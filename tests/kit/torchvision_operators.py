@@ -1,5 +1,6 @@
-"""As sitecustomize.py of the peer's environment: declares what torchvision expects of its compiled library when that
-cannot be loaded beside a CPU torch. Done as torchvision is first imported, so that other programs start no slower."""
+"""Once imported, or as an environment's sitecustomize.py: declares what torchvision expects of its compiled library when
+that cannot be loaded beside a CPU torch. Done as torchvision is first imported, so that other programs start no slower.
+"""
 
 import importlib.abc
 import sys
