@@ -49,7 +49,7 @@ class OpenClipTexts:
             return cls(files, tokenizer.context_length, 0, "right")
         if inner.pad_token_id is None:
             raise ModelError("its tokenizer has no token for padding; name one in tokenizer_config.json")
-        padding = "inside" if tokenizer.tokenizer_mode == "clips" else inner.padding_side
+        padding: Padding = "inside" if tokenizer.tokenizer_mode == "clips" else inner.padding_side
         return cls(files, tokenizer.context_length, int(inner.pad_token_id), padding)
 
     def describe(self) -> str:

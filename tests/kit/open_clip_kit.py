@@ -161,9 +161,7 @@ def openvision(folder: Path) -> dict[str, Any]:
 
 MAKERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     made.__name__: made
-    for made in (
-        *(vit, quickgelu, resnet, siglip, convnext, eva, mobileclip, coca, roberta, clipa, openvision),
-    )
+    for made in (vit, quickgelu, resnet, siglip, convnext, eva, mobileclip, coca, roberta, clipa, openvision)
 }
 _HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 _PREPROCESS: dict[str, dict[str, Any]] = {
