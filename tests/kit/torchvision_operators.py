@@ -1,5 +1,6 @@
-"""Imported, or as an environment's sitecustomize.py: declares what torchvision expects of its compiled library when that
-cannot be loaded beside a CPU torch. Done as torchvision is first imported, so that other programs start no slower."""
+"""Imported, or as an environment's sitecustomize.py: declares what torchvision expects of its compiled library where
+that cannot be loaded beside a CPU torch. Done as torchvision is first imported, so that other programs start no slower.
+"""
 
 import importlib.abc
 import sys

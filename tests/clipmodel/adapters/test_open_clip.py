@@ -200,9 +200,7 @@ def test_what_open_clip_does_not_know_is_told_in_one_line(
     version = library.__version__
     unknown = "open_clip:ViT-B-33 is neither a folder nor a model of open_clip"
     assert refusal("open_clip:ViT-B-33=x").startswith(f"{unknown} {version}: did you mean ViT-B-32 or ")
-    assert (
-        refusal(f"open_clip:{named}") == f"open_clip:{named}: name its weights, a tag or a file: there are mine, away"
-    )
+    assert refusal(f"open_clip:{named}").endswith(": name its weights, a tag or a file: there are mine, away")
     wrong = refusal(f"open_clip:{named}=min")
     assert wrong == f"open_clip:{named}: min is neither a tag of its weights nor a file: did you mean mine?"
     assert refusal(f"open_clip:{named}=").startswith(f"open_clip:{named}=: name a model and its weights")
