@@ -78,7 +78,7 @@ def _of_open_clip(named: str) -> ModelSpec:
     """With or without the words that open_clip itself has before folders and repositories."""
     named = named.removeprefix("local-dir:").removeprefix("hf-hub:")
     name, equals, weights = (named, "", "") if _exists(named) else named.partition("=")
-    if not name or (equals and not weights):
+    if not name or "://" in name or (equals and not weights):
         raise ModelError(f"open_clip:{named}: name a model and its weights, open_clip:NAME=TAG or open_clip:NAME=FILE")
     return ModelSpec(f"open_clip:{name}", weights or None, "open_clip")
 

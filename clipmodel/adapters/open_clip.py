@@ -46,9 +46,12 @@ def resolve(spec: ModelSpec, progress: Progress | None) -> Resolved:
     if (known := name.replace("/", "-")) in open_clip.list_models():
         return _of_name(known, spec, progress)
     if (folder := Path(name).expanduser()).is_dir():
-        return _of_folder(folder, folder.resolve().name, spec, progress)
+        settings = open_clip_folder.packed(*open_clip_folder.settings_in(folder), folder, progress)
+        return _of_folder(folder, folder.resolve().name, settings, spec)
     if is_repository(name) and not spec.weights:
-        return _of_folder(downloaded(name, _FILES, _check_whole, progress), name, spec, progress)
+        folder = downloaded(name, _FILES, _check_whole, progress)
+        settings = open_clip_folder.packed(*open_clip_folder.settings_in(folder), None, progress)
+        return _of_folder(folder, name, settings, spec)
     raise ModelError(
         f"open_clip:{name} is neither a folder nor a model of open_clip {open_clip.__version__}: "
         f"{_hint(known, open_clip.list_models())}"
@@ -62,8 +65,7 @@ def _hint(name: str, names: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are {listed}"
 
 
-def _of_folder(folder: Path, called: str, spec: ModelSpec, progress: Progress | None) -> Resolved:
-    settings = open_clip_folder.packed(*open_clip_folder.settings_in(folder), folder, progress)
+def _of_folder(folder: Path, called: str, settings: PackedFiles, spec: ModelSpec) -> Resolved:
     if spec.is_random:
         return _random(None, spec, settings)
     weights = _weights_at(Path(spec.weights).expanduser()) if spec.weights else _weights_at(folder)

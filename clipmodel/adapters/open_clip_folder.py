@@ -26,7 +26,7 @@ def packed(
     model: Mapping[str, Any], preprocess: Mapping[str, Any], folder: Path | None, progress: Progress | None
 ) -> PackedFiles:
     """model, preprocess: open_clip's `model_cfg` and `preprocess_cfg`. folder: where a tokenizer of transformers lies;
-    None where open_clip names a repository. ModelError for what is not there, or runs code of its own."""
+    None for the repository that `model` names. ModelError for what is not there, or runs code of its own."""
     text, contents = model.get("text_cfg", {}), dict[str, bytes]()
     if named := text.get("hf_tokenizer_name"):
         tokenizer = (_HF_CONFIG, *TOKENIZER_FILES)
