@@ -8,6 +8,7 @@ import pickle
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from clipmill.clipmodel.models import describe, load, resolve
 from clipmill.clipmodel.preprocess import Preprocess
 from clipmill.clipmodel.zeroshot import classifier
 from clipmill.pipeline.embedding.encoder import encoder_of
+from clipmill.pipeline.embedding.model_files import find_model
 from open_clip_kit import CONTEXT, own_loop
 from picture_kit import encoded
 from PIL import Image
@@ -186,6 +188,31 @@ def test_a_repository_is_a_folder_in_the_hubs_cache(named: str, saved: Saved) ->
         card = load(spec).card
         assert (card.variant, card.weights) == ("open_clip:CustomTextCLIP", "org/siglip")
         assert card.words()[1:] == load(f"open_clip:local-dir:{saved('siglip')}").card.words()[1:]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """As of `model_files.Copies`, of one file."""
+
+    original: Path
+
+    @property
+    def names(self) -> list[str]:
+        return [self.original.name]
+
+    def write(self, name: str, path: Path) -> None:
+        shutil.copy(self.original.with_name(name), path)
+
+
+def test_another_machine_gets_settings_and_tokenizer_with_the_weights(saved: Saved, tmp_path: Path) -> None:
+    found = find_model(f"open_clip:{saved('clipa')}")
+    (weights,) = found.needed
+    lost = replace(found.resolved, files=(tmp_path / weights.name,))
+    there = replace(found, resolved=lost, copies=Copies(weights)).here()
+    assert there.files[0] not in (weights, lost.files[0])
+    assert load(there).card == load(found.resolved).card
+    change(other := shutil.copytree(saved("clipa"), tmp_path / "other"), lambda model: model.update(quick_gelu=True))
+    assert find_model(f"open_clip:{other}").key != found.key, "they would be taken for copies of each other"
 
 
 def refusal(spec: str) -> str:
