@@ -250,7 +250,7 @@ def test_weights_that_do_not_fit_and_folders_that_lack_something_are_refused(sav
         return shutil.copytree(saved(name), tmp_path / to)
 
     change(copy("vit", "wide"), lambda model: model.update(embed_dim=8))
-    assert "open_clip_model.safetensors: does not fit the settings beside it: size mismatch" in refusal(
+    assert "open_clip_model.safetensors: does not fit the settings of its folder: size mismatch" in refusal(
         f"open_clip:{tmp_path}/wide"
     )
     change(copy("vit", "odd"), lambda model: model["vision_cfg"].update(colour="red"))
