@@ -7,6 +7,7 @@ OUT ?= demo-out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCHVISION := $(shell sed -n 's/^torchvision==//p' constraints.txt)
 # A stamp is a file whose age says when its install last succeeded. Kept in VENV, so each environment has its own.
 RUNTIME := $(VENV)/.clipmill-runtime
 DEV := $(VENV)/.clipmill-dev
@@ -109,7 +110,8 @@ $(DEV): $(RUNTIME)
 $(OPEN_CLIP): constraints.txt tests/kit/torchvision_operators.py | $(DEV)
 	@echo "installing open_clip for the tests into $(VENV)/open_clip"
 	@rm -rf $(VENV)/open_clip
-	@$(PIP) install -qq $(PINS) --no-deps --target $(VENV)/open_clip open_clip_torch timm torchvision
+	@$(PIP) install -qq $(PINS) --no-deps --target $(VENV)/open_clip open_clip_torch timm \
+		"torchvision==$(TORCHVISION)"
 	@cp tests/kit/torchvision_operators.py $(VENV)/open_clip/sitecustomize.py
 	@touch $@
 

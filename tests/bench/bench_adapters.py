@@ -85,7 +85,7 @@ def _open_clip_vit(quick: bool) -> Theirs:
             path = folder / "open_clip_config.json"
             settings = json.loads(path.read_text())
             settings["model_cfg"]["vision_cfg"].update(image_size=SIZE, width=WIDTH, layers=LAYERS, head_width=64)
-            settings["model_cfg"]["text_cfg"].update(width=WIDTH, layers=LAYERS, heads=12)
+            settings["model_cfg"]["text_cfg"].update(width=512, layers=LAYERS, heads=8)
             path.write_text(json.dumps(settings))
         loaded = load(f"open_clip:{folder}" + ("" if quick else "=random"))
     inner = loaded.model.inner
