@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,10 @@ import open_clip_kit
 import pyarrow.parquet as pq
 import pytest
 from adapted_kit import cosines
+from clipmill.clipmodel.models import describe
 from clipmill.pipeline import EmbedJob, LabelJob, SearchJob, embed, label, search
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
+from clipmill.pipeline.embedding.model_files import find_model
 from clipmill.pipeline.errors import ModelError, PlanMismatchError
 from fakes import jpeg, write_pairs
 from open_clip_kit import own_loop
@@ -121,23 +124,33 @@ def test_labels_and_search_take_the_datasets_own_model(embedded: Embedded, tmp_p
     assert search(replace(job, text=None, image=str(tmp_path / "query.jpg"))).hits[0].row["key"] == "00002"
 
 
-def test_processes_of_ray_that_load_open_clip_themselves_write_the_same_rows(
-    embedded: Embedded, tmp_path: Path
-) -> None:
-    """From the command line, with torchvision in every process, and images run by open_clip's own transform."""
-    job, folder = embedded.job, embedded.folders["coca"]
-    options = ["--decode", "exact", "--embedding-type", "float32", "--workers", "1", "--address", "local"]
-    command = [sys.executable, "-m", "clipmill.jobs.cli", "embed", *job.inputs, "-o", str(tmp_path / "out"), *options]
-    ran = subprocess.run(
-        [*command, "--model", f"open_clip:{folder}"],
-        env=os.environ | {"PYTHONPATH": str(open_clip_kit.FOLDER), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'},
-        capture_output=True,
-        text=True,
+WORKER = """
+import pickle, sys
+from pathlib import Path
+import numpy as np
+files, card, images, texts = pickle.loads(Path(sys.argv[1]).read_bytes())
+assert "open_clip" not in sys.modules
+from clipmill.clipmodel.models import read
+from clipmill.pipeline.embedding.encoder import encoder_of
+decoder, reader = card.images(), card.texts()
+rows = [reader.truncate(ids) for ids in reader.encode(texts)]
+encoder = encoder_of(read(files.here()).model)
+np.savez(sys.argv[2], *encoder.encode([decoder.with_size(image)[0] for image in images], rows))
+"""
+
+
+def test_a_process_that_is_sent_files_and_card_makes_the_same_rows(embedded: Embedded, tmp_path: Path) -> None:
+    """As Ray's are, with torchvision, and with images that open_clip's own transform makes ready."""
+    files = find_model(f"open_clip:{embedded.folders['coca']}")
+    sent = files, describe(files.resolved), [jpeg(number) for number in range(PAIRS)], samples()[1]
+    (tmp_path / "sent").write_bytes(pickle.dumps(sent))
+    subprocess.run(
+        [sys.executable, "-c", WORKER, str(tmp_path / "sent"), str(tmp_path / "made.npz")],
+        env=os.environ | {"PYTHONPATH": str(open_clip_kit.FOLDER)},
         timeout=120,
-        check=False,
+        check=True,
     )
-    assert ran.returncode == 0, ran.stderr
-    there, here = Dataset.open(str(tmp_path / "out")), Dataset.open(job.out)
-    for side in ("image_embedding", "text_embedding"):
-        mine, expected = columns(there, here.parts[1], [side]), columns(here, here.parts[1], [f"coca_{side}"])
-        np.testing.assert_allclose(mine, expected, atol=1e-4)
+    dataset = Dataset.open(embedded.job.out)
+    here = columns(dataset, dataset.parts[0], ["coca_image_embedding", "coca_text_embedding"])
+    for there, expected in zip(np.load(tmp_path / "made.npz").values(), here, strict=True):
+        np.testing.assert_allclose(there, expected, atol=1e-4)
