@@ -7,9 +7,11 @@ OUT ?= demo-out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCHVISION := $(shell sed -n 's/^torchvision==//p' constraints.txt)
 # A stamp is a file whose age says when its install last succeeded. Kept in VENV, so each environment has its own.
 RUNTIME := $(VENV)/.clipmill-runtime
 DEV := $(VENV)/.clipmill-dev
+OPEN_CLIP := $(VENV)/.clipmill-open-clip
 # The pins need 3.11 (numpy, pandas and others dropped 3.10); an older Python resolves pyproject.toml's ranges.
 PINS = $$($(BIN)/python -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 
@@ -31,7 +33,7 @@ help: ## this list
 
 venv: $(RUNTIME) ## an environment that runs clipmill (3 minutes the first time)
 
-dev: $(DEV) ## the same, with the Python packages that the tests and checks need
+dev: $(DEV) $(OPEN_CLIP) ## the same, with the Python packages that the tests and checks need
 
 # Where they may not be installed, the tests that need them are skipped: tests/kit/needs.py says which, and names them.
 programs: $(DEV) ## Chromium, Ceph and git, which some tests need, from Debian's packages (as root)
@@ -44,10 +46,10 @@ demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter 
 # the folders: by default the files with few tests come last, which are the longest, and one process waits at the end.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test: programs ## the whole test suite
+test: programs $(OPEN_CLIP) ## the whole test suite
 	$(PYTEST)
 
-test-fast: programs ## the tests that take less than a minute each
+test-fast: programs $(OPEN_CLIP) ## the tests that take less than a minute each
 	$(PYTEST) -m "not long"
 
 # mypy does not follow an editable install's import hook: build/mypy/clipmill is the package as it will be imported.
@@ -57,7 +59,7 @@ check: $(DEV) ## lint, formatting and types
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/clipmill
 	$(BIN)/mypy -p clipmill.clipmodel -p clipmill.pipeline -p clipmill.jobs
 
-bench: $(DEV) ## every benchmark (15 minutes on 2 cores): one table, and bench.json
+bench: $(DEV) $(OPEN_CLIP) ## every benchmark (15 minutes on 2 cores): one table, and bench.json
 	$(BIN)/python tests/bench/run.py
 
 bench-gpu: $(DEV) ## encoders, bytes to embeddings and whole runs on a GPU (8 minutes): bench-gpu.json
@@ -101,6 +103,16 @@ $(DEV): $(RUNTIME)
 	@$(PIP) install -qq $(PINS) -e '.[dev]'
 	@$(PIP) install -qq $(PINS) --no-deps clip-anytorch \
 		'triton==3.9.0; platform_system == "Linux" and platform_machine == "x86_64"'
+	@touch $@
+
+# Beside the environment, not in it: transformers takes other image processors where it finds torchvision, whose wheels
+# on PyPI do not fit the CPU torch either. tests/kit/open_clip_kit.py brings both together.
+$(OPEN_CLIP): constraints.txt tests/kit/torchvision_operators.py | $(DEV)
+	@echo "installing open_clip for the tests into $(VENV)/open_clip"
+	@rm -rf $(VENV)/open_clip
+	@$(PIP) install -qq $(PINS) --no-deps --target $(VENV)/open_clip open_clip_torch timm \
+		"torchvision==$(TORCHVISION)"
+	@cp tests/kit/torchvision_operators.py $(VENV)/open_clip/sitecustomize.py
 	@touch $@
 
 build/peers/clip-retrieval/.built: tests/bench/peers/build_clip_retrieval.sh tests/bench/peers/clip_retrieval.txt

@@ -2,7 +2,7 @@
 
     from clipmill.clipmodel import load
 
-    loaded = load("ViT-B/32")  # or NAME=TAG, NAME=PATH, NAME=random:SEED, PATH, hf:REPO
+    loaded = load("ViT-B/32")  # or NAME=TAG, NAME=PATH, NAME=random:SEED, PATH, hf:REPO, open_clip:NAME=TAG
     features = loaded.model.encode_text(loaded.tokenizer(["a photo of a cat"]))
 
 Knows nothing of Ray, Parquet or object storage.

@@ -95,9 +95,9 @@ def read_checkpoint(files: Sequence[Path], *, shapes_only: bool = False) -> Cont
     return contents
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, shapes_only: bool = False) -> dict[str, Tensor]:
     """The tensors of one file under its own names, whatever they are of. ModelError as of `read_checkpoint`."""
-    return _read(path, shapes_only=False).tensors
+    return _read(path, shapes_only).tensors
 
 
 def _read(path: Path, shapes_only: bool) -> Contents:

@@ -11,6 +11,7 @@ from .checkpoint import OPEN_CLIP_WEIGHTS, weight_files
 from .config import variant
 from .download import Progress, cache_folder, expected_hub_sha256, fetch, fetch_hub
 from .errors import ModelError
+from .packed import PackedFiles
 from .remembered import remembered_sha256
 from .sources import OPENAI_URL, Release, find
 from .spec import ModelSpec, parse_spec
@@ -28,6 +29,7 @@ class Resolved:
     release: Release | None = None
     seed: int = 0
     library: str | None = None  # whose model it is, see `adapters/`; None for our own
+    packed: PackedFiles | None = None  # the settings and tokenizer, where they do not lie beside the weights
 
 
 def resolve(spec: str | ModelSpec, *, progress: Progress | None = None) -> Resolved:
@@ -68,8 +70,13 @@ def _released(name: str, tag: str, release: Release, progress: Progress | None) 
         expected = expected_hub_sha256(path)
         if variant(name).text.vocabulary != "clip":
             fetch_hub(release.repo, FILES, progress, name=name)
+    return Resolved(name, source, (path,), verified(path, expected), release)
+
+
+def verified(path: Path, expected: str | None) -> str:
+    """Its sha256. ModelError where another is expected."""
     sha256 = remembered_sha256([path])
     if expected and sha256 != expected:
         path = path.resolve()  # the hub's cache shows links
         raise ModelError(f"{path} has sha256 {sha256}, not {expected}: delete it and try again")
-    return Resolved(name, source, (path,), sha256, release)
+    return sha256

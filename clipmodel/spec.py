@@ -11,16 +11,14 @@ from .errors import ModelError
 from .sources import find, releases
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-
-
-LIBRARIES = ("hf",)
+LIBRARIES = ("hf", "open_clip")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """A variant, with a release's tag, `random[:SEED]` or a path; or a path alone. Another library's model has its
-    library before its variant: `hf:REPO_OR_FOLDER`."""
+    library before its variant: `hf:REPO_OR_FOLDER`, `open_clip:NAME`."""
 
     variant: str | None
     weights: str | None
@@ -50,11 +48,11 @@ class ModelSpec:
 
 
 def parse_spec(spec: str) -> ModelSpec:
-    """`NAME`, `NAME=TAG`, `NAME=random[:SEED]`, `NAME=PATH` or `PATH`; `hf:REPO` or `hf:FOLDER`. ModelError when it is
-    none of them."""
+    """`NAME`, `NAME=TAG`, `NAME=random[:SEED]`, `NAME=PATH` or `PATH`; `hf:REPO` or `hf:FOLDER`; `open_clip:` before a
+    name with weights, a repository or a folder. ModelError when it is none of them."""
     library, colon, named = spec.partition(":")
     if colon and library in LIBRARIES:
-        return _of_library(library, named)
+        return _of_open_clip(named) if library == "open_clip" else _of_hugging_face(named)
     name, equals, weights = spec.partition("=")
     if equals and name in VARIANTS:
         if not weights:
@@ -70,19 +68,34 @@ def parse_spec(spec: str) -> ModelSpec:
     return ModelSpec(None, spec)
 
 
-def _of_library(library: str, named: str) -> ModelSpec:
-    spec = f"{library}:{named}"
-    if not _is_path(named) and not _REPOSITORY.fullmatch(named):
-        raise ModelError(f"{spec}: name a repository on Hugging Face, hf:OWNER/NAME, or a local folder")
-    return ModelSpec(spec, None, library)
+def _of_hugging_face(named: str) -> ModelSpec:
+    if not _is_path(named) and not is_repository(named):
+        raise ModelError(f"hf:{named}: name a repository on Hugging Face, hf:OWNER/NAME, or a local folder")
+    return ModelSpec(f"hf:{named}", None, "hf")
+
+
+def _of_open_clip(named: str) -> ModelSpec:
+    """With or without the words that open_clip itself has before folders and repositories."""
+    named = named.removeprefix("local-dir:").removeprefix("hf-hub:")
+    name, equals, weights = (named, "", "") if _exists(named) else named.partition("=")
+    if not name or "://" in name or (equals and not weights):
+        raise ModelError(f"open_clip:{named}: name a model and its weights, open_clip:NAME=TAG or open_clip:NAME=FILE")
+    return ModelSpec(f"open_clip:{name}", weights or None, "open_clip")
 
 
 def spec_of(variant: str, weights: str) -> str:
     """What names a model again that a dataset was made with; of a file or folder of the user's own it does not say
     where that is. `tag (hf:…)` is how a release on a hub calls itself."""
-    if variant.startswith("hf:"):
-        return f"hf:{weights}"
-    return f"{variant}={weights.split(' (', 1)[0]}"
+    library, tag = variant.partition(":")[0], weights.split(" (", 1)[0]
+    if library == "hf" or (library == "open_clip" and "/" in tag):  # a repository
+        return f"{library}:{weights}"
+    return f"{variant}={tag}"
+
+
+def weights_option(variant: str) -> str:
+    """How a user says where the weights are of a model that a dataset was made with."""
+    options = {"hf": "hf:FOLDER", "open_clip": "open_clip:NAME=FILE or open_clip:FOLDER"}
+    return f"--model {options.get(variant.partition(':')[0], 'PATH')}"
 
 
 def check_spec(spec: str) -> None:
@@ -104,6 +117,11 @@ def check_spec(spec: str) -> None:
         parsed.seed()
     elif not parsed.library:
         find(parsed.variant, parsed.weights)
+
+
+def is_repository(text: str) -> bool:
+    """Whether it looks like the name of one on Hugging Face."""
+    return _REPOSITORY.fullmatch(text) is not None
 
 
 def _is_path(text: str) -> bool:

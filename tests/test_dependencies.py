@@ -26,6 +26,8 @@ BROUGHT = {
     "yaml": "pyyaml",
     "PIL": "pillow",
     "nvidia": "nvidia-nvimgcodec-cu13",
+    "open_clip": "open-clip-torch",  # which the tests have beside their environment: see the Makefile
+    "timm": "open-clip-torch",
 }
 OPTIONAL = {"lingua", "fasttext", "triton"}  # Triton comes with torch for GPUs
 

@@ -15,12 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..card import Sigmoid
 from ..errors import ModelError, one_line
 from ..flops import Flops
+from ..packed import PackedFiles
 from ..preprocess import Preprocess
-from .card import Adapted, AdaptedCard, Images, Texts
-from .images import ProcessedImages, blank_of, checked
+from .card import Adapted, AdaptedCard, Images, Origin, Texts
+from .images import ProcessedImages, Processor, blank_of, checked
 from .model import PADDING, AdaptedModel, Features
-from .packed import PackedFiles
-from .processor import Processor
 
 _CAPTION = "a photo of a cat and a dog"  # whose operations are counted
 
@@ -37,18 +36,18 @@ class Parts:
     texts: Texts
 
 
-def image_input(processor: Processor, files: PackedFiles) -> tuple[Images, Any]:
+def image_input(processor: Processor, library: str, files: PackedFiles) -> tuple[Images, Any]:
     """How images are made ready, and one of zeros. What a processor says of itself counts only if our preprocessing
-    makes the same pixels of it. files: the processor's."""
+    makes the same pixels of it. library: as in `spec.LIBRARIES`. files: of which its module makes the processor."""
     blank = blank_of(processor)
     _, height, width = blank.shape
     ours = checked(processor, processor.config(height), height) if height == width else None
     if ours is not None:
         return ours, np.zeros((height, width, 3), np.uint8)
-    return ProcessedImages(files, processor.name), blank
+    return ProcessedImages(library, files, processor.name), blank
 
 
-def assembled(parts: Parts, variant: str, weights: str, sha256: str, library: str, version: str) -> Adapted:
+def assembled(parts: Parts, origin: Origin) -> Adapted:
     """ModelError where the model does not turn an image and a caption into a vector each, of one length."""
     images, texts = parts.images, parts.texts
     normalisation = images.config if isinstance(images, Preprocess) else None
@@ -57,16 +56,13 @@ def assembled(parts: Parts, variant: str, weights: str, sha256: str, library: st
         model = AdaptedModel(parts.inner, *functions, normalisation, parts.blank, texts.context_length)
         flops = _flops(model, texts)
     except ModelError as error:
-        raise ModelError(f"{variant} ({weights}): {error}") from error
+        raise ModelError(f"{origin.variant} ({origin.weights}): {error}") from error
     except Exception as error:  # whatever the library raises
-        raise ModelError(f"{variant} ({weights}) cannot be run by {library}: {one_line(error)[:200]}") from error
+        reason = one_line(error)[:200]
+        raise ModelError(f"{origin.variant} ({origin.weights}) cannot be run by {origin.library}: {reason}") from error
     bias = model.logit_bias
     card = AdaptedCard(
-        variant=variant,
-        weights=weights,
-        weights_sha256=sha256,
-        library=library,
-        version=version,
+        origin=origin,
         embed_dim=model.embed_dim,
         context_length=texts.context_length,
         flops=flops,

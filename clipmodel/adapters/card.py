@@ -13,21 +13,30 @@ from ..flops import Flops
 from ..preprocess import Preprocess
 from .images import ProcessedImages
 from .model import AdaptedModel
+from .open_clip_texts import OpenClipTexts
 from .texts import HuggingFaceTexts
 
 Images = Preprocess | ProcessedImages
-Texts = HuggingFaceTexts
+Texts = HuggingFaceTexts | OpenClipTexts
 
 
 @dataclass(frozen=True)
-class AdaptedCard:
-    """The `seams.Card` of another library's model."""
+class Origin:
+    """Where a model comes from."""
 
     variant: str  # with the library before it, as in hf:CLIPModel
     weights: str
     weights_sha256: str
     library: str
     version: str  # the library's
+    settings: str = ""  # a digest of the model's own, where neither its name nor its tensors tell them
+
+
+@dataclass(frozen=True)
+class AdaptedCard:
+    """The `seams.Card` of another library's model."""
+
+    origin: Origin
     embed_dim: int
     context_length: int
     flops: Flops
@@ -35,8 +44,23 @@ class AdaptedCard:
     text_input: Texts
     sigmoid: Sigmoid | None = None
 
+    @property
+    def variant(self) -> str:
+        return self.origin.variant
+
+    @property
+    def weights(self) -> str:
+        return self.origin.weights
+
+    @property
+    def weights_sha256(self) -> str:
+        return self.origin.weights_sha256
+
     def words(self) -> tuple[str, str, str]:
-        return f"{self.variant} by {self.library} {self.version}", self._preprocessing(), self.text_input.describe()
+        origin = self.origin
+        settings = f", settings {origin.settings}" if origin.settings else ""
+        model = f"{origin.variant} by {origin.library} {origin.version}{settings}"
+        return model, self._preprocessing(), self.text_input.describe()
 
     def _preprocessing(self) -> str:
         own = self.image_input
@@ -59,11 +83,7 @@ class AdaptedCard:
         """Without the tokenizer and the processor, of which the words are enough."""
         _, preprocessing, text = self.words()
         return {
-            "variant": self.variant,
-            "weights": self.weights,
-            "weights_sha256": self.weights_sha256,
-            "library": self.library,
-            "version": self.version,
+            **{name: value for name, value in asdict(self.origin).items() if value},
             "config": {"embed_dim": self.embed_dim, "context_length": self.context_length},
             "preprocessing": preprocessing,
             "text": text,

@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from ..checkpoint import weight_files
 from ..download import Progress
 from ..errors import ModelError, one_line
-from ..hub_configs import TOKENIZER_FILES, VOCABULARY_FILES, read_json
+from ..hub_configs import FILES_BESIDE, TOKENIZER_FILES, VOCABULARY_FILES, read_json
+from ..packed import PackedFiles
 from ..remembered import remembered_sha256
 from ..resolve import Resolved
 from ..spec import ModelSpec
 from .assembling import Parts, assembled, image_input
-from .card import Adapted
-from .packed import PackedFiles
-from .processor import Processor, check_one_of, processor_files
-from .repository import downloaded
+from .card import Adapted, Origin
+from .processor import Processor, processor_files
+from .repository import check_one_of, downloaded
 from .texts import HuggingFaceTexts, tokenizer_in
 
 _UNLIMITED = 1 << 20  # tokens: transformers has a huge number where a tokenizer knows no limit
 _READ_WITHOUT_MASK = ("siglip", "siglip2")  # types of models that were trained on padding
-_WEIGHTS = (
-    ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
+_FILES = (
+    ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", *FILES_BESIDE),
+    ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json", *FILES_BESIDE),
 )
 _NEEDS_CODE = "needs code of its own, which is not run; take a model that transformers itself knows"
 
@@ -41,13 +41,14 @@ def resolve(spec: ModelSpec, progress: Progress | None) -> Resolved:
     folder = Path(name).expanduser()
     weights = folder.resolve().name if folder.is_dir() else name
     if not folder.is_dir():
-        folder = downloaded(name, _WEIGHTS, progress)
-    _check_kind(folder / "config.json")
+        folder = downloaded(name, _FILES, weight_files, progress)
+    check_kind(folder / "config.json")
     files = weight_files(folder)
     return Resolved("hf", weights, files, remembered_sha256(files), library="hf")
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
+    """ModelError where a config.json is of no model of transformers' own."""
     values = read_json(path)
     kind = values.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
@@ -61,15 +62,20 @@ def read(resolved: Resolved, device: Any) -> Adapted:
     with _quiet():
         inner = _model(folder)
         texts = _texts(folder, inner)
-        images, blank = image_input(Processor.of(folder), processor_files(folder))
+        images, blank = image_input(processor(folder), "hf", processor_files(folder))
     padding = int(tokenizer_in(texts.files)[0].pad_token_id)
     function = partial(_text_features, masked=texts.padded_with is None, padding=padding)
     parts = Parts(inner, _image_features, function, images, blank, texts)
     sha256 = resolved.sha256 or remembered_sha256(resolved.files)
     variant = f"hf:{type(inner).__name__}"
-    adapted = assembled(parts, variant, resolved.weights, sha256, "transformers", transformers.__version__)
+    adapted = assembled(parts, Origin(variant, resolved.weights, sha256, "transformers", transformers.__version__))
     adapted.model.to(device)
     return adapted
+
+
+def processor(folder: Path) -> Processor:
+    """As `Adapter.processor`."""
+    return Processor.of(folder)
 
 
 def _model(folder: Path) -> nn.Module:

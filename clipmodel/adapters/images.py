@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,32 @@ from PIL import Image
 
 from ..config import Decoding, PreprocessConfig
 from ..errors import ImageError, ModelError, one_line
+from ..packed import PackedFiles
 from ..pictures.limits import picture_bytes
 from ..pictures.opening import opened
 from ..pictures.orientation import turned
 from ..preprocess import Preprocess, normalise
-from .packed import PackedFiles
+from . import adapter
 
 _SIZES = ((331, 240), (240, 331), (97, 61), (500, 500))  # of the pictures by which processors are compared
 _TOLERANCE = 1e-4  # of normalised pixels
 
 Process = Callable[[Image.Image], npt.NDArray[Any]]  # a picture -> float [3, height, width]
+
+
+class Processor(Protocol):
+    """A library's image processor, as a `Process`."""
+
+    def __call__(self, picture: Image.Image) -> npt.NDArray[Any]: ...
+
+    @property
+    def name(self) -> str:
+        """For the fingerprint: its class, and what distinguishes its settings."""
+        ...
+
+    def config(self, size: int) -> PreprocessConfig | None:
+        """Our own for images of that size, as far as its settings tell; None for what ours cannot do."""
+        ...
 
 
 def checked(process: Process, config: PreprocessConfig | None, size: int) -> Preprocess | None:
@@ -66,8 +82,9 @@ def _pictures() -> list[Image.Image]:
 class ProcessedImages:
     """A processor as it is, run where images are decoded. Images are opened and limited as by `Preprocess`."""
 
+    library: str  # as in `spec.LIBRARIES`
     files: PackedFiles  # of the processor
-    name: str  # the processor's class, and what distinguishes its settings
+    name: str  # the processor's
     decoding: Decoding = "exact"  # there is one way only: the processor's
     turn: bool = False
 
@@ -78,7 +95,7 @@ class ProcessedImages:
         with opened(image, _bytes_of_rgb) as picture:
             upright = turned(picture.loaded(), picture.orientation if self.turn else 1)
             try:
-                return np.asarray(_process(self.files)(upright), dtype=np.float32), upright.size
+                return np.asarray(_processor(self.library, self.files)(upright), dtype=np.float32), upright.size
             except MemoryError:
                 raise
             except Exception as error:  # whatever the library raises
@@ -91,8 +108,6 @@ def _bytes_of_rgb(size: tuple[int, int], mode: str, transparent: bool) -> int:
 
 
 @lru_cache(maxsize=16)
-def _process(files: PackedFiles) -> Process:
-    from .processor import Processor  # with transformers, which takes seconds
-
+def _processor(library: str, files: PackedFiles) -> Processor:
     with files.unpacked() as folder:
-        return Processor.of(folder)
+        return adapter(library).processor(folder)

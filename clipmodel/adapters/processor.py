@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from ..config import PreprocessConfig
 from ..errors import ModelError, one_line
 from ..hub_configs import HF_PROCESSORS
 from ..image_processor import PIXELS, preprocessing
+from ..packed import PackedFiles
 from ..resizing import rgb_on_white
-from .packed import PackedFiles
+from .repository import check_one_of
 
 _OFF = {"do_center_crop": False, "do_normalize": False, "do_rescale": False}  # where a processor has no such setting
 
@@ -80,9 +81,3 @@ def _plain(value: Any) -> Any:
 def processor_files(folder: Path) -> PackedFiles:
     """Of which `Processor.of` makes it again."""
     return PackedFiles.of([path for name in ("config.json", *HF_PROCESSORS) if (path := folder / name).is_file()])
-
-
-def check_one_of(folder: Path, names: Sequence[str], what: str) -> None:
-    """The library would take defaults, which are those of another model."""
-    if not any((folder / name).is_file() for name in names):
-        raise ModelError(f"{folder}: there is no {what}, {' or '.join(names)}; put the model's own there")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ModelError, one_line
-from .packed import PackedFiles
+from ..packed import PackedFiles
 
 TokenIds = npt.NDArray[np.int32]
 
@@ -42,14 +42,14 @@ class HuggingFaceTexts:
                 cut = iter(tokenizer(longest, truncation=True, max_length=self.context_length)["input_ids"])
         if not all(rows):
             raise ValueError("a text without tokens")
-        return [_ids(ids if len(ids) <= self.context_length else next(cut), len(ids)) for ids in rows]
+        return [stretched(ids if len(ids) <= self.context_length else next(cut), len(ids)) for ids in rows]
 
     def truncate(self, ids: TokenIds) -> TokenIds:
         ids = ids[: self.context_length]
         if self.padded_with is None:
             return ids
-        missing, is_left = self.context_length - len(ids), tokenizer_in(self.files)[0].padding_side == "left"
-        return np.pad(ids, (missing, 0) if is_left else (0, missing), constant_values=self.padded_with)
+        is_left = tokenizer_in(self.files)[0].padding_side == "left"
+        return filled(ids, self.context_length, self.padded_with, 0 if is_left else len(ids))
 
 
 @lru_cache(maxsize=16)
@@ -65,6 +65,11 @@ def tokenizer_in(files: PackedFiles) -> tuple[Any, threading.Lock]:
     return tokenizer, threading.Lock()
 
 
-def _ids(ids: Sequence[int] | TokenIds, length: int) -> TokenIds:
+def stretched(ids: Sequence[int] | TokenIds, length: int) -> TokenIds:
     """The ids, and zeros behind them up to a length."""
-    return np.concatenate([np.asarray(ids, np.int32), np.zeros(max(0, length - len(ids)), np.int32)])
+    return filled(np.asarray(ids, np.int32), length, 0, len(ids))
+
+
+def filled(ids: TokenIds, length: int, value: int, after: int) -> TokenIds:
+    """The ids, with `value` behind the first `after` of them as often as they lack ids up to a length."""
+    return np.insert(ids, after, np.full(max(0, length - len(ids)), value, np.int32))

@@ -43,7 +43,8 @@ def _show_variants() -> None:
     out.print("\nPFLOP/1M: computation for a million pairs. docs/models.md says which to take.")
     out.print("Use NAME for the first of its weights, NAME=WEIGHTS for another, NAME=random")
     out.print("for none, or NAME=FILE. `clipmill models NAME` shows where they come from.")
-    out.print("hf:REPO or hf:FOLDER is any other model of transformers (clipmill[hf]).")
+    out.print("hf:REPO or hf:FOLDER is any other model of transformers (clipmill[hf]),")
+    out.print("open_clip:NAME=WEIGHTS one of open_clip (clipmill[open_clip]).")
 
 
 def _show_releases(name: str, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...clipmodel.download import Progress
 from ...clipmodel.models import AnyModel, load
-from ...clipmodel.spec import spec_of
+from ...clipmodel.spec import spec_of, weights_option
 from ..dataset.dataset import Dataset
 from ..errors import ModelError, PlanMismatchError
 
@@ -23,7 +23,7 @@ def load_model(
         if spec is None:
             raise ModelError(
                 f"{dataset.url} was made with {model.variant} ({model.weights}): name its weights with "
-                f"{_option(model.variant)} ({error})"
+                f"{weights_option(model.variant)} ({error})"
             ) from error
         raise
     if loaded.card.weights_sha256 != model.weights_sha256:
@@ -32,7 +32,3 @@ def load_model(
             f"{dataset.url} was made with {model.weights_sha256[:12]}… ({model.weights})"
         )
     return loaded
-
-
-def _option(variant: str) -> str:
-    return "--model hf:FOLDER" if variant.startswith("hf:") else "--model PATH"

@@ -44,6 +44,8 @@ class ModelFiles:
     @classmethod
     def of(cls, spec: str, resolved: Resolved) -> ModelFiles:
         settings = [path.read_bytes() for path in _settings(resolved)]
+        if resolved.packed is not None:
+            settings.append(resolved.packed.sha256.encode())
         key = hashlib.sha256(b"\0".join([str(resolved.sha256).encode(), *settings])).hexdigest()[:16]
         return cls(spec, resolved, _state(resolved), key)
 
@@ -101,7 +103,8 @@ class ModelFiles:
 
 
 def _settings(resolved: Resolved) -> tuple[Path, ...]:
-    return files_beside(resolved.files[0].parent) if resolved.files else ()
+    """Those beside the weights, where they count."""
+    return files_beside(resolved.files[0].parent) if resolved.files and resolved.packed is None else ()
 
 
 def _state(resolved: Resolved) -> tuple[tuple[int, ...], ...]:

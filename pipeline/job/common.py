@@ -27,7 +27,10 @@ Alias = Annotated[
 ]
 WeightsOf = Annotated[
     str | None,
-    Doc("The dataset's model again, where its weights came from a file: NAME=PATH, PATH or hf:FOLDER."),
+    Doc(
+        "The dataset's model again, where its weights came from a file: NAME=PATH, PATH, hf:FOLDER or "
+        "open_clip:NAME=PATH."
+    ),
     Flag(("--model", "-m"), metavar="NAME", default="as recorded"),
 ]
 Overwrite = Annotated[bool, Doc("Replace what this command wrote there before with other settings.")]

@@ -33,7 +33,8 @@ class EmbedJob(Readable):
     model: Annotated[
         str | Sequence[str],
         Doc(
-            "NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them; or hf:REPO, a model of transformers. "
+            "NAME, NAME=WEIGHTS or a weights file; `clipmill models` lists them; or hf:REPO, a model of transformers, "
+            "or open_clip:NAME=WEIGHTS, one of open_clip. "
             "Repeatable: several models, each with an ALIAS= before it, in one pass; its columns begin with it."
         ),
         Flag(("--model", "-m"), metavar="[ALIAS=]NAME"),

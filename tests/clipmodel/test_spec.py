@@ -9,13 +9,26 @@ from pathlib import Path
 import pytest
 from clipmill.clipmodel.errors import ModelError
 from clipmill.clipmodel.formats import check_file
-from clipmill.clipmodel.spec import check_spec
+from clipmill.clipmodel.spec import check_spec, parse_spec, spec_of
 from clipmill.clipmodel.weights import load
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
     "spec",
-    ["tinny", "ViT-B33=x.pt", "ViT-B-32=", "ViT-B-32=laion2b_s34b_b79", "tiny=random:x", "tiny=openai", "x" * 3000],
+    [
+        *(
+            "tinny",
+            "ViT-B33=x.pt",
+            "ViT-B-32=",
+            "ViT-B-32=laion2b_s34b_b79",
+            "tiny=random:x",
+            "tiny=openai",
+            "x" * 3000,
+        ),
+        *("open_clip:", "open_clip:ViT-B-32=", "open_clip:=openai", "open_clip:hf-hub:"),
+    ],
 )
 def test_what_loading_would_refuse_by_name_is_refused_with_the_same_words(spec: str) -> None:
     with pytest.raises(ModelError) as checked:
@@ -37,10 +50,43 @@ def test_what_loading_would_refuse_by_name_is_refused_with_the_same_words(spec: 
             "tiny=random:3",
         ),
         *("tiny=/elsewhere/weights.pt", "/elsewhere/weights.safetensors", "s3://bucket/weights.pt", "tiny=s3://b/w.pt"),
+        *("open_clip:ViT-B-32=openai", "open_clip:ViT-B-32=/elsewhere/w.pt", "open_clip:ViT-B-32=s3://b/w.pt"),
+        *("open_clip:ViT-B-32=random:3", "open_clip:org/repo", "open_clip:local-dir:/elsewhere"),
     ],
 )
 def test_names_and_files_of_other_machines_pass(spec: str) -> None:
     check_spec(spec)
+
+
+@given(name=st.text(max_size=12), weights=st.text(max_size=12))
+def test_open_clip_names_are_taken_apart_at_the_first_equals_sign(name: str, weights: str) -> None:
+    try:
+        spec = parse_spec(f"open_clip:{name}={weights}")
+    except ModelError as error:
+        assert not weights or not name or "=" in name or ":" in name, error
+    else:
+        assert spec.library == "open_clip" and spec.variant is not None
+        assert f"{spec.variant}={spec.weights}" == f"open_clip:{name}={weights}" or ":" in name
+
+
+def test_a_folder_of_open_clips_may_have_an_equals_sign(tmp_path: Path) -> None:
+    (tmp_path / "lr=1").mkdir()
+    for words in ("", "local-dir:"):
+        spec = parse_spec(f"open_clip:{words}{tmp_path}/lr=1")
+        assert (spec.variant, spec.weights, spec.path) == (f"open_clip:{tmp_path}/lr=1", None, f"{tmp_path}/lr=1")
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights", "spec"),
+    [
+        ("hf:AlignModel", "org/align", "hf:org/align"),
+        ("open_clip:RN50", "mine (hf:org/small)", "open_clip:RN50=mine"),
+        ("open_clip:CLIP", "org/small", "open_clip:org/small"),
+        ("ViT-B-32", "laion (hf:org/small)", "ViT-B-32=laion"),
+    ],
+)
+def test_what_a_dataset_records_names_its_model_again(variant: str, weights: str, spec: str) -> None:
+    assert spec_of(variant, weights) == spec
 
 
 def test_a_url_under_an_unknown_name_is_refused() -> None:

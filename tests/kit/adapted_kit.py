@@ -44,7 +44,8 @@ def _pieces() -> list[str]:
     return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words | set(letters)), *(f"##{x}" for x in letters)]
 
 
-def _bert(folder: Path) -> int:
+def bert(folder: Path) -> int:
+    """A tokenizer of BERT's in a folder; the size of its vocabulary."""
     vocabulary = {piece: number for number, piece in enumerate(_pieces())}
     transformers.BertTokenizer(vocab=vocabulary, model_max_length=_CONTEXT).save_pretrained(folder)
     return len(vocabulary)
@@ -60,7 +61,7 @@ def _square(**more: Any) -> dict[str, Any]:
 
 def chinese_clip(folder: Path, image_size: int = _SIZE, **tower: Any) -> Any:
     """tower: sizes of both towers, where they are others."""
-    size = _bert(folder)
+    size = bert(folder)
     sides = {"height": image_size, "width": image_size}
     _processor(folder, "ChineseCLIPImageProcessor", size=sides, do_center_crop=False, resample=3)
     config = transformers.ChineseCLIPConfig(
@@ -73,7 +74,7 @@ def chinese_clip(folder: Path, image_size: int = _SIZE, **tower: Any) -> Any:
 
 def align(folder: Path) -> Any:
     """An EfficientNet, whose processor subtracts 1 and is run as it is."""
-    size = _bert(folder)
+    size = bert(folder)
     crop = {"crop_size": {"height": _SIZE, "width": _SIZE}, "do_center_crop": True}
     settings = {"size": {"height": 60, "width": 60}, "resample": 2, "rescale_offset": True, "rescale_factor": 1 / 127.5}
     _processor(folder, "EfficientNetImageProcessor", **crop, **settings, do_normalize=False, include_top=False)

@@ -36,12 +36,17 @@ class Need:
             self.skip()
 
     def skip(self) -> NoReturn:
-        """Ends the test that calls this: as skipped, or as failed where nothing may be skipped."""
-        import pytest  # not at the top: the Makefile runs this file
+        """As `skip_for`."""
+        skip_for(self.reason)
 
-        if may_skip():
-            pytest.skip(self.reason)
-        pytest.fail(self.reason, pytrace=False)
+
+def skip_for(reason: str) -> NoReturn:
+    """Ends the test that calls this: as skipped, or as failed where nothing may be skipped."""
+    import pytest  # not at the top: the Makefile runs this file
+
+    if may_skip():
+        pytest.skip(reason)
+    pytest.fail(reason, pytrace=False)
 
 
 CHROMIUM = Need("Chromium", (("chromium", "google-chrome"), ("chromedriver",)), ("chromium", "chromium-driver"))
@@ -60,10 +65,7 @@ def hugging_face_datasets() -> Any:
     try:
         import datasets
     except ImportError:
-        import pytest
-
-        reason = "needs Hugging Face datasets: pip install datasets"
-        pytest.skip(reason) if may_skip() else pytest.fail(reason, pytrace=False)
+        skip_for("needs Hugging Face datasets: pip install datasets")
     datasets.config.HF_ENDPOINT = "http://127.0.0.1:9"  # nobody's
     datasets.disable_progress_bars()
     return datasets

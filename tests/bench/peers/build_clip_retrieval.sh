@@ -14,6 +14,6 @@ rm -rf "$env"
 pip --no-deps "torchvision==$torchvision"
 pip -r "$here/clip_retrieval.txt"
 # PyPI's torchvision looks for operators that its CUDA library defines, which a CPU torch cannot load.
-cp "$here/torchvision_operators.py" "$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sitecustomize.py"
+cp "$here/../../kit/torchvision_operators.py" "$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sitecustomize.py"
 "$env/bin/python" -c 'import clip_retrieval, open_clip'
 touch "$env/.built"
