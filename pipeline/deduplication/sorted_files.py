@@ -118,6 +118,10 @@ class Ranges:
         sizes = total_sizes(output, names, buckets)
         return cls.over(output, names, cut(sizes, fair(int(sizes.sum()))))
 
+    def beside(self, names: Sequence[str], size: int, other: int) -> Ranges:
+        """The same records in other objects, in the same order: of `size` bytes here, of `other` bytes there."""
+        return Ranges(tuple(names), self.bounds // size * other)
+
     def __len__(self) -> int:
         return self.bounds.shape[1] - 1
 

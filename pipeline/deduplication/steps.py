@@ -100,34 +100,42 @@ class Stages:
 
     def find_near(self, there: Found | None, copies: Ranges, count: int) -> list[Slice]:
         """Pairs of near rows. count: of rows to be compared."""
-        request, job, state = self.request, self.request.job, self.state
-        candidates = Candidates(request.dataset, request.vectors, request.output, request.within, there)
+        request, job, state, output = self.request, self.request.job, self.state, self.request.output
+        candidates = Candidates(request.dataset, request.vectors, output, request.within, there)
         train = TrainCells(candidates, copies, count, job.cells)
         if CENTROIDS not in self.files:
             self.do(train, [state.runs], 1, ("training cells", "tasks"), 1)
-        centroids = train.read()
-        assign = AssignRun(candidates, centroids, job.probes)
+        centroids, axes = train.read(), train.read_axes()
+        assign = AssignRun(candidates, centroids, job.probes, axes)
         todo = [run for run in state.runs if assign.name_of(run) not in self.done]
         items = ((run, copies.of(run.number)) for run in todo)
         self.do(assign, items, len(todo), ("assigning to cells", "runs"), _GPU)
+        whole = sorted_files.names_done(state.files())
         for generation in range(len(state.sizes)):
-            self._compare(candidates, generation, len(centroids))
+            compare = ComparePiece(output, candidates.record, job.threshold, generation, axes)
+            if compare.end not in self.files:
+                self._compare(compare, len(centroids), whole)
         return [(name, 0, size) for name, size in state.files().items() if size and ComparePiece.wrote(name)]
 
-    def _compare(self, candidates: Candidates, generation: int, cells: int) -> None:
-        output, state = self.request.output, self.state
-        own = [AssignRun.name_of(run) for run in state.of(generation)]
-        earlier = [AssignRun.name_of(run) for run in state.runs if run.generation < generation]
-        compare = ComparePiece(output, candidates.record, self.request.job.threshold, generation)
-        if compare.end in self.files:
-            return
-        sizes = sorted_files.total_sizes(output, own + earlier, cells)
+    def _compare(self, compare: ComparePiece, cells: int, whole: set[str]) -> None:
+        """whole: the objects that are."""
+        output, size = self.request.output, compare.record.itemsize
+        own = [AssignRun.name_of(run) for run in self.state.of(compare.generation)]
+        before = [run for run in self.state.runs if run.generation < compare.generation]
+        earlier = [AssignRun.name_of(run) for run in before]
+        beside = [AssignRun.sketches_of(run) for run in before]
+        axes = compare.axes if whole.issuperset(beside) else None  # other versions of clipmill write none
+        fetched = beside if axes else earlier
+        sizes = sorted_files.total_sizes(output, own + fetched, cells)
         most = sorted_files.fair(int(sizes.sum()))
         cuts = sorted_files.cut(sizes, most)
-        both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
+        new, old = Ranges.over(output, own, cuts), Ranges.over(output, fetched, cuts)
+        sketches = old if axes else None
+        if axes:
+            old = old.beside(earlier, axes.record.itemsize, size)
 
         def todo() -> Iterator[Piece]:  # one at a time: each names a range of every run
-            every = pieces(*both, most, compare.record.itemsize)
+            every = pieces(new, old, most, size, sketches)
             return (piece for piece in every if compare.name_of(piece) not in self.files)
 
         self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU)
