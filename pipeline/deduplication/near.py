@@ -121,7 +121,7 @@ class ComparePiece:
                 found = screening.survivors(compared, sketches, self.axes, self.threshold)
             left = screening.fetched(self.output, earlier, found, self.record)
             size = piece.fresh + int(found.sum()) * self.record.itemsize
-            with held(chain([fresh], left), size, self.record) as records:
+            with held(chain([fresh.data], (some.data for some in left)), size, self.record) as records:
                 yield records
 
 
@@ -137,7 +137,7 @@ def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) 
 
 
 @contextmanager
-def held(pieces: Iterable[bytes | Records], size: int, record: np.dtype[np.void]) -> Iterator[Records]:
+def held(pieces: Iterable[bytes | memoryview], size: int, record: np.dtype[np.void]) -> Iterator[Records]:
     """Records of so many bytes, piece by piece: in memory, or on this machine's disk where they are many."""
     if size <= _IN_MEMORY:
         yield np.frombuffer(b"".join(pieces), record)

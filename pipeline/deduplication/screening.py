@@ -51,11 +51,11 @@ def _mark(found: Chosen, sketches: Records, order: Ids, seekers: npt.NDArray[np.
         found[some] |= (bounds.amax(dim=1) >= least).cpu().numpy()
 
 
-def _by_cell(cells: npt.NDArray[np.int32]) -> tuple[Ids, Ids, Ids]:
+def _by_cell(cells: npt.NDArray[np.int32]) -> tuple[Ids, npt.NDArray[np.int32], Ids]:
     """Records in order of their cells; the cells; where each begins in that order, and the last ends."""
-    order = np.argsort(cells, kind="stable")
+    order: Ids = np.argsort(cells, kind="stable")
     numbers, begins = np.unique(np.asarray(cells)[order], return_index=True)
-    return order, numbers, np.append(begins, len(order))
+    return order, numbers, np.append(begins, len(order)).astype(np.int64)
 
 
 def fetched(output: Output, slices: Sequence[Slice], found: Chosen, record: np.dtype[np.void]) -> Iterator[Records]:

@@ -73,8 +73,8 @@ class Axes:
 
     def fields(self, vectors: Vectors) -> dict[str, npt.NDArray[Any]]:
         """Codes and rests. vectors: float32 [n, dim] of length one, as they are compared."""
-        codes = np.rint(vectors @ self.directions.T / self.steps).clip(-_STEPS, _STEPS)
-        missing = vectors - (codes * self.steps) @ self.directions
+        codes: Vectors = np.rint(vectors @ self.directions.T / self.steps).clip(-_STEPS, _STEPS)
+        missing: Vectors = vectors - (codes * self.steps) @ self.directions
         rest = np.stack([_lengths(missing @ self.directions.T), _lengths(missing)], axis=1)
         return {"codes": codes, "rest": np.nextafter(rest.astype(np.float16), np.float16(np.inf))}
 
