@@ -73,16 +73,17 @@ class Axes:
 
     def fields(self, vectors: Vectors) -> dict[str, npt.NDArray[Any]]:
         """Codes and rests. vectors: float32 [n, dim] of length one, as they are compared."""
-        codes: Vectors = np.rint(vectors @ self.directions.T / self.steps).clip(-_STEPS, _STEPS)
+        places: Vectors = vectors @ self.directions.T / self.steps
+        codes = places.round().clip(-_STEPS, _STEPS)
         missing: Vectors = vectors - (codes * self.steps) @ self.directions
         rest = np.stack([_lengths(missing @ self.directions.T), _lengths(missing)], axis=1)
         return {"codes": codes, "rest": np.nextafter(rest.astype(np.float16), np.float16(np.inf))}
 
     def seekers(self, vectors: Vectors) -> Vectors:
         """float32 [n, axes + 2]: whose products with `columns` bound the vectors' cosines."""
-        along = vectors @ self.directions.T
-        beside = _lengths(vectors - along @ self.directions)
-        return np.concatenate([along * self.steps, _lengths(along)[:, None], beside[:, None]], axis=1)
+        along: Vectors = vectors @ self.directions.T
+        left: Vectors = vectors - along @ self.directions
+        return np.concatenate([along * self.steps, _lengths(along)[:, None], _lengths(left)[:, None]], axis=1)
 
 
 def columns(sketches: Records) -> Vectors:
