@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
 from ..dataset.output import Output
 from . import sorted_files
 from .cells import Records
 from .compare import as_compared
 from .components import Ids
-from .kmeans import device
 from .sketch import Axes, columns
 from .sorted_files import Slice
 
@@ -42,12 +41,10 @@ def survivors(own: Records, sketches: Records, axes: Axes, threshold: float) -> 
     return found
 
 
-def _mark(found: Chosen, sketches: Records, order: Ids, seekers: npt.NDArray[np.float32], least: float) -> None:
-    target = device()
-    left = torch.from_numpy(seekers).to(target).T
+def _mark(found: Chosen, sketches: Records, order: Ids, seekers: Tensor, least: float) -> None:
     for start in range(0, len(order), _TILE):
         some = order[start : start + _TILE]
-        bounds = torch.from_numpy(columns(sketches[some])).to(target) @ left
+        bounds = columns(sketches[some]) @ seekers.T
         found[some] |= (bounds.amax(dim=1) >= least).cpu().numpy()
 
 

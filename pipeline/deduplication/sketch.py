@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from ..records import Vectors
 from .cells import Records
+from .kmeans import device
 
 _SHARE, _AT_LEAST = 4, 64  # axes: a quarter of the dimensions, but at least so many
 _SAMPLE = 16  # vectors that the axes are found from, a dimension
@@ -73,24 +76,29 @@ class Axes:
 
     def fields(self, vectors: Vectors) -> dict[str, npt.NDArray[Any]]:
         """Codes and rests. vectors: float32 [n, dim] of length one, as they are compared."""
-        places: Vectors = vectors @ self.directions.T / self.steps
-        codes = places.round().clip(-_STEPS, _STEPS)
-        missing: Vectors = vectors - (codes * self.steps) @ self.directions
-        rest = np.stack([_lengths(missing @ self.directions.T), _lengths(missing)], axis=1)
-        return {"codes": codes, "rest": np.nextafter(rest.astype(np.float16), np.float16(np.inf))}
+        rows, directions, steps = _there(vectors, self.directions, self.steps)
+        codes = (rows @ directions.T / steps).round().clamp(-_STEPS, _STEPS)
+        missing = rows - (codes * steps) @ directions
+        rest = torch.stack([(missing @ directions.T).norm(dim=1), missing.norm(dim=1)], dim=1).cpu().numpy()
+        return {
+            "codes": codes.to(torch.int8).cpu().numpy(),
+            "rest": np.nextafter(rest.astype(np.float16), np.float16(np.inf)),
+        }
 
-    def seekers(self, vectors: Vectors) -> Vectors:
+    def seekers(self, vectors: Vectors) -> Tensor:
         """float32 [n, axes + 2]: whose products with `columns` bound the vectors' cosines."""
-        along: Vectors = vectors @ self.directions.T
-        left: Vectors = vectors - along @ self.directions
-        return np.concatenate([along * self.steps, _lengths(along)[:, None], _lengths(left)[:, None]], axis=1)
+        rows, directions, steps = _there(vectors, self.directions, self.steps)
+        along = rows @ directions.T
+        beside = (rows - along @ directions).norm(dim=1, keepdim=True)
+        return torch.cat([along * steps, along.norm(dim=1, keepdim=True), beside], dim=1)
 
 
-def columns(sketches: Records) -> Vectors:
+def columns(sketches: Records) -> Tensor:
     """float32 [n, axes + 2]"""
-    return np.concatenate([sketches["codes"], sketches["rest"]], axis=1, dtype=np.float32)
+    (found,) = _there(np.concatenate([sketches["codes"], sketches["rest"]], axis=1, dtype=np.float32))
+    return found
 
 
-def _lengths(vectors: Vectors) -> npt.NDArray[np.float32]:
-    lengths: npt.NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return lengths
+def _there(*arrays: npt.NDArray[np.float32]) -> list[Tensor]:
+    """On the device for products."""
+    return [torch.from_numpy(array).to(device()) for array in arrays]

@@ -43,6 +43,10 @@ def sketched(axes: Axes, vectors: np.ndarray) -> np.ndarray:
     return sketches
 
 
+def bounds_of(axes: Axes, vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return (axes.seekers(vectors) @ columns(sketched(axes, others)).T).cpu().numpy()
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from(DIMS), st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 40)
@@ -52,7 +56,7 @@ def test_no_cosine_exceeds_its_bound(seed: int, dim: int, kind: str, sample: str
     axes = Axes.of(drawn(sample, seed, sampled, dim))
     vectors = drawn(kind, seed + 1, 60, dim)
     vectors[:5] = as_compared(drawn(kind, seed + 2, 5, dim) + 4 * vectors[5:10])  # near ones
-    bounds = axes.seekers(vectors) @ columns(sketched(axes, vectors)).T
+    bounds = bounds_of(axes, vectors, vectors)
     assert (vectors @ vectors.T <= bounds + axes.error).all()
     assert (vectors.astype(np.float64) @ vectors.T.astype(np.float64) <= bounds + axes.error).all()
 
@@ -61,7 +65,7 @@ def test_no_cosine_exceeds_its_bound(seed: int, dim: int, kind: str, sample: str
 def test_where_axes_hold_all_of_a_vector_the_bound_is_nearly_the_cosine(dim: int) -> None:
     vectors = as_compared(unit_vectors(1, 30, 40) @ np.eye(40, dim, dtype=np.float32))
     axes = Axes.of(vectors)
-    bounds = axes.seekers(vectors) @ columns(sketched(axes, vectors)).T
+    bounds = bounds_of(axes, vectors, vectors)
     assert np.abs(bounds - vectors @ vectors.T).max() < 0.02
 
 
@@ -75,5 +79,5 @@ def test_a_sketch_is_an_eighth_of_a_record_and_axes_are_read_as_they_were_writte
 def test_of_a_few_vectors_among_many_others_a_bound_says_which() -> None:
     """Directions without any structure, the worst case: of cosines about nothing, hardly any bound reaches 0.95."""
     axes, vectors = Axes.of(unit_vectors(1, 2000, 512)), as_compared(unit_vectors(2, 2000, 512))
-    bounds = axes.seekers(vectors[:50]) @ columns(sketched(axes, vectors)).T
+    bounds = bounds_of(axes, vectors[:50], vectors)
     assert (bounds >= 0.95 - axes.error).sum() <= 60 and (bounds[np.arange(50), np.arange(50)] >= 1 - axes.error).all()
