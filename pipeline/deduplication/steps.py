@@ -125,11 +125,9 @@ class Stages:
         earlier = [AssignRun.name_of(run) for run in before]
         beside = [AssignRun.sketches_of(run) for run in before]
         axes = compare.axes if whole.issuperset(beside) else None  # other versions of clipmill write none
-        fetched = beside if axes else earlier
-        sizes = sorted_files.total_sizes(output, own + fetched, cells)
-        most = sorted_files.fair(int(sizes.sum()))
-        cuts = sorted_files.cut(sizes, most)
-        new, old = Ranges.over(output, own, cuts), Ranges.over(output, fetched, cuts)
+        both = Ranges.fitting(output, own + (beside if axes else earlier), cells)
+        most = sorted_files.fair(both.bytes)
+        new, old = both.divided(len(own))
         sketches = old if axes else None
         if axes:
             old = old.beside(earlier, axes.record.itemsize, size)

@@ -65,10 +65,13 @@ def compared(
 ) -> np.ndarray:
     """The pairs of a generation, by the work that is committed piece by piece."""
     fetched = [f"{name}-sketches" for name in earlier] if axes else earlier
-    cuts = sorted_files.cut(sorted_files.total_sizes(output, [*own, *fetched], CELLS), most)
-    both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorted_files, "fair", lambda total: most)
+        new, old = Ranges.fitting(output, [*own, *fetched], CELLS).divided(len(own))
     compare = ComparePiece(output, record, threshold, generation, axes)
-    every = list(pieces(*both, most, record.itemsize, Ranges.over(output, fetched, cuts) if axes else None))
+    sketches = old if axes else None
+    old = old.beside(earlier, axes.record.itemsize, record.itemsize) if axes else old
+    every = list(pieces(new, old, most, record.itemsize, sketches))
     for piece in every:
         compare(piece)
     files = [np.frombuffer(output.read(compare.name_of(piece)) or b"", np.int64) for piece in every]
