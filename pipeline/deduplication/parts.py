@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -24,8 +23,6 @@ from .contents import PAIR
 from .sketch import Axes
 from .sorted_files import Slice
 from .state import KEPT, PART, Run
-
-_AT_ONCE = 4  # parts of a run that are written: against latency
 
 
 @dataclass(frozen=True)
@@ -116,8 +113,8 @@ class WriteRun:
             return
         if before:  # nothing may be taken for written while it is being replaced
             self.output.write(name, json.dumps({part: before[part] for part in before.keys() - changed}).encode())
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="parts") as pool:
-            list(pool.map(lambda part: self._write(part, gone[part]), changed))
+        for part in changed:
+            self._write(part, gone[part])
         self.output.write(name, json.dumps(digests).encode())
 
     def _write(self, part: str, gone: Ids) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons t
 EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --against"
 
 _AT_ONCE = 16  # files deleted
+_LIGHT = 4  # items of a core at once, where each is little more than requests
 _GPU = 0.25  # of one, for a comparison: while it computes, others read
 
 
@@ -65,6 +67,12 @@ class Stages:
         """All items, over the cluster. name: of the stage, and of what is counted."""
         tasks = scatter(function, items, self.request.job.address, gpus=gpus)
         for _ in counted(tasks, *name, total, self.on_stage):
+            pass
+
+    def do_light(self, function: Callable[[T], Any], items: Iterable[T], total: int, name: tuple[str, str]) -> None:
+        """The same where an item is a few small requests: several at once on each core, against latency."""
+        tasks = scatter(AtOnce(function), _together(items, _LIGHT), self.request.job.address)
+        for _ in counted(tasks, *name, total, self.on_stage, weigh=lambda task: len(task[0])):
             pass
 
     def find_there(self) -> Found | None:
@@ -148,7 +156,7 @@ class Stages:
         read = ReadMembers(request.dataset, request.keep_by, output, scratch, self.numbering, shards)
         todo = [run for run in self.state.runs if read.name_of(run) not in self.done]
         items = ((run, members.of(run.number)) for run in todo)
-        self.do(read, items, len(todo), ("reading duplicates", "runs"))
+        self.do_light(read, items, len(todo), ("reading duplicates", "runs"))
         names = [read.name_of(run) for run in self.state.runs]
         grouped = Ranges.fitting(output, names, ranges(request.dataset))
         best = ChooseBest(output, scratch, self.numbering)
@@ -163,9 +171,26 @@ class Stages:
         request, runs = self.request, self.state.runs
         write = WriteRun(request.dataset, request.output, request.within, there)
         items = ((run, dropped.of(run.number)) for run in runs)
-        self.do(write, items, len(runs), ("writing", "runs"))
+        self.do_light(write, items, len(runs), ("writing", "runs"))
         for part in request.output.parts().difference(request.dataset.parts):
             request.output.delete(part_path(part))  # of shards that are no longer in the dataset
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A function of several items."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, items: Sequence[Any]) -> None:
+        with ThreadPoolExecutor(len(items), thread_name_prefix="light") as pool:
+            list(pool.map(self.function, items))
+
+
+def _together(items: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:
+    left = iter(items)
+    while some := tuple(islice(left, most)):
+        yield some
 
 
 def funnel_of(counts: Counts, equal: int, near: int, against: bool) -> Funnel:
