@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..dataset.output import Output
-from ..records import Vectors
 from ..storage import staging
 from . import sorted_files
 from .components import Ids
 
-Records = npt.NDArray[np.void]  # of `record_type`
+Records = npt.NDArray[np.void]  # of `record_type`, or another type with a field `cell`
 
 _CHUNK = 64 << 20  # bytes of records that are sorted in memory at a time
 
@@ -33,7 +32,8 @@ def scratch_file() -> IO[bytes]:
 
 
 class CellWriter:
-    """Call `add` for all vectors, then `write`. Used as a context. The same vectors make the same object.
+    """Call `add` for all vectors, then `write`. Used as a context. The same vectors make the same object, and records
+    of another type that are added in the same order come in the same order.
 
     Chunks are sorted in memory and spilled; `write` merges them, a few cells at a time.
     """
@@ -52,11 +52,12 @@ class CellWriter:
     def __exit__(self, *_: object) -> None:
         self._spilled.close()
 
-    def add(self, ids: Ids, vectors: Vectors, cells: npt.NDArray[np.int32]) -> None:
-        """ids: int64 [n]; vectors: float32 [n, dim]; cells: int32 [n, probes], each of which gets the vector."""
-        probes = cells.shape[1]
-        records = np.empty((len(ids), probes), self._record)
-        records["id"], records["vector"], records["cell"] = ids[:, None], vectors[:, None], cells
+    def add(self, cells: npt.NDArray[np.int32], **fields: npt.NDArray[Any]) -> None:
+        """cells: int32 [n, probes], each of which gets the record; fields: all others, each [n, …]."""
+        records = np.empty(cells.shape, self._record)
+        records["cell"] = cells
+        for name, values in fields.items():
+            records[name] = values[:, None]
         self._waiting.append(records.ravel())
         self._size += records.nbytes
         if self._size >= _CHUNK:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..records import Vectors
 from .cells import Records
 from .components import Ids, connect, spanning
 from .kmeans import device, unit
@@ -50,6 +53,11 @@ def _spanning(records: Records, order: Ids, fresh: int, threshold: float, starts
     return pairs
 
 
+def as_compared(stored: npt.NDArray[Any]) -> Vectors:
+    """float32 [n, dim] of length one: stored in fewer bits, vectors are not quite."""
+    return unit(stored.astype(np.float32))
+
+
 @dataclass(frozen=True)
 class Block:
     """Vectors of length one on the device that compares them: float32 [n, dim], and on a GPU float16, too."""
@@ -59,8 +67,7 @@ class Block:
 
     @classmethod
     def of(cls, records: Records, order: Ids) -> Block:
-        # stored in fewer bits, they are not quite of length one
-        vectors = torch.from_numpy(unit(records["vector"][order].astype(np.float32))).to(device())
+        vectors = torch.from_numpy(as_compared(records["vector"][order])).to(device())
         return cls(vectors, vectors.half() if vectors.is_cuda else None)
 
 

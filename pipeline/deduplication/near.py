@@ -7,17 +7,19 @@ structure to embeddings: in one cell 63-84 %, two 93-99 %, three 98.8-99.98 %, f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from ..dataset.output import Output
-from . import sorted_files
+from . import screening, sorted_files
 from .cells import Records, mapped, scratch_file
 from .compare import forest, forest_of_stretch
 from .components import Ids
+from .sketch import Axes
 from .sorted_files import Ranges, Slice
 from .state import KEPT
 
@@ -34,23 +36,25 @@ class Piece:
     slices: tuple[Slice, ...]  # of the generation's own runs first
     fresh: int  # bytes of these
     stretch: int | None = None  # bytes; None for whole cells
+    sketches: tuple[Slice, ...] = ()  # of the same records as the slices of earlier runs; none to fetch these whole
 
 
-def pieces(own: Ranges, earlier: Ranges, most: int, record: int) -> Iterator[Piece]:
-    """All pieces of work of a generation. own, earlier: the same ranges of cells in its own runs and in all before.
-    most: bytes of a stretch, in records of so many bytes."""
+def pieces(own: Ranges, earlier: Ranges, most: int, record: int, sketches: Ranges | None = None) -> Iterator[Piece]:
+    """All pieces of work of a generation. own, earlier: the same ranges of cells in its own runs and in all before;
+    sketches: of the latter. most: bytes of a stretch, in records of so many bytes."""
     stretch = max(1, most // record) * record
     number = 0
     for place in range(len(own)):
-        slices = (*own.of(place), *earlier.of(place))
-        fresh, size = _size(own.of(place)), _size(slices)
+        slices, beside = (*own.of(place), *earlier.of(place)), sketches.of(place) if sketches else ()
+        fresh = _size(own.of(place))
+        size = fresh + _size(beside or earlier.of(place))
         if not fresh:
             continue
         for start in range(0, fresh, stretch) if size > stretch * 3 // 2 else (None,):
             if start is None:
-                yield Piece(number, slices, fresh)
+                yield Piece(number, slices, fresh, sketches=beside)
             else:
-                yield Piece(number, _from(slices, start), fresh - start, stretch)
+                yield Piece(number, _from(slices, start), fresh - start, stretch, beside)
             number += 1
 
 
@@ -77,6 +81,7 @@ class ComparePiece:
     record: np.dtype[np.void]
     threshold: float
     generation: int
+    axes: Axes | None = None  # of pieces' sketches
 
     def name_of(self, piece: Piece) -> str:
         """The file: pairs of ids, int64 [k, 2]."""
@@ -93,7 +98,7 @@ class ComparePiece:
 
     def __call__(self, piece: Piece) -> None:
         pairs = [np.empty((0, 2), np.int64)]
-        with fetched(self.output, piece.slices, self.record) as records:
+        with self._fetched(piece) as records:
             fresh = piece.fresh // self.record.itemsize
             if piece.stretch is None:
                 pairs += [forest(records, *cell, self.threshold) for cell in _cells(records, fresh)]
@@ -102,15 +107,43 @@ class ComparePiece:
                 pairs.append(forest_of_stretch(records, fresh, length, self.threshold))
         self.output.write(self.name_of(piece), np.concatenate(pairs).tobytes())
 
+    @contextmanager
+    def _fetched(self, piece: Piece) -> Iterator[Records]:
+        """The new records, then earlier ones: those that may be near a new one, or all where there are no sketches."""
+        if self.axes is None or not piece.sketches:
+            with fetched(self.output, piece.slices, self.record) as records:
+                yield records
+            return
+        own, earlier = _divided(piece)
+        with fetched(self.output, own, self.record) as fresh:
+            with fetched(self.output, piece.sketches, self.axes.record) as sketches:
+                compared = fresh[: piece.stretch and piece.stretch // self.record.itemsize]
+                found = screening.survivors(compared, sketches, self.axes, self.threshold)
+            left = screening.fetched(self.output, earlier, found, self.record)
+            size = piece.fresh + int(found.sum()) * self.record.itemsize
+            with held(chain([fresh.data], (some.data for some in left)), size, self.record) as records:
+                yield records
+
+
+def _divided(piece: Piece) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+    """The slices of new records, and those of earlier ones."""
+    own = len(piece.slices) - len(piece.sketches)
+    return piece.slices[:own], piece.slices[own:]
+
+
+def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) -> AbstractContextManager[Records]:
+    """The slices' records, held."""
+    return held(sorted_files.read(output, slices), _size(slices), record)
+
 
 @contextmanager
-def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) -> Iterator[Records]:
-    """The slices' records: in memory, or on this machine's disk where they are many."""
-    if _size(slices) <= _IN_MEMORY:
-        yield sorted_files.records(output, slices, record)
+def held(pieces: Iterable[bytes | memoryview], size: int, record: np.dtype[np.void]) -> Iterator[Records]:
+    """Records of so many bytes, piece by piece: in memory, or on this machine's disk where they are many."""
+    if size <= _IN_MEMORY:
+        yield np.frombuffer(b"".join(pieces), record)
         return
     with scratch_file() as file:
-        for data in sorted_files.read(output, slices):
+        for data in pieces:
             file.write(data)
         file.flush()
         yield mapped(file, record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +17,10 @@ from ..records import Vectors
 from . import kmeans, sorted_files
 from .against import Found
 from .cells import CellWriter, record_type
+from .compare import as_compared
 from .components import Ids
 from .contents import PAIR
+from .sketch import Axes
 from .sorted_files import Slice
 from .state import KEPT, PART, Run
 
@@ -57,22 +60,35 @@ class Candidates:
 
 @dataclass(frozen=True)
 class AssignRun:
-    """Writes a run's candidates in order of their cells."""
+    """Writes a run's candidates in order of their cells, and before these their sketches, in the same order."""
 
     candidates: Candidates
     centroids: Vectors  # float32 [cells, dim]
     probes: int
+    axes: Axes | None  # None for no sketches
 
     @staticmethod
     def name_of(run: Run) -> str:
         return f"{KEPT}/vectors-{run.number:06d}"
 
+    @staticmethod
+    def sketches_of(run: Run) -> str:
+        return f"{KEPT}/sketches-{run.number:06d}"
+
     def __call__(self, item: tuple[Run, Sequence[Slice]]) -> None:
         run, copies = item
-        with CellWriter(len(self.centroids), self.candidates.record) as writer:
+        output, record, count = self.candidates.output, self.candidates.record, len(self.centroids)
+        beside = CellWriter(count, self.axes.record) if self.axes else nullcontext()
+        with CellWriter(count, record) as whole, beside as sketches:
             for ids, vectors in self.candidates.of(run, copies):
-                writer.add(ids, vectors, kmeans.assign(vectors, self.centroids, self.probes)[0])
-            writer.write(self.candidates.output, self.name_of(run))
+                cells = kmeans.assign(vectors, self.centroids, self.probes)[0]
+                stored = vectors.astype(record["vector"].base)
+                whole.add(cells, id=ids, vector=stored)
+                if self.axes and sketches:
+                    sketches.add(cells, **self.axes.fields(as_compared(stored)))
+            if sketches:
+                sketches.write(output, self.sketches_of(run))
+            whole.write(output, self.name_of(run))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ Slice = tuple[str, int, int]  # an object's name, and where in it a range begins
 _LEAST = 32 << 20  # bytes of an object or a range, where there are as many
 _AVERAGE = 1 << 20  # bytes that a request gets
 _AT_ONCE = 8  # requests of a task: against latency
+_HELD = 1 << 22  # offsets of indexes in memory: 32 MiB
 _INDEX = ".npz"
 
 
@@ -109,14 +110,34 @@ class Ranges:
     @classmethod
     def over(cls, output: Output, names: Sequence[str], cuts: Ids) -> Ranges:
         """cuts: where ranges of buckets begin, and the end of the last."""
-        bounds = [index.offsets[cuts] for index in indexes(output, names)]
+        return cls._over(names, indexes(output, names), cuts)
+
+    @classmethod
+    def _over(cls, names: Sequence[str], found: Iterable[Index], cuts: Ids) -> Ranges:
+        bounds = [index.offsets[cuts] for index in found]
         return cls(tuple(names), np.array(bounds, np.int64).reshape(len(names), len(cuts)))
 
     @classmethod
     def fitting(cls, output: Output, names: Sequence[str], buckets: int) -> Ranges:
-        """Ranges of a fair size."""
-        sizes = total_sizes(output, names, buckets)
-        return cls.over(output, names, cut(sizes, fair(int(sizes.sum()))))
+        """Ranges of a fair size. Indexes are read once where all fit into memory, and else a second time."""
+        found = indexes(output, names)
+        kept = list(found) if len(names) * buckets <= _HELD else None
+        sizes = np.zeros(buckets, np.int64)
+        for index in found if kept is None else kept:
+            sizes += np.diff(index.offsets)
+        cuts = cut(sizes, fair(int(sizes.sum())))
+        return cls._over(names, indexes(output, names) if kept is None else kept, cuts)
+
+    def divided(self, objects: int) -> tuple[Ranges, Ranges]:
+        """Of the first so many objects, and of the others."""
+        return (
+            Ranges(self.names[:objects], self.bounds[:objects]),
+            Ranges(self.names[objects:], self.bounds[objects:]),
+        )
+
+    def beside(self, names: Sequence[str], size: int, other: int) -> Ranges:
+        """The same records in other objects, in the same order: of `size` bytes here, of `other` bytes there."""
+        return Ranges(tuple(names), self.bounds // size * other)
 
     def __len__(self) -> int:
         return self.bounds.shape[1] - 1
@@ -137,14 +158,6 @@ class Ranges:
 
     def all(self) -> Iterator[tuple[int, tuple[Slice, ...]]]:
         return ((number, self.of(number)) for number in range(len(self)))
-
-
-def total_sizes(output: Output, names: Sequence[str], buckets: int) -> npt.NDArray[np.int64]:
-    """Bytes of each bucket in all the objects."""
-    sizes = np.zeros(buckets, np.int64)
-    for index in indexes(output, names):
-        sizes += np.diff(index.offsets)
-    return sizes
 
 
 def read(output: Output, slices: Sequence[Slice]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ FAILED, EXACT, NEAR = "failed", "exact duplicate", "near duplicate"  # reasons t
 EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --against"
 
 _AT_ONCE = 16  # files deleted
+_LIGHT = 4  # items of a core at once, where each is little more than requests
 _GPU = 0.25  # of one, for a comparison: while it computes, others read
 
 
@@ -65,6 +67,12 @@ class Stages:
         """All items, over the cluster. name: of the stage, and of what is counted."""
         tasks = scatter(function, items, self.request.job.address, gpus=gpus)
         for _ in counted(tasks, *name, total, self.on_stage):
+            pass
+
+    def do_light(self, function: Callable[[T], Any], items: Iterable[T], total: int, name: tuple[str, str]) -> None:
+        """The same where an item is a few small requests: several at once on each core, against latency."""
+        tasks = scatter(AtOnce(function), _together(items, _LIGHT), self.request.job.address)
+        for _ in counted(tasks, *name, total, self.on_stage, weigh=lambda task: len(task[0])):
             pass
 
     def find_there(self) -> Found | None:
@@ -100,34 +108,40 @@ class Stages:
 
     def find_near(self, there: Found | None, copies: Ranges, count: int) -> list[Slice]:
         """Pairs of near rows. count: of rows to be compared."""
-        request, job, state = self.request, self.request.job, self.state
-        candidates = Candidates(request.dataset, request.vectors, request.output, request.within, there)
+        request, job, state, output = self.request, self.request.job, self.state, self.request.output
+        candidates = Candidates(request.dataset, request.vectors, output, request.within, there)
         train = TrainCells(candidates, copies, count, job.cells)
         if CENTROIDS not in self.files:
             self.do(train, [state.runs], 1, ("training cells", "tasks"), 1)
-        centroids = train.read()
-        assign = AssignRun(candidates, centroids, job.probes)
+        centroids, axes = train.read(), train.read_axes()
+        assign = AssignRun(candidates, centroids, job.probes, axes)
         todo = [run for run in state.runs if assign.name_of(run) not in self.done]
         items = ((run, copies.of(run.number)) for run in todo)
         self.do(assign, items, len(todo), ("assigning to cells", "runs"), _GPU)
+        whole = sorted_files.names_done(state.files())
         for generation in range(len(state.sizes)):
-            self._compare(candidates, generation, len(centroids))
+            compare = ComparePiece(output, candidates.record, job.threshold, generation, axes)
+            if compare.end not in self.files:
+                self._compare(compare, len(centroids), whole)
         return [(name, 0, size) for name, size in state.files().items() if size and ComparePiece.wrote(name)]
 
-    def _compare(self, candidates: Candidates, generation: int, cells: int) -> None:
-        output, state = self.request.output, self.state
-        own = [AssignRun.name_of(run) for run in state.of(generation)]
-        earlier = [AssignRun.name_of(run) for run in state.runs if run.generation < generation]
-        compare = ComparePiece(output, candidates.record, self.request.job.threshold, generation)
-        if compare.end in self.files:
-            return
-        sizes = sorted_files.total_sizes(output, own + earlier, cells)
-        most = sorted_files.fair(int(sizes.sum()))
-        cuts = sorted_files.cut(sizes, most)
-        both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
+    def _compare(self, compare: ComparePiece, cells: int, whole: set[str]) -> None:
+        """whole: the objects that are."""
+        output, size = self.request.output, compare.record.itemsize
+        own = [AssignRun.name_of(run) for run in self.state.of(compare.generation)]
+        before = [run for run in self.state.runs if run.generation < compare.generation]
+        earlier = [AssignRun.name_of(run) for run in before]
+        beside = [AssignRun.sketches_of(run) for run in before]
+        axes = compare.axes if whole.issuperset(beside) else None  # other versions of clipmill write none
+        both = Ranges.fitting(output, own + (beside if axes else earlier), cells)
+        most = sorted_files.fair(both.bytes)
+        new, old = both.divided(len(own))
+        sketches = old if axes else None
+        if axes:
+            old = old.beside(earlier, axes.record.itemsize, size)
 
         def todo() -> Iterator[Piece]:  # one at a time: each names a range of every run
-            every = pieces(*both, most, compare.record.itemsize)
+            every = pieces(new, old, most, size, sketches)
             return (piece for piece in every if compare.name_of(piece) not in self.files)
 
         self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU)
@@ -142,7 +156,7 @@ class Stages:
         read = ReadMembers(request.dataset, request.keep_by, output, scratch, self.numbering, shards)
         todo = [run for run in self.state.runs if read.name_of(run) not in self.done]
         items = ((run, members.of(run.number)) for run in todo)
-        self.do(read, items, len(todo), ("reading duplicates", "runs"))
+        self.do_light(read, items, len(todo), ("reading duplicates", "runs"))
         names = [read.name_of(run) for run in self.state.runs]
         grouped = Ranges.fitting(output, names, ranges(request.dataset))
         best = ChooseBest(output, scratch, self.numbering)
@@ -157,9 +171,26 @@ class Stages:
         request, runs = self.request, self.state.runs
         write = WriteRun(request.dataset, request.output, request.within, there)
         items = ((run, dropped.of(run.number)) for run in runs)
-        self.do(write, items, len(runs), ("writing", "runs"))
+        self.do_light(write, items, len(runs), ("writing", "runs"))
         for part in request.output.parts().difference(request.dataset.parts):
             request.output.delete(part_path(part))  # of shards that are no longer in the dataset
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A function of several items."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, items: Sequence[Any]) -> None:
+        with ThreadPoolExecutor(len(items), thread_name_prefix="light") as pool:
+            list(pool.map(self.function, items))
+
+
+def _together(items: Iterable[T], most: int) -> Iterator[tuple[T, ...]]:
+    left = iter(items)
+    while some := tuple(islice(left, most)):
+        yield some
 
 
 def funnel_of(counts: Counts, equal: int, near: int, against: bool) -> Funnel:

@@ -37,6 +37,11 @@ class PacedS3(S3FileSystem):
         events.register("before-parse.s3.ListObjectsV2", take_sizes, unique_id="clipmill-sizes")
         return client
 
+    async def _cat_file(self, path: str, *arguments: Any, **options: Any) -> bytes:
+        """A whole file by one request: s3fs asks for its size before, so that it can fetch a large one in pieces."""
+        content: bytes = await super()._cat_file(path, *arguments, **{"max_concurrency": 1, **options})
+        return content
+
     async def _sizes_between(self, folder: str, boundaries: Sequence[str]) -> dict[str, int]:
         """The objects directly in a folder, and how many bytes each has. boundaries: names in order, between which the
         store lists at once."""

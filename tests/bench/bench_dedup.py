@@ -1,8 +1,9 @@
 """What `dedup` asks of an object store, and of the machine that drives it: the first time, and for 1 % more rows.
 
 A counting proxy with latency stands before a real S3 server (Ceph's; see tests/kit/s3.py), which holds the output; the
-dataset lies on this machine's disk. What is found is compared with what all pairs of rows say. CLIPMILL_BENCH_ROWS and
-CLIPMILL_BENCH_FOLDER choose another size, and where the dataset goes; above 100,000 rows all pairs are left out.
+dataset lies on this machine's disk. Then the same is done with the output on the disk, too. What is found is compared
+with what all pairs of rows say. CLIPMILL_BENCH_ROWS and CLIPMILL_BENCH_FOLDER choose another size, and where the data
+go; above 100,000 rows all pairs are left out.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,35 @@ _RUN = """
 import json, resource, sys, time
 from clipmill.pipeline import dedup
 from clipmill.pipeline.job import DedupJob
-began = time.monotonic()
-summary = dedup(DedupJob(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3])), lambda stage: None)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"seconds": time.monotonic() - began, "peak": peak / 1e6, "dropped": dict(summary.funnel.dropped)}))
+began, stages = time.monotonic(), {}
+def on_stage(stage):
+    begin, _ = stages.setdefault(stage.name, (time.monotonic(), 0))
+    stages[stage.name] = begin, time.monotonic() - begin
+summary = dedup(DedupJob(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3])), on_stage)
+used = resource.getrusage(resource.RUSAGE_SELF)
+told = {"seconds": time.monotonic() - began, "peak": used.ru_maxrss / 1e6, "cpu": used.ru_utime + used.ru_stime}
+stages = {name: round(seconds, 2) for name, (_, seconds) in stages.items()}
+print(json.dumps({**told, "stages": stages, "dropped": dict(summary.funnel.dropped)}))
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    requests: int
-    fetched: int  # bytes of answers
-    stored: int  # bytes of what was there afterwards and not before
     seconds: float
-    peak: float  # GB, of the process that does everything here
+    cpu: float  # seconds of processors, of the process that does everything here
+    peak: float  # GB, of the same
+    stages: dict[str, float]  # seconds
+    dropped: dict[str, int]
+    requests: int = 0
+    fetched: int = 0  # bytes of answers
+    stored: int = 0  # bytes of what was there afterwards and not before
 
-    def note(self, what: str) -> str:
+    def note(self, what: str = "") -> str:
+        asked = f"{self.requests:,} requests, {self.fetched / 1e6:,.0f} MB fetched, " if self.requests else ""
+        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.stages.items())
         return (
-            f"{what}: {self.requests:,} requests, {self.fetched / 1e6:,.0f} MB fetched, {self.stored / 1e6:,.0f} MB "
-            f"more stored, {self.peak:.2f} GB at most"
+            f"{asked}{self.stored / 1e6:,.0f} MB more stored, {self.cpu:.1f} s of processors, {self.peak:.2f} GB at "
+            f"most{what}; {stages}"
         )
 
 
@@ -72,17 +83,29 @@ def measure(quick: bool) -> list[Row]:
         last = folder / "in/data" / dataset.parts[-1]
         with serve(folder / "s3") as server, proxy(server.endpoint, Faults(latency=0.0 if quick else LATENCY)) as net:
             bucket = Bucket.fresh(server)
-            last.rename(folder / "later")
-            first = _run(bucket, net, folder / "in")
-            (folder / "later").rename(last)
-            more = _run(bucket, net, folder / "in")
+            stored = _grown(last, lambda: _on_s3(bucket, net, folder / "in"))
             missed = _missed(bucket, folder / "in") if rows <= ALL_PAIRS else None
-    share = more.seconds / first.seconds
+        local = _grown(last, lambda: _on_disk(folder / "out", folder / "in"))
+    expect([cost.dropped for cost in stored] == [cost.dropped for cost in local], "the same rows are dropped")
     told = "" if missed is None else f"; of rows that have a near one {missed:.3%} were not dropped, as all pairs say"
+    return [*_rows(rows, "", *stored, told), *_rows(rows, ", on a disk", *local)]
+
+
+def _rows(rows: int, where: str, first: Cost, more: Cost, told: str = "") -> list[Row]:
+    share = Spread.of([more.seconds / first.seconds])
     return [
-        Row(f"dedup of {rows:,} rows", "s", Spread.of([first.seconds]), note=first.note("") + told),
-        Row("dedup of 1 % more", "s", Spread.of([more.seconds]), share=Spread.of([share]), note=more.note("")),
+        Row(f"dedup of {rows:,} rows{where}", "s", Spread.of([first.seconds]), note=first.note(told)),
+        Row(f"dedup of 1 % more{where}", "s", Spread.of([more.seconds]), share=share, note=more.note()),
     ]
+
+
+def _grown(last: Path, run: Callable[[], Cost]) -> tuple[Cost, Cost]:
+    """Without the last part, and with it."""
+    aside = last.parents[2] / "later"
+    last.rename(aside)
+    first = run()
+    aside.rename(last)
+    return first, run()
 
 
 @dataclass(frozen=True)
@@ -128,20 +151,33 @@ def _as_embed_writes(folder: Path) -> None:
         pq.write_table(table, path, row_group_size=4096, compression="zstd", use_dictionary=["shard", "error"])
 
 
-def _run(bucket: Bucket, net: Proxy, dataset: Path) -> Cost:
+def _on_s3(bucket: Bucket, net: Proxy, dataset: Path) -> Cost:
     before = _stored(bucket)
     net.seen.clear()
-    options = json.dumps({"threshold": THRESHOLD})
+    cost = _run(dataset, bucket.url("out"), bucket.server.environment(net.endpoint))
+    return replace(cost, requests=len(net.seen), fetched=net.bytes(), stored=_stored(bucket) - before)
+
+
+def _on_disk(out: Path, dataset: Path) -> Cost:
+    before = _size(out)
+    cost = _run(dataset, str(out), {})
+    return replace(cost, stored=_size(out) - before)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _run(dataset: Path, out: str, environment: Mapping[str, str]) -> Cost:
     ended = subprocess.run(
-        [sys.executable, "-c", _RUN, str(dataset), bucket.url("out"), options],
-        env=os.environ | bucket.server.environment(net.endpoint),
+        [sys.executable, "-c", _RUN, str(dataset), out, json.dumps({"threshold": THRESHOLD})],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     expect(ended.returncode == 0, ended.stderr[-1000:])
-    told = json.loads(ended.stdout)
-    return Cost(len(net.seen), net.bytes(), _stored(bucket) - before, told["seconds"], told["peak"])
+    return Cost(**json.loads(ended.stdout))
 
 
 def _stored(bucket: Bucket) -> int:

@@ -165,6 +165,62 @@ def test_cells_that_a_dataset_has_outgrown_are_made_anew(job: Callable[..., Dedu
     assert len(np.load(centroids)) > 1
 
 
+@pytest.mark.parametrize("left", ["nothing", "axes"])
+def test_cells_of_a_version_without_sketches_grow_as_they_did(left: str, job: Callable[..., DedupJob]) -> None:
+    dedup(job(0, 1))
+    kept = Path(job().out) / CELLS
+    for path in (*kept.glob("sketches-*"), *([kept / "axes.npz"] if left == "nothing" else [])):
+        path.unlink()
+    grown = dedup(job(0, 1, 2, 3))
+    assert contents(grown.out) == contents(anew(job(0, 1, 2, 3), "full").out)
+    assert any(kept.glob("sketches-*")) == (left == "axes")
+
+
+def test_a_run_has_its_sketches_before_it_counts_as_done(
+    job: Callable[..., DedupJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = Output.write
+    monkeypatch.setattr(
+        Output, "write", lambda self, name, content: (written.append(name), write(self, name, content))[1]
+    )
+    dedup(job(0, 1))
+    for number in range(2):
+        names = [f"{CELLS}/{kind}-{number:06d}.npz" for kind in ("sketches", "vectors")]
+        assert written.index(names[0]) < written.index(names[1])
+    assert written.index(f"{CELLS}/axes.npz") < written.index(f"{CELLS}/centroids.npy")
+
+
+def test_of_earlier_rows_little_more_than_their_sketches_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row of a hundred is new, a few of these are near earlier ones. Counted in requests and bytes."""
+    monkeypatch.setattr(sorted_files, "_LEAST", 1 << 18)
+    monkeypatch.setattr("clipmill.pipeline.deduplication.screening._GAP", 1 << 12)
+    vectors = unit_vectors(1, 3030, 256)
+    vectors[3000:3005] = vectors[100:600:100] + 0.1 * unit_vectors(2, 5, 256)
+    parts = [{"image_embedding": some} for some in np.split(vectors, [1000, 2000, 3000])]
+    last = Path(make_dataset(tmp_path / "in", parts, dim=256).url) / "data"
+    asked: list[tuple[str, int]] = []
+    read = Output.read_range
+    monkeypatch.setattr(
+        Output,
+        "read_range",
+        lambda self, name, start, stop: (asked.append((name, stop - start)), read(self, name, start, stop))[1],
+    )
+    path = max(last.iterdir())
+    path.rename(tmp_path / "later")
+    job = DedupJob(str(tmp_path / "in"), str(tmp_path / "out"), cells=4)
+    dedup(job)
+    first = [size for name, size in asked if "vectors" in name or "sketches" in name]
+    asked.clear()
+    (tmp_path / "later").rename(path)
+    assert dedup(job).funnel.dropped["near duplicate"] == 5
+    more = {kind: [size for name, size in asked if kind in name] for kind in ("vectors", "sketches")}
+    assert sum(more["vectors"]) < 0.05 * sum(first) and sum(more["sketches"]) < 0.15 * sum(first)
+    assert sum(map(len, more.values())) < 40
+
+
 class Killed(BaseException):
     """As a kill: nothing may catch it."""
 

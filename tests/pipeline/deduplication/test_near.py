@@ -11,10 +11,12 @@ import pytest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.deduplication import cells, compare, near, sorted_files
 from clipmill.pipeline.deduplication.cells import CellWriter, record_type
+from clipmill.pipeline.deduplication.compare import as_compared
 from clipmill.pipeline.deduplication.components import connect
 from clipmill.pipeline.deduplication.near import ComparePiece, pieces
+from clipmill.pipeline.deduplication.sketch import Axes
 from clipmill.pipeline.deduplication.sorted_files import Ranges
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import unit_vectors
 
@@ -32,25 +34,44 @@ def vectors() -> np.ndarray:
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-def written(output: Output, vectors: np.ndarray, of_cells: np.ndarray, writers: int = 3) -> list[str]:
-    """The names of objects with the vectors, by their numbers."""
+def written(
+    output: Output, vectors: np.ndarray, of_cells: np.ndarray, writers: int = 3, axes: Axes | None = None
+) -> list[str]:
+    """The names of objects with the vectors, by their numbers; with axes, their sketches lie beside them."""
     names = [f".clipmill/w{number}" for number in range(writers)]
+    record = RECORD if vectors.shape[1] == 8 else record_type(vectors.shape[1], "float16")
     for name, ids in zip(names, np.array_split(np.arange(len(vectors)), writers), strict=True):
-        with CellWriter(CELLS, RECORD) as writer:
+        with CellWriter(CELLS, record) as writer, CellWriter(CELLS, axes.record if axes else record) as beside:
             for some in np.array_split(ids, 4):
-                writer.add(some, vectors[some], of_cells[some].astype(np.int32))
+                cells = of_cells[some].astype(np.int32)
+                writer.add(cells, id=some, vector=vectors[some])
+                if axes:
+                    beside.add(cells, **axes.fields(as_compared(vectors[some].astype(np.float16))))
             writer.write(output, name)
+            if axes:
+                beside.write(output, f"{name}-sketches")
     return names
 
 
 def compared(
-    output: Output, own: Sequence[str], earlier: Sequence[str], most: int, generation: int = 0, threshold: float = 0.97
+    output: Output,
+    own: Sequence[str],
+    earlier: Sequence[str],
+    most: int,
+    generation: int = 0,
+    threshold: float = 0.97,
+    record: np.dtype = RECORD,
+    axes: Axes | None = None,
 ) -> np.ndarray:
     """The pairs of a generation, by the work that is committed piece by piece."""
-    cuts = sorted_files.cut(sorted_files.total_sizes(output, [*own, *earlier], CELLS), most)
-    both = (Ranges.over(output, own, cuts), Ranges.over(output, earlier, cuts))
-    compare = ComparePiece(output, RECORD, threshold, generation)
-    every = list(pieces(*both, most, RECORD.itemsize))
+    fetched = [f"{name}-sketches" for name in earlier] if axes else earlier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorted_files, "fair", lambda total: most)
+        new, old = Ranges.fitting(output, [*own, *fetched], CELLS).divided(len(own))
+    compare = ComparePiece(output, record, threshold, generation, axes)
+    sketches = old if axes else None
+    old = old.beside(earlier, axes.record.itemsize, record.itemsize) if axes else old
+    every = list(pieces(new, old, most, record.itemsize, sketches))
     for piece in every:
         compare(piece)
     files = [np.frombuffer(output.read(compare.name_of(piece)) or b"", np.int64) for piece in every]
@@ -88,6 +109,43 @@ def test_every_pair_that_shares_a_cell_is_found_however_the_work_is_cut(
     first, later = compared(output, names[:2], [], most), compared(output, names[2:], names[:2], most, 1)
     assert (later >= 80).any(axis=1).all()  # each pair has a row that is new
     assert np.array_equal(connect(np.arange(200), np.concatenate([first, later])), whole)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dim=st.sampled_from([3, 8, 64, 100]),
+    tightness=st.sampled_from([0.5, 3.0, 20.0]),
+    probes=st.sampled_from([1, 2]),
+    most=st.sampled_from([900, 1 << 14, 1 << 20]),
+    memory=st.sampled_from([0, 1 << 20]),
+)
+def test_by_sketches_a_generation_has_the_pairs_that_it_has_by_whole_vectors(
+    seed: int, dim: int, tightness: float, probes: int, most: int, memory: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """To the last one, of new rows planted about the threshold from earlier ones."""
+    random, threshold = np.random.default_rng(seed), 0.9
+    vectors = random.standard_normal((130, dim)) + tightness * random.standard_normal((4, dim))[np.arange(130) % 4]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    of_cells = np.stack([random.choice(CELLS, probes, replace=False) for _ in vectors])
+    for row in range(110, 130):  # the newest run's
+        earlier, other = int(random.integers(0, 110)), random.standard_normal(dim)
+        other -= (other @ vectors[earlier]) * vectors[earlier]
+        cosine = threshold + random.uniform(-0.001, 0.001)
+        vectors[row] = cosine * vectors[earlier] + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)
+        of_cells[row] = of_cells[earlier]
+    vectors[127:] = vectors[5]
+    vectors = vectors.astype(np.float32)
+    axes, record = Axes.of(vectors[:60]), record_type(dim, "float16")
+    output = Output.at(str(tmp_path_factory.mktemp("sketches"))).prepare()
+    names = written(output, vectors, of_cells, 7, axes)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near, "_IN_MEMORY", memory)
+        for generation, by in enumerate((None, axes)):
+            found.append(compared(output, names[6:], names[:6], most, generation, threshold, record, by))
+    whole, sketched = (connect(np.arange(130), pairs) for pairs in found)
+    assert np.array_equal(whole, sketched) and len(found[0])
 
 
 def test_objects_are_in_order_of_cells_whatever_fits_into_memory(

@@ -29,6 +29,16 @@ def test_a_part_is_one_request(output: Output, net: Proxy, bucket: Bucket) -> No
     assert bucket.objects() == {f"out/{PART}": b"whole" * 1_000_000}
 
 
+def test_a_file_is_read_by_one_request(output: Output, net: Proxy) -> None:
+    """Also one that is empty, and one that is not there."""
+    for content in (b"small", b"large" * 2_000_000, b""):
+        output.write(PART, content)
+        net.seen.clear()
+        assert output.read(PART) == content and net.by_method() == {"GET": 1}
+    net.seen.clear()
+    assert output.read(f"{PART}.other") is None and net.by_method() == {"GET": 1}
+
+
 def test_the_store_is_asked_once_what_it_can_do(output: Output, net: Proxy, bucket: Bucket) -> None:
     assert not output.conditional and output.prepare().conditional
     assert len(net.seen) <= 6 and bucket.objects() == {}
