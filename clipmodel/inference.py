@@ -8,7 +8,7 @@ done once, on the weights, instead of on every batch.
   to nothing) and the projections stay in float32; the residual stream does in all but `pure_bf16` and `fp8`.
 - In `fp8` the products of the image tower's blocks, without its first and last, are of 8-bit floats (`float8.py`).
   Captions, which are a small part of the work, are encoded as in `bf16`.
-- On CPUs the weights are packed as the matrix library wants them (`fused.py`).
+- On CPUs products are those of the faster matrix library, which has the weights packed as it wants them (`fused.py`).
 - On GPUs the blocks may be compiled, each tower's once for all of them (`compile_blocks`). A block leaves its last sum
   to the next one, so that it is in one pass with the norm that follows.
 """
@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from .config import CLIPConfig, Precision
 from .errors import ModelError
-from .float8 import Float8Linear
-from .fused import Convolution, HalfLinear, InPlaceGELU, LayerNorm, PackedLinear, ScaledLinear, has_mkl
+from .fused import Convolution, InPlaceGELU
+from .layers import Layers
 from .model import CLIP
 from .transformer import Perceptron, QuickGELU, ResidualAttentionBlock, SelfAttention, Transformer
 from .vision import Bottleneck, ModifiedResNet, VisionTransformer
@@ -66,18 +66,20 @@ def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0) -
     shared: dict[int, object] = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     copy = deepcopy(model, shared).eval()
     visual = copy.visual
+    layers = Layers.of(model, arithmetic.products)
     if isinstance(visual, VisionTransformer):
-        rows = images if _worth_packing(visual, arithmetic.products) else 0
-        patches = len(visual.positional_embedding) - (visual.head is None)
-        first = _Layers(arithmetic.products, rows * patches)
+        positions = len(visual.positional_embedding)
+        patches = positions - (visual.head is None)
+        packed_for = images if _small(visual) else 0
+        first = replace(layers, rows=packed_for * patches)
         visual.add_module("conv1", Patches(visual.conv1, first))  # in the convolution's place
-        rows *= len(visual.positional_embedding)
-        _prepare(visual.transformer, arithmetic, rows, everywhere=visual.head is not None)
+        inner = replace(layers, rows=packed_for * positions)
+        _prepare(visual.transformer, arithmetic, inner, everywhere=visual.head is not None)
     else:
         assert isinstance(visual, ModifiedResNet)
         check_precision(precision, model.config)
         copy.visual = FoldedResNet(visual, arithmetic.products)
-    _prepare(copy.transformer, replace(arithmetic, float8=False, stream=_text_stream(arithmetic)))
+    _prepare(copy.transformer, replace(arithmetic, float8=False, stream=_text_stream(arithmetic)), layers)
     return copy
 
 
@@ -112,39 +114,13 @@ def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
             module.compile(backend=backend, dynamic=dynamic)
 
 
-def _worth_packing(visual: VisionTransformer, dtype: torch.dtype) -> bool:
-    size = sum(tensor.numel() * tensor.element_size() for tensor in visual.parameters())
-    on_cpu = visual.positional_embedding.device.type == "cpu"
-    return on_cpu and dtype == torch.float32 and has_mkl() and size <= _PACKED_MOST
+def _small(visual: VisionTransformer) -> bool:
+    return sum(tensor.numel() * tensor.element_size() for tensor in visual.parameters()) <= _PACKED_MOST
 
 
-@dataclass(frozen=True)
-class _Layers:
-    """Makes the layers of one block."""
-
-    dtype: torch.dtype
-    rows: int = 0  # of the input, where they are packed for it
-    float8: bool = False
-
-    def linear(self, weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> nn.Module:
-        """scale * W x + bias."""
-        if self.float8:
-            return Float8Linear(weight, bias, scale)
-        if self.dtype != torch.float32:
-            return HalfLinear(weight, bias, scale, self.dtype)
-        if self.rows:
-            return PackedLinear(weight, bias, scale, self.rows)
-        return ScaledLinear(weight, bias, scale)
-
-    def norm(self, norm: nn.LayerNorm) -> nn.Module:
-        # what is rounded to 8 bits is not rounded to 16 before
-        return norm if self.dtype == torch.float32 else LayerNorm(norm, torch.float32 if self.float8 else self.dtype)
-
-
-def _prepare(transformer: Transformer, arithmetic: Arithmetic, rows: int = 0, everywhere: bool = False) -> None:
+def _prepare(transformer: Transformer, arithmetic: Arithmetic, layers: Layers, everywhere: bool = False) -> None:
     """everywhere: the transformer is read at all positions, not at one."""
     *blocks, last = transformer.resblocks
-    layers = _Layers(arithmetic.products, rows)
     inner = replace(layers, float8=arithmetic.float8)
     prepared = [_Block(block, inner if number else layers) for number, block in enumerate(blocks)]
     if everywhere:
@@ -173,7 +149,7 @@ class _Blocks(nn.Module):
 class _Block(nn.Module):
     """A ResidualAttentionBlock; it overwrites its input."""
 
-    def __init__(self, block: nn.Module, layers: _Layers) -> None:
+    def __init__(self, block: nn.Module, layers: Layers) -> None:
         super().__init__()
         assert isinstance(block, ResidualAttentionBlock)
         self.ln_1, self.ln_2 = layers.norm(block.ln_1), layers.norm(block.ln_2)
@@ -188,9 +164,9 @@ class _Block(nn.Module):
 
 
 class _Attention(SelfAttention):
-    """Self-attention at all positions, with projections made by `_Layers`."""
+    """Self-attention at all positions, with projections made by `Layers`."""
 
-    def __init__(self, attention: SelfAttention, layers: _Layers) -> None:
+    def __init__(self, attention: SelfAttention, layers: Layers) -> None:
         nn.Module.__init__(self)
         self.heads = attention.heads
         self.in_proj = layers.linear(attention.in_proj_weight, attention.in_proj_bias)
@@ -201,13 +177,13 @@ class _Attention(SelfAttention):
         return y
 
 
-def _perceptron(mlp: Perceptron, layers: _Layers) -> nn.Sequential:
+def _perceptron(mlp: Perceptron, layers: Layers) -> nn.Sequential:
     scale, activation = 1.0, cast(nn.Module, InPlaceGELU(getattr(mlp.gelu, "approximate", "none")))
     if isinstance(mlp.gelu, QuickGELU):
         scale, activation = _QUICK, nn.SiLU(inplace=True)
     return nn.Sequential(
-        layers.linear(mlp.c_fc.weight, mlp.c_fc.bias * scale, scale),
-        activation,
+        layers.linear(mlp.c_fc.weight, mlp.c_fc.bias * scale, scale, activation if layers.fuses else None),
+        nn.Identity() if layers.fuses else activation,
         layers.linear(mlp.c_proj.weight, mlp.c_proj.bias, 1 / scale),
     )
 
@@ -216,7 +192,7 @@ class Patches(nn.Module):
     """The first convolution of a VisionTransformer: pixels [n, 3, size, size], best channels last in memory ->
     float32 [n, width, grid, grid], as that."""
 
-    def __init__(self, conv: nn.Conv2d, layers: _Layers) -> None:
+    def __init__(self, conv: nn.Conv2d, layers: Layers) -> None:
         super().__init__()
         self.patch = conv.kernel_size[0]
         weight = conv.weight.permute(0, 2, 3, 1).flatten(1)  # [width, patch * patch * 3]

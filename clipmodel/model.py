@@ -1,5 +1,5 @@
 """CLIP: two encoders into one space, and a learned temperature (paper, section 2.3 and figure 3). With the
-sigmoid loss there is a learned bias besides (arXiv 2303.15343)."""
+sigmoid loss there is a bias besides (arXiv 2303.15343)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from .model import CLIP
 from .preprocess import normalise
 
 MAX_LOGIT_SCALE = math.log(100)  # the paper clips the temperature so that logits are never scaled over 100
+_NEWTON_STEPS = 8  # twice what a batch took that was hard to fit
+_TINY, _FLAT = 1e-30, 0.1  # so that no logarithm is of zero, and no step too long
 
 
 def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
@@ -40,6 +42,34 @@ def sigmoid_loss(image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: T
     logits = logit_scale * image @ _of_all_ranks(text).T + logit_bias
     right = F.one_hot(_matches(image), logits.shape[1])
     return -F.logsigmoid((2 * right - 1) * logits).sum() / len(image)
+
+
+@torch.no_grad()
+def best_bias(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+    """The bias at which `sigmoid_loss` of the batch is least, a scalar: what the wrong pairs have too much of
+    probability, all together, is what the right ones lack.
+
+    Newton's method on the logarithm of the quotient of these two, which is nearly linear. It begins below, where the
+    likeliest pair is as probable as one drawn at random is right.
+    """
+    logits, matches = logit_scale * image @ _of_all_ranks(text).T, _matches(image)[:, None]
+    bias = -_over_ranks(logits.max(), dist.ReduceOp.MAX) - math.log(logits.shape[1] - 1)
+    right = logits.gather(1, matches)
+    logits.scatter_(1, matches, -math.inf)  # the wrong ones are left
+    for _ in range(_NEWTON_STEPS):
+        probable, lacking = torch.sigmoid(logits + bias), torch.sigmoid(-right - bias)
+        sums = torch.stack([of.sum() for p in (probable, lacking) for of in (p, p * (1 - p))])
+        much, much_slope, little, little_slope = _over_ranks(sums, dist.ReduceOp.SUM).clamp(min=_TINY)
+        slope = much_slope / much + little_slope / little
+        bias += (little.log() - much.log()) / slope.clamp(min=_FLAT)
+    return bias
+
+
+def _over_ranks(values: Tensor, how: Any) -> Tensor:
+    """The values of all ranks as one; may overwrite its input."""
+    if _ranks() > 1:
+        dist.all_reduce(values, how)
+    return values
 
 
 def _of_all_ranks(rows: Tensor) -> Tensor:
@@ -76,11 +106,18 @@ class _Gathered(torch.autograd.Function):
 
 class ContrastiveObjective(nn.Module):
     """uint8 pixels and token ids -> the loss that the model's configuration names, as one module that
-    DistributedDataParallel can wrap."""
+    DistributedDataParallel can wrap.
+
+    Of a model in training, the bias of the sigmoid loss is set to the best one for each batch, where its gradient is
+    zero. Steps of the towers' size would take thousands to follow it, and until then all pairs pull one way: the
+    towers learn how alike pictures and captions are on the whole, before which belong together.
+    """
 
     def __init__(self, clip: CLIP) -> None:
         super().__init__()
         self.clip = clip
+        if clip.logit_bias is not None:
+            clip.logit_bias.requires_grad_(False)
         self.preprocess: PreprocessConfig = clip.config.preprocess
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
@@ -92,4 +129,6 @@ class ContrastiveObjective(nn.Module):
             image, text, bias = F.normalize(image, dim=-1), F.normalize(text, dim=-1), self.clip.logit_bias
             if bias is None:
                 return contrastive_loss(image, text, scale)
+            if self.clip.training:
+                bias.copy_(best_bias(image, text, scale))
             return sigmoid_loss(image, text, scale, bias)

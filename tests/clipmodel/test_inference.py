@@ -9,7 +9,7 @@ import pytest
 import torch
 from clipmill.clipmodel import fused
 from clipmill.clipmodel.config import CLIPConfig, Precision, TextConfig, VisionConfig
-from clipmill.clipmodel.fused import Convolution, HalfLinear, PackedLinear
+from clipmill.clipmodel.fused import Convolution, HalfLinear, OneDNNLinear, PackedLinear
 from clipmill.clipmodel.inference import for_inference
 from clipmill.clipmodel.model import CLIP
 from random_models import captions, images, random_clip
@@ -22,6 +22,7 @@ RESNET = CLIPConfig(128, VisionConfig(64, 32, (1, 2, 1, 1)), TEXT, "quick_gelu")
 CONFIGS = {
     "quick_gelu": VIT,
     "gelu": replace(VIT, activation="gelu"),
+    "gelu_tanh": replace(VIT, activation="gelu_tanh"),
     "a stride that leaves pixels over": replace(VIT, vision=replace(VIT.vision, image_size=71)),
     "one layer": replace(VIT, vision=replace(VIT.vision, layers=1), text=replace(TEXT, layers=1)),
     "resnet": RESNET,
@@ -51,8 +52,12 @@ def assert_copies(copy: CLIP, model: CLIP) -> None:
 
 @ALL
 @pytest.mark.parametrize("packed_for", [0, 3, 2])
-def test_in_float32_the_answer_is_the_models(config: CLIPConfig, packed_for: int) -> None:
-    """Packed for no batch, for this one, and for another."""
+@pytest.mark.parametrize("onednn", [True, False])
+def test_in_float32_the_answer_is_the_models(
+    config: CLIPConfig, packed_for: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed for no batch, for this one, and for another; by either library."""
+    monkeypatch.setattr("clipmill.clipmodel.layers.prefers_onednn", lambda: onednn)
     model = random_clip(config)
     assert_copies(for_inference(model, images=packed_for), model)
 
@@ -63,7 +68,7 @@ def test_so_it_is_where_torch_has_no_libraries_of_intels(config: CLIPConfig, mon
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     model = random_clip(config)
     copy = for_inference(model, images=3)
-    assert not any(isinstance(module, PackedLinear) for module in copy.modules())
+    assert not any(isinstance(module, (OneDNNLinear, PackedLinear)) for module in copy.modules())
     assert_copies(copy, model)
 
 
@@ -120,10 +125,14 @@ def test_the_text_tower_is_not_held_twice_in_float32() -> None:
     assert isinstance(mlp.weight, Tensor) and mlp.weight.data_ptr() in ours
 
 
-def test_large_image_towers_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("onednn", [True, False])
+def test_large_image_towers_are_not_packed(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def packed(copy: CLIP) -> int:
-        return sum(isinstance(module, PackedLinear) for module in copy.modules())
+        layers = [module for module in copy.modules() if isinstance(module, (PackedLinear, OneDNNLinear))]
+        return sum(isinstance(layer, PackedLinear) or layer.weight.is_mkldnn for layer in layers)
 
-    assert packed(for_inference(random_clip(VIT), images=4)) == (9 if fused.has_mkl() else 0)  # in that tower alone
+    monkeypatch.setattr("clipmill.clipmodel.layers.prefers_onednn", lambda: onednn)
+    has_library = fused.has_mkldnn(torch.float32) if onednn else fused.has_mkl()
+    assert packed(for_inference(random_clip(VIT), images=4)) == (9 if has_library else 0)  # in that tower alone
     monkeypatch.setattr("clipmill.clipmodel.inference._PACKED_MOST", 1000)
     assert packed(for_inference(random_clip(VIT), images=4)) == 0

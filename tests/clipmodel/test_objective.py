@@ -9,7 +9,13 @@ import pytest
 import torch
 from clipmill.clipmodel.config import CLIPConfig, TextConfig, VisionConfig
 from clipmill.clipmodel.model import CLIP
-from clipmill.clipmodel.objective import MAX_LOGIT_SCALE, ContrastiveObjective, contrastive_loss, sigmoid_loss
+from clipmill.clipmodel.objective import (
+    MAX_LOGIT_SCALE,
+    ContrastiveObjective,
+    best_bias,
+    contrastive_loss,
+    sigmoid_loss,
+)
 from clipmill.clipmodel.preprocess import normalise
 from random_models import captions, random_clip
 from torch import Tensor
@@ -71,6 +77,39 @@ def test_the_objective_of_a_model_with_a_bias_is_the_sigmoid_loss() -> None:
     assert clip.logit_bias is not None
     expected = sigmoid_loss(image, text, clip.logit_scale.exp(), clip.logit_bias)
     assert ContrastiveObjective(clip)(pixels, tokens).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def pairs(count: int, noise: float, cone: float) -> tuple[Tensor, Tensor]:
+    """Texts that are their images but for noise; images and texts each about a direction, as far as `cone` says."""
+    generator = torch.Generator().manual_seed(count)
+    image, more, ways = (torch.randn(n, 16, generator=generator) for n in (count, count, 2))
+    return normalize(image + cone * ways[0], dim=-1), normalize(image + noise * more + cone * ways[1], dim=-1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 50.0])
+@pytest.mark.parametrize(
+    ("count", "noise", "cone"), [(2, 1.0, 0.0), (8, 0.1, 0.0), (64, 0.3, 0.0), (64, 10.0, 0.0), (64, 1.0, 4.0)]
+)
+def test_the_best_bias_is_where_the_loss_is_least(count: int, noise: float, cone: float, scale: float) -> None:
+    image, text = pairs(count, noise, cone)
+    best = best_bias(image, text, torch.tensor(scale))
+    losses = [sigmoid_loss(image, text, torch.tensor(scale), best + d).item() for d in (0, -9, -1, -0.1, 0.1, 1, 9)]
+    assert losses[0] <= min(losses) + 1e-5 * losses[0]
+
+
+def test_features_that_say_nothing_have_the_bias_of_the_odds_of_a_pair() -> None:
+    same = torch.tensor([[1.0, 0.0]]).expand(8, 2)
+    assert best_bias(same, same, torch.tensor(10.0)).item() == pytest.approx(-10 - math.log(7), abs=1e-5)
+
+
+def test_only_in_training_is_the_bias_the_best_for_the_batch() -> None:
+    clip = random_clip(replace(CONFIG, sigmoid=True))
+    assert clip.logit_bias is not None
+    before = clip.logit_bias.clone()
+    ContrastiveObjective(clip)(*inputs())
+    assert torch.equal(clip.logit_bias, before)
+    ContrastiveObjective(clip.train())(*inputs())
+    assert not torch.equal(clip.logit_bias, before)
 
 
 def inputs(count: int = 4) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,18 @@ def batch(count: int = 8, seed: int = 0) -> TrainBatch:
     return TrainBatch(pixels, captions(VIT, lengths=tuple(3 + i % 8 for i in range(count)), seed=seed))
 
 
+def mosaics(count: int, seed: int) -> TrainBatch:
+    """Pairs to generalise from: four squares of eight colours under noise, and a caption that names them."""
+    generator = torch.Generator().manual_seed(seed)
+    colours = torch.randint(0, 8, (count, 4), generator=generator)
+    shades = torch.tensor([[40 if colour >> channel & 1 else 215 for channel in range(3)] for colour in range(8)])
+    pixels = shades[colours].view(count, 2, 2, 3).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    noise = torch.randint(-40, 41, pixels.shape, generator=generator)
+    words = 1 + 8 * torch.arange(4) + colours
+    begin, end = (torch.full((count, 1), TEXT.vocab_size - n) for n in (2, 1))
+    return TrainBatch((pixels + noise).to(torch.uint8), torch.cat([begin, words, end], dim=1))
+
+
 def part(whole: TrainBatch, rank: int, ranks: int) -> TrainBatch:
     return TrainBatch(whole.pixels.chunk(ranks)[rank], whole.tokens.chunk(ranks)[rank])
 
