@@ -53,7 +53,7 @@ def best_bias(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
     likeliest pair is as probable as one drawn at random is right.
     """
     logits, matches = logit_scale * image @ _of_all_ranks(text).T, _matches(image)[:, None]
-    bias = -_over_ranks(logits.max(), dist.ReduceOp.MAX) - math.log(logits.shape[1] - 1)
+    bias = -_over_ranks(logits.max(), dist.ReduceOp.MAX) - math.log(max(1, logits.shape[1] - 1))
     right = logits.gather(1, matches)
     logits.scatter_(1, matches, -math.inf)  # the wrong ones are left
     for _ in range(_NEWTON_STEPS):
