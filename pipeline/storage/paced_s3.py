@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,9 @@ _STATUSES = (429, 503)
 _LONGEST = 0.5  # seconds from a throttled answer to the next attempt, besides the pace
 _PATIENCE = 300.0  # seconds for one request: then it is not the pace, but something with this object
 
+_DIVIDES = "max_concurrency" in signature(S3FileSystem._cat_file).parameters  # s3fs of 2024 has only whole files
+_IN_ONE_PIECE: dict[str, Any] = {"max_concurrency": 1} if _DIVIDES else {}
+
 
 class PacedS3(S3FileSystem):
     """The client tells of each request through its events. Throttled ones are sent again for as long as the bucket lets
@@ -39,7 +43,7 @@ class PacedS3(S3FileSystem):
 
     async def _cat_file(self, path: str, *arguments: Any, **options: Any) -> bytes:
         """A whole file by one request: s3fs asks for its size before, so that it can fetch a large one in pieces."""
-        content: bytes = await super()._cat_file(path, *arguments, **{"max_concurrency": 1, **options})
+        content: bytes = await super()._cat_file(path, *arguments, **{**_IN_ONE_PIECE, **options})
         return content
 
     async def _sizes_between(self, folder: str, boundaries: Sequence[str]) -> dict[str, int]:
