@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import adapted_kit
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from adapted_kit import cosines, own_loop
-from clipmill.pipeline import EmbedJob, LabelJob, SearchJob, embed, label, search
+from adapted_steps import Adapted
+from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
-from clipmill.pipeline.errors import ModelError, PlanMismatchError
+from clipmill.pipeline.errors import PlanMismatchError
 from fakes import jpeg, write_pairs
 from PIL import Image
 
@@ -101,22 +102,8 @@ def test_a_dataset_is_not_continued_with_other_weights_or_another_release(
 
 
 def test_labels_and_search_take_the_datasets_own_model(embedded: Embedded, tmp_path: Path) -> None:
-    out, folder = embedded.job.out, embedded.folders["align"]
-    (tmp_path / "classes.txt").write_text("cat\nlarge dog\n")
-    labels = LabelJob(out, str(tmp_path / "labels"), str(tmp_path / "classes.txt"), "a photo of a {}", alias="align")
-    with pytest.raises(ModelError, match=r"made with hf:AlignModel \(align\): name its weights with --model hf:FOLDER"):
-        label(labels)
-    label(replace(labels, model=f"hf:{folder}"))
-    images, texts = own_loop(folder, samples()[0], ["a photo of a cat", "a photo of a large dog"])
-    written = pq.read_table(next(Path(labels.out, "data").iterdir()))
-    assert written["label_id"].to_pylist() == (images @ texts.T).argmax(axis=1).tolist()
-    np.testing.assert_allclose(written["label_similarity"].to_numpy(), (images @ texts.T).max(axis=1), atol=1e-4)
-
-    job = SearchJob(out, "number 3 word word", alias="align", model=f"hf:{folder}", k=3)
-    scores = own_loop(folder, samples()[0], ["number 3 word word"])
-    found = search(job)
-    best = np.argsort(-(scores[0] @ scores[1][0]), kind="stable")[0]
-    assert found.hits[0].row["key"] == f"{best:05d}"
-    assert found.hits[0].score == pytest.approx(float((scores[0] @ scores[1][0]).max()), abs=1e-3)
-    (tmp_path / "query.jpg").write_bytes(jpeg(4))
-    assert search(replace(job, text=None, image=str(tmp_path / "query.jpg"))).hits[0].row["key"] == "00004"
+    folder = embedded.folders["align"]
+    own = partial(own_loop, folder, samples()[0])
+    model = Adapted(embedded.job.out, "align", f"hf:{folder}", own)
+    model.check_labels(tmp_path, r"made with hf:AlignModel \(align\): name its weights with --model hf:FOLDER")
+    model.check_search(tmp_path, image=4)

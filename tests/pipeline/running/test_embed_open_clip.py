@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ import adapted_kit
 import alone
 import numpy as np
 import open_clip_kit
-import pyarrow.parquet as pq
 import pytest
 from adapted_kit import cosines
+from adapted_steps import Adapted
 from clipmill.clipmodel.models import describe
-from clipmill.pipeline import EmbedJob, LabelJob, SearchJob, embed, label, search
+from clipmill.pipeline import EmbedJob, embed
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.embedding.model_files import find_model
-from clipmill.pipeline.errors import ModelError, PlanMismatchError
+from clipmill.pipeline.errors import PlanMismatchError
 from fakes import jpeg, write_pairs
 from open_clip_kit import own_loop
 from PIL import Image
@@ -105,23 +106,11 @@ def test_a_dataset_is_not_continued_with_another_release(embedded: Embedded, mon
 
 
 def test_labels_and_search_take_the_datasets_own_model(embedded: Embedded, tmp_path: Path) -> None:
-    out, folder = embedded.job.out, embedded.folders["siglip"]
-    (tmp_path / "classes.txt").write_text("cat\nlarge dog\n")
-    labels = LabelJob(out, str(tmp_path / "labels"), str(tmp_path / "classes.txt"), "a photo of a {}", alias="siglip")
-    with pytest.raises(ModelError, match=r"made with open_clip:CustomTextCLIP \(siglip\): name its weights with"):
-        label(labels)
-    label(replace(labels, model=f"open_clip:{folder}"))
-    images, texts = own_loop(str(folder), samples()[0], ["a photo of a cat", "a photo of a large dog"])
-    written = pq.read_table(next(Path(labels.out, "data").iterdir()))
-    assert written["label_id"].to_pylist() == (images @ texts.T).argmax(axis=1).tolist()
-    np.testing.assert_allclose(written["label_similarity"].to_numpy(), (images @ texts.T).max(axis=1), atol=1e-4)
-
-    job = SearchJob(out, "number 3 word word", alias="siglip", model=f"open_clip:{folder}", k=2)
-    scores = own_loop(str(folder), samples()[0], ["number 3 word word"])
-    best = np.argsort(-(scores[0] @ scores[1][0]), kind="stable")[0]
-    assert search(job).hits[0].row["key"] == f"{best:05d}"
-    (tmp_path / "query.jpg").write_bytes(jpeg(2))
-    assert search(replace(job, text=None, image=str(tmp_path / "query.jpg"))).hits[0].row["key"] == "00002"
+    folder = embedded.folders["siglip"]
+    own = partial(own_loop, str(folder), samples()[0])
+    model = Adapted(embedded.job.out, "siglip", f"open_clip:{folder}", own)
+    model.check_labels(tmp_path, r"made with open_clip:CustomTextCLIP \(siglip\): name its weights with")
+    model.check_search(tmp_path, image=2)
 
 
 WORKER = """
