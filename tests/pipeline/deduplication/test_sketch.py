@@ -22,7 +22,7 @@ def drawn(kind: str, seed: int, rows: int, dim: int) -> np.ndarray:
     if kind == "clusters":
         vectors = 5 * random.standard_normal((3, dim))[random.integers(0, 3, rows)] + vectors
     elif kind == "duplicates":
-        vectors = vectors[random.integers(0, 3, rows)]
+        vectors = vectors[random.integers(0, min(3, max(rows, 1)), rows)]
     elif kind == "low rank":
         vectors = random.standard_normal((rows, 2)) @ random.standard_normal((2, dim))
     elif kind == "steep":
