@@ -7,7 +7,6 @@ version 5): every setting that is accepted gives their pixel values within 1e-4.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +30,8 @@ _SIGLIP: dict[str, Any] = {  # its defaults, where they differ
 _FILTERS: dict[Any, Interpolation] = {3: "bicubic", 2: "bilinear"}  # Pillow's numbers for them
 _MOST_RESIZED = 4096  # pixels a side
 _LARGEST_VALUE = 100  # of a pixel after normalisation; float32 keeps larger ones to less than 1e-4
+_SMALLEST_FACTOR = 1e-9  # with less, all pixels are black in float32, and a mean over the factor may exceed its range
+_LARGEST_NUMBER = 1e20  # in float32, also when it is divided by the smallest factor
 _FIXED: dict[str, tuple[Any, str]] = {  # settings of which one value is supported, and the advice for the others
     "do_resize": (True, "only true is supported"),
     "do_convert_rgb": (True, "only true is supported, as the encoder needs RGB"),
@@ -131,8 +132,8 @@ def _is_pixels(value: Any) -> bool:
 def _mean_and_std(settings: Mapping[str, Any]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Rescaling, (x * factor - mean) / std, as if the factor were 1 / 255: mean and std are divided by 255 factors."""
     factor = _number(settings, "rescale_factor", 1 / 255) if _flag(settings, "do_rescale") else 1.0
-    if not factor > 0:
-        raise _refusal("rescale_factor", factor, "give a number above 0")
+    if not factor >= _SMALLEST_FACTOR:
+        raise _refusal("rescale_factor", factor, f"give a number of {_SMALLEST_FACTOR} or more")
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if _flag(settings, "do_normalize"):
         mean, std = _channels(settings, "image_mean", OPENAI_MEAN), _channels(settings, "image_std", OPENAI_STD)
@@ -163,7 +164,7 @@ def _channels(settings: Mapping[str, Any], name: str, default: tuple[float, ...]
 
 def _number(settings: Mapping[str, Any], name: str, default: float) -> float:
     value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST_NUMBER:
         raise _refusal(name, value, "give a number")
     return float(value)
 
