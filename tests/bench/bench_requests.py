@@ -1,7 +1,8 @@
 """What steps fetch of a dataset in an object store, and what is left of the rate that a store allows when it throttles.
 
 A counting proxy stands before a real S3 server (Ceph's; see tests/kit/s3.py). CLIPMILL_BENCH_BEFORE names a folder with
-an earlier `clipmill` package, which then does the same.
+an earlier `clipmill` package, which then does the same. CLIPMILL_BENCH_PARTS and CLIPMILL_BENCH_ALLOWED are other
+numbers of parts, and of requests a second.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import benchkit
 import numpy as np
@@ -29,9 +31,9 @@ from proxy import Faults, Proxy, proxy
 from readers import read_together
 from s3 import Bucket, serve
 
-PARTS, ROWS, DIM = 20, 9_500, 512  # parts of 20 MB
+PARTS, ROWS, DIM = int(os.environ.get("CLIPMILL_BENCH_PARTS", 20)), 9_500, 512  # parts of 20 MB
 WINDOW = 4096  # rows a row group, as in parts that `embed` writes
-ALLOWED, SECONDS = 100.0, 30.0  # requests a second, for so long
+ALLOWED, SECONDS = float(os.environ.get("CLIPMILL_BENCH_ALLOWED", 100)), 30.0  # requests a second, for so long
 PROCESSES, THREADS = 4, 16
 
 STEPS: Mapping[str, Sequence[str]] = {
@@ -75,7 +77,7 @@ def _fetched(bucket: Bucket, net: Proxy, folder: Path, size: tuple[int, int]) ->
 
 def _fill(bucket: Bucket, folder: Path, parts: int, rows: int) -> int:
     """Put a dataset into the bucket; the bytes of its parts."""
-    dataset = make_dataset(folder / "made", list(_parts(parts, rows)), dim=DIM)
+    dataset = make_dataset(folder / "made", Parts(parts, rows), dim=DIM)
     for path in sorted((folder / "made" / "data").iterdir()):
         table = pq.read_table(path)
         pq.write_table(
@@ -88,10 +90,26 @@ def _fill(bucket: Bucket, folder: Path, parts: int, rows: int) -> int:
     return sum(Dataset.open(str(folder / "made")).sizes)
 
 
-def _parts(parts: int, rows: int) -> Iterator[dict[str, object]]:
-    random = np.random.default_rng(0)
-    for number in range(parts):
-        yield {
+class Parts(Sequence[Mapping[str, object]]):
+    """Columns of each part, drawn when they are asked for."""
+
+    def __init__(self, count: int, rows: int) -> None:
+        self._count, self._rows = count, rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> Mapping[str, object]: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Mapping[str, object]]: ...
+    def __getitem__(self, number: int | slice) -> Mapping[str, object] | Sequence[Mapping[str, object]]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(self._count))]
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        random, rows = np.random.default_rng(number), self._rows
+        return {
             "similarity": random.normal(0.25, 0.05, rows).astype(np.float32),
             "sha256": [random.bytes(32).hex() for _ in range(rows)],
             "caption": [f"a picture of {word}" for word in random.integers(0, 100_000, rows)],
