@@ -29,9 +29,12 @@ def status(
     """Show how far a dataset is: shards planned, committed, failed and left; samples; the bottleneck."""
     from ...pipeline.dataset.dataset import begun_at
     from ...pipeline.dataset.summary import Watch
+    from ...pipeline.storage.reach import check_reachable
     from ..showing.watching import follow
 
-    output, _ = begun_at(out, storage_options(storage_option))
+    options = storage_options(storage_option)
+    check_reachable(out, options)
+    output, _ = begun_at(out, options)
     dataset = Watch(output, exact)
     state = dataset.look()
     assert state is not None  # begun_at would have refused it

@@ -64,7 +64,8 @@ class EmbedProgress(Bar):
     def __init__(self) -> None:
         self._bar = fitting_bar(err, _fields)
         self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
-        self._samples = self._failed = 0
+        self._samples = self._failed = 0  # also of shards in hand; of one that is tried again, twice
+        self._done_samples = self._done_failed = 0  # of shards that are done
         self._ready = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -79,14 +80,26 @@ class EmbedProgress(Bar):
         elif isinstance(event, Rows):
             self._samples += event.embedded + event.failed
             self._failed += event.failed
-            seconds = max(1e-3, (task.elapsed or 0.0) - self._ready)
-            self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
+            self._count(task)
         elif isinstance(event, (ShardDone, ShardFailed)):
-            self._bar.advance(self._task)
+            if isinstance(event, ShardDone):
+                self._done_samples += event.stats.rows
+                self._done_failed += event.stats.failed
+            self._advance(task, 1)
         elif isinstance(event, DoneElsewhere):
-            self._bar.advance(self._task, event.shards)
+            self._advance(task, event.shards)
         if notice := _notice(event):
             err.print(notice)
+
+    def _advance(self, task: Task, shards: int) -> None:
+        self._bar.advance(self._task, shards)
+        if task.finished:  # nobody asks the workers again for what they have done since
+            self._samples, self._failed = self._done_samples, self._done_failed
+            self._count(task)
+
+    def _count(self, task: Task) -> None:
+        seconds = max(1e-3, (task.elapsed or 0.0) - self._ready)
+        self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
 
     def _starting(self, event: Starting) -> None:
         if self._bar.live.is_started:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from console import console
 from embedded import embed_here
 from fakes import write_pairs
 
@@ -91,3 +93,13 @@ def test_refusals_come_before_the_heavy_imports(tmp_path: Path) -> None:
     assert outcomes == {"--help": [0, []], **{line: [2, []] for line in REFUSED}}
     assert len(ran.stderr.splitlines()) == len(REFUSED)  # a line each
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_status_of_a_store_that_is_not_there_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Storage clients by themselves try for most of a minute."""
+    nobody = ("--storage-option", "endpoint_url=http://127.0.0.1:9", "--storage-option", "key=a")
+    ran = console(monkeypatch, capsys)("status", "s3://bucket/out", *nobody, "--storage-option", "secret=b")
+    assert ran.code == 1
+    assert "s3://bucket/out: no answer from http://127.0.0.1:9" in ran.err
