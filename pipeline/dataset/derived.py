@@ -69,11 +69,14 @@ def _agrees(output: Output, step: str, settings: Mapping[str, Any]) -> bool:
 
 def _differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     now = json.loads(json.dumps(settings))
-    return [
-        f"{name} is {now.get(name)!r}, not {before.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
+    differences: list[str] = []
+    for name in {**before, **now}:
+        then, value = before.get(name), now.get(name)
+        if isinstance(then, dict) and isinstance(value, dict):
+            differences += (f"{name} {difference}" for difference in _differences(then, value))
+        elif then != value:
+            differences.append(f"{name} is {value!r}, not {then!r}")
+    return differences
 
 
 def _clear(output: Output) -> None:
