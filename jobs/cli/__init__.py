@@ -79,7 +79,11 @@ def _options(
     ] = False,
     log: Annotated[
         Literal["bar", "text", "json"],
-        typer.Option(envvar=LOG, help="What stderr says of progress: a bar, or a line an event for logs."),
+        typer.Option(
+            envvar=LOG,
+            help="What stderr says of progress: a bar, or a line an event for logs. A command's own --json makes its "
+            "result on stdout JSON, too.",
+        ),
     ] = "bar",
 ) -> None:
     os.environ[LOG] = log  # also for what is started from here

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from ..errors import InfrastructureError, one_line
+from ..errors import InfrastructureError, UserError, one_line
 from ..job.prices import HEAD, Names
 from .cluster_address import wants_token
 from .local_ray import guarded, local_options
@@ -45,7 +45,13 @@ def check_answer(address: str) -> None:
 
 
 def _named(address: str) -> str:
-    return os.environ.get("RAY_ADDRESS") or "local" if address == "auto" else address
+    named = os.environ.get("RAY_ADDRESS") or "local" if address == "auto" else address
+    if named.startswith(("http://", "https://")):
+        raise UserError(
+            f"{named}: this is the address of a Ray dashboard, where `clipmill submit` goes; a run wants the cluster's "
+            "own: HOST:6379, or ray://HOST:10001"
+        )
+    return named
 
 
 def _connect(address: str) -> None:

@@ -47,10 +47,10 @@ def as_json(event: Event, time: str) -> str:
 
 def as_text(event: Event, time: str) -> str:
     """`TIME shard done shard=… attempt=1 rows=…`."""
-    fields = " ".join(f"{key}={_quoted(value)}" for key, value in fields_of(event).items())
+    fields = " ".join(f"{key}={_quoted(value)}" for key, value in fields_of(event).items() if value != "")
     return f"{time} {event.name} {fields}".rstrip()
 
 
 def _quoted(value: Any) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+    return json.dumps(text, ensure_ascii=False) if " " in text else text

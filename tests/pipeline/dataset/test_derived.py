@@ -13,8 +13,8 @@ from clipmill.pipeline.errors import PlanMismatchError
 def test_a_setting_within_a_setting_is_named_by_itself(tmp_path: Path) -> None:
     output = Output.at(str(tmp_path)).prepare()
     begin(output, "dedup", {"near": {"threshold": 0.95, "cells": None}, "within": ""})
-    with pytest.raises(PlanMismatchError, match="near threshold is 0.9, not 0.95") as refused:
+    with pytest.raises(PlanMismatchError, match=r"near threshold is 0\.9, not 0\.95") as refused:
         begin(output, "dedup", {"near": {"threshold": 0.9, "cells": None}, "within": ""})
     assert "{" not in str(refused.value)
-    with pytest.raises(PlanMismatchError, match="near is False, not {'threshold'"):
+    with pytest.raises(PlanMismatchError, match=r"near is False, not \{'threshold'"):
         begin(output, "dedup", {"near": False, "within": ""})

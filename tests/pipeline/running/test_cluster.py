@@ -9,7 +9,7 @@ import pytest
 import ray
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.running import cluster as module
-from clipmill.pipeline.running.cluster import connected, gpu_kinds, place
+from clipmill.pipeline.running.cluster import check_answer, connected, gpu_kinds, place
 from clipmill.pipeline.running.placement import Placement
 
 
@@ -85,6 +85,16 @@ def test_gpus_that_are_not_there_are_refused(nodes: list[dict[str, float]]) -> N
     nodes.append({"CPU": 8})
     with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: the cluster has no GPU"):
         place(None, 0.5, 9)
+
+
+@pytest.mark.parametrize("address", ["http://head:8265", "https://head"])
+def test_the_address_of_a_dashboard_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(UserError, match=r"a Ray dashboard.* a run wants the cluster's own: HOST:6379"):
+        check_answer(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)  # which Ray's own commands take
+    with pytest.raises(UserError, match="a Ray dashboard"), connected():
+        pass
 
 
 def test_one_that_is_connected_already_is_used_and_left(cluster: None) -> None:

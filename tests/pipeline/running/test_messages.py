@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from clipmill.pipeline.records import Shard, ShardStats
-from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, ShardRetried, Stopping
 from clipmill.pipeline.running.messages import as_json, as_text
 
 SHARD = Shard("https://h/a.tar?X-Amz-Signature=hush")
@@ -36,3 +36,8 @@ def test_a_done_shard_tells_its_counts() -> None:
 def test_every_kind_of_event_has_a_name() -> None:
     for kind in get_args(Event):
         assert kind.name
+
+
+def test_a_line_of_text_has_no_empty_fields() -> None:
+    assert as_text(Stopping(3, 1), "now") == "now stopping left=3 in_hand=1"
+    assert as_text(Stopping(3, 1, "the deadline"), "now").endswith(' why="the deadline"')
