@@ -87,9 +87,9 @@ def at(value: float, domain: Sequence[float]) -> float:
 def ticks(domain: Sequence[float]) -> tuple[Tick, ...]:
     """Ticks at round numbers, all with the same number of decimals."""
     step = nice_step((domain[-1] - domain[0]) / _ACROSS)
-    decimals = max(1, -math.floor(math.log10(step)))
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     numbers = [k * step for k in range(math.ceil(domain[0] / step - 1e-9), math.floor(domain[-1] / step + 1e-9) + 1)]
-    return tuple(Tick(at(number, domain), f"{number:.{decimals}f}") for number in numbers)
+    return tuple(Tick(at(number, domain), f"{number:,.{decimals}f}") for number in numbers)
 
 
 def nice_step(least: float) -> float:

@@ -207,7 +207,7 @@ function drawLike(now) {
 }
 
 function orders(now) {
-  const options = [["", searches(now) ? "Best match first" : "In the dataset's order"], ["similarity", "Highest similarity first"], ["-similarity", "Lowest similarity first"]];
+  const options = [["", searches(now) ? "Best match first" : "Dataset order"], ["similarity", "Highest similarity first"], ["-similarity", "Lowest similarity first"]];
   $("order").replaceChildren(...options.map(([value, name]) => element("option", { value }, name)));
   $("order").value = now.order;
   $("order").hidden = about.similarity === null;

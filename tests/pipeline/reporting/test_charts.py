@@ -35,6 +35,11 @@ def test_ticks_are_round_numbers_within_the_axis(low: float, span: float) -> Non
         assert tick.at == pytest.approx(100 * (float(tick.text) - low) / span, abs=0.1)
 
 
+def test_whole_numbers_have_no_decimals() -> None:
+    assert [tick.text for tick in ticks((0, 1100))] == ["0", "200", "400", "600", "800", "1,000"]
+    assert [tick.text for tick in ticks((-1, 1))] == ["-1.0", "-0.5", "0.0", "0.5", "1.0"]
+
+
 def test_steps_are_one_two_or_five() -> None:
     assert [nice_step(least) for least in (0.11, 0.2, 1, 3, 501)] == pytest.approx([0.2, 0.2, 1, 5, 1000])
 
