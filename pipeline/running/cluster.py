@@ -17,7 +17,7 @@ from .cluster_address import wants_token
 from .local_ray import guarded, local_options
 from .placement import Placement, Seat, divide, seats
 
-_TOO_BUSY = "Starting Ray client server failed"  # in Ray's error
+_SERVER_FAILED = "Initialization failure from server"  # in Ray's error
 _KIND = "accelerator_type:"  # Ray's resource of the machines that have such an accelerator
 
 
@@ -75,11 +75,12 @@ def _connect(address: str) -> None:
 
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
-    """Ask once more where the head of a cluster was too busy to start a server for this client in its half a minute."""
+    """Ask once more where the head of a cluster failed to start a server for a client: it was too busy for its half a
+    minute, or stumbled over what another client's had left."""
     try:
         ray.init(address, **options)
     except ConnectionError as error:
-        if _TOO_BUSY not in str(error):
+        if _SERVER_FAILED not in str(error):
             raise
         ray.init(address, **options)
 

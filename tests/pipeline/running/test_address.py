@@ -70,16 +70,17 @@ def test_a_run_asks_before_ray_does(closed: int, monkeypatch: pytest.MonkeyPatch
             connected(address).__enter__()
 
 
-@pytest.mark.parametrize(("busy", "joins"), [(1, True), (2, False)])
-def test_a_head_too_busy_to_start_a_server_for_its_client_is_asked_once_more(
-    busy: int, joins: bool, listening: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reason", ["Starting Ray client server failed. See a log.", "psutil.ZombieProcess: PID 7"])
+@pytest.mark.parametrize(("failures", "joins"), [(1, True), (2, False)])
+def test_a_head_that_fails_to_start_a_server_for_its_client_is_asked_once_more(
+    failures: int, joins: bool, reason: str, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
     def init(address: str, **_: object) -> None:
         asked.append(address)
-        if len(asked) <= busy:
-            raise ConnectionError("Initialization failure from server:\nStarting Ray client server failed. See a log.")
+        if len(asked) <= failures:
+            raise ConnectionError(f"Initialization failure from server:\n{reason}")
 
     address = f"127.0.0.1:{listening}"
     monkeypatch.setattr("ray.is_initialized", lambda: False)
