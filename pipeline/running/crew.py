@@ -70,7 +70,7 @@ class Crew:
         starting = [handle for handle in self.handles if not handle.is_ready]
         for handle in starting:
             outcome = handle.see_start()
-            if outcome is not None:
+            if outcome is not None and handle in self.handles:  # else it was replaced with its machine, just now
                 yield handle, outcome
         self._started = self._started or any(handle.is_ready for handle in self.handles)
         if any(handle.is_ready for handle in starting):

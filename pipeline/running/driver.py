@@ -225,6 +225,8 @@ class _Driver:
             for shard in handle.shards.values():
                 yield from self._take(shard, handle, "its worker has gone silent")
         for handle in [one for one in self._handles if one in silent or any(s in overdue for s in one.shards.values())]:
+            if handle not in self._handles:  # replaced with its machine, for another of its workers
+                continue
             shards = list(handle.shards.values())
             yield from self._crew.dismiss(handle, shards, "hangs")
             for other in shards:

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.driver import run_shards
-from clipmill.pipeline.running.events import Event, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.events import Event, MachineLeftOut, ShardDone, ShardFailed, ShardRetried
 from clipmill.pipeline.running.placement import Placement
+from clipmill.pipeline.running.run_options import RunOptions
 from simulated import Kind, simulated
 
 WORKERS, A_MACHINE = 1000, 8
@@ -56,3 +57,15 @@ def test_a_shard_that_a_second_worker_has_done_is_not_taken_from_the_one_that_ha
     with simulated(kinds, A_MACHINE):
         events = list(run_shards(SHARDS[:2000], object, Placement(100, 1, 1.0)))  # type: ignore[arg-type]
     assert sum(isinstance(event, ShardDone) for event in events) == 2000
+
+
+@pytest.mark.parametrize("kind", ["hangs", "starts"])
+def test_workers_of_one_machine_may_go_wrong_at_one_moment(kind: Kind) -> None:
+    """The second of them has the machine left out, and the others are replaced with it, before their turn comes."""
+    kinds: list[Kind] = [*["good"] * A_MACHINE, *[kind] * A_MACHINE]
+    with simulated(kinds, A_MACHINE) as cluster:
+        cluster.turned = lambda: cluster.clock.sleep(300.0)  # the driver looks seldom
+        options = RunOptions(patience=1e9)
+        events = list(run_shards(SHARDS[:500], object, Placement(len(kinds), 1, 1.0), options))  # type: ignore[arg-type]
+    assert sum(isinstance(event, ShardDone) for event in events) == 500
+    assert {event.machine for event in events if isinstance(event, MachineLeftOut)} == {"machine-1"}
