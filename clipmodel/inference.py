@@ -34,7 +34,7 @@ from .vision import Bottleneck, ModifiedResNet, VisionTransformer
 
 _QUICK = 1.702
 _VARIANTS = 64  # of compiled blocks in a process: for each tower, size of a batch, and kind of layers
-_PACKED_MOST = 1 << 29  # bytes of an image tower; packing doubles them, and is worth less the larger the matrices are
+_PACKED_MOST = 1 << 29  # bytes of a tower; packing doubles them, and is worth less the larger the matrices are
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ ARITHMETIC: dict[Precision, Arithmetic] = {
 }
 
 
-def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0) -> CLIP:
+def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0, texts: int = 0) -> CLIP:
     """A copy with `encode_image` and `encode_text` as the model's, on its device: equal in float32 but for rounding.
     It shares with the model the tensors that it leaves as they are; the model is not changed.
 
     model: in float32. images: the batch size that will be most frequent; on CPUs a VisionTransformer's layers are
-    packed for it. ModelError for a ResNet in fp8.
+    packed for it. texts: that of captions, where all have the context's length. ModelError for a ResNet in fp8.
     """
     arithmetic = ARITHMETIC[precision]
     shared: dict[int, object] = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
@@ -79,7 +79,8 @@ def for_inference(model: CLIP, precision: Precision = "fp32", images: int = 0) -
         assert isinstance(visual, ModifiedResNet)
         check_precision(precision, model.config)
         copy.visual = FoldedResNet(visual, arithmetic.products)
-    _prepare(copy.transformer, replace(arithmetic, float8=False, stream=_text_stream(arithmetic)), layers)
+    packed = replace(layers, rows=texts * model.config.text.context_length if _small(copy.transformer) else 0)
+    _prepare(copy.transformer, replace(arithmetic, float8=False, stream=_text_stream(arithmetic)), packed)
     return copy
 
 
@@ -114,8 +115,8 @@ def _compile(transformer: Transformer, backend: str, dynamic: bool) -> None:
             module.compile(backend=backend, dynamic=dynamic)
 
 
-def _small(visual: VisionTransformer) -> bool:
-    return sum(tensor.numel() * tensor.element_size() for tensor in visual.parameters()) <= _PACKED_MOST
+def _small(tower: nn.Module) -> bool:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tower.parameters()) <= _PACKED_MOST
 
 
 def _prepare(transformer: Transformer, arithmetic: Arithmetic, layers: Layers, everywhere: bool = False) -> None:

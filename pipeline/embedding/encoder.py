@@ -66,11 +66,12 @@ class ClipEncoder(TowerEncoder):
         super().__init__(config.embed_dim, config.text.context_length, device, passes, on_gpu_busy)
         self._config, self._fixed = config, compile_with is not None
         images = self._images_a_pass if on_cpu else 0
-        self._model = for_inference(model, precision, images)
+        texts = passes.full_texts(self._context_length) if on_cpu and config.text.pooling == "last" else 0
+        self._model = for_inference(model, precision, images, texts)
         if batch_size is None and not on_cpu:
             self._passes = replace(self._passes, most=self._room(self._blank()))
         if compile_with and not self._compiled(compile_with):
-            self._model = for_inference(model, precision, images)
+            self._model = for_inference(model, precision, images, texts)
 
     def _blank(self) -> Pixels:
         size = self._config.vision.image_size

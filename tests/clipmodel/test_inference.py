@@ -117,6 +117,22 @@ def test_the_model_stays_as_it_is_and_shares_what_is_not_changed(config: CLIPCon
     assert copy.get_parameter(last.format(1)) is model.get_parameter(last.format(2))
 
 
+@pytest.mark.parametrize("onednn", [True, False])
+def test_a_text_tower_may_be_packed_for_captions_of_the_contexts_length(
+    onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmill.clipmodel.layers.prefers_onednn", lambda: onednn)
+    model = random_clip(VIT)
+    copy = for_inference(model, texts=3)
+    if fused.has_mkldnn(torch.float32) if onednn else fused.has_mkl():
+        layer = copy.get_submodule("transformer.resblocks.0.blocks.0.mlp.0")
+        assert isinstance(layer, OneDNNLinear if onednn else PackedLinear)
+    for count in (3, 2):  # what it is packed for, and fewer
+        tokens = captions(VIT)[:count]
+        assert len(tokens) == count
+        assert_near(copy.encode_text(tokens), model.encode_text(tokens))
+
+
 def test_the_text_tower_is_not_held_twice_in_float32() -> None:
     model = random_clip(VIT)
     ours = {tensor.data_ptr() for tensor in model.parameters()}

@@ -42,6 +42,14 @@ def test_no_simple_cut_costs_less(lengths: list[int], most: int, step: int) -> N
     assert found <= sum(cost(rows, length) for length, rows in padded.items()) + 1e-6
 
 
+@pytest.mark.parametrize(("most", "captions"), [(1, 1), (16, 16), (32, 32), (48, 24)])
+def test_captions_of_the_contexts_length_go_as_images_of_so_many_positions_do(most: int, captions: int) -> None:
+    """On CPUs: 64 positions each, and no more than stay in the caches."""
+    passes = Passes(most, cached=True)
+    assert passes.full_texts(64) == captions
+    assert next(passes.texts([64] * (captions + 3), 64)) == (0, captions, 64)
+
+
 def test_web_captions_are_hardly_padded() -> None:
     lines = (Path(__file__).parents[2] / "data" / "captions_random.jsonl").read_text(encoding="utf-8").splitlines()
     tokenizer = Tokenizer()
