@@ -11,18 +11,19 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from ...clipmodel.models import AnyModel
 from ...pipeline.errors import UserError
-from ...pipeline.records import Vector
+from ...pipeline.records import Vector, Vectors
 from ...pipeline.searching.catalogue import Catalogue, Condition
 from ...pipeline.searching.numbered_rows import Mask
 from ...pipeline.searching.plane import drawn
-from ...pipeline.searching.query import of_text
+from ...pipeline.searching.query import QueryModel
 from ...pipeline.searching.scan import Numbers, Scores
+from ...pipeline.searching.search import Space
 from .copies import Copies
 from .view import DEEPEST, Query
 
 _VECTORS = 64
+_SIDES = 2
 _SCORES = 4  # 40 MB each over ten million rows
 _SAMPLE = 4096  # rows that tell what a query scores with rows that have nothing to do with it
 _FEWEST = 20  # rows from which that can be told
@@ -77,14 +78,24 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Of one side's rows. vectors: float32 [n, dim]. own: the median similarity of captions to their own images; None
+    where no row has one."""
+
+    vectors: Vectors
+    own: float | None
+
+
+@dataclass(frozen=True)
 class Matches:
-    loaded: AnyModel
+    queries: QueryModel
     rows: Catalogue
     spaces: Copies
     _vectors: Recent[Query, Vector] = field(default_factory=lambda: Recent(_VECTORS))
     _best: Recent[tuple[Query, str, Condition], Best] = field(default_factory=lambda: Recent(_VECTORS))
     _scores: Recent[tuple[Query, str], Scores] = field(default_factory=lambda: Recent(_SCORES))
     _weak: Recent[tuple[Query, str], float | None] = field(default_factory=lambda: Recent(_VECTORS))
+    _samples: Recent[str, Sample] = field(default_factory=lambda: Recent(_SIDES))
 
     def keep(self, query: Query, vector: Vector) -> None:
         self._vectors.keep(query, vector)
@@ -117,20 +128,24 @@ class Matches:
 
     def _weak_below(self, query: Query, side: str) -> float | None:
         space = self.spaces[side]
-        scores = space.sample(_SAMPLE) @ self.vector(query)
+        sample = self._samples.get(side, lambda: self._sample(space))
+        scores = sample.vectors @ self.vector(query)
         if len(scores) < _FEWEST:
             return None
         if (query.text is not None) == (side == "text"):
             return float(scores.mean() + _SPREADS * scores.std())
+        return None if sample.own is None else (float(scores.mean()) + sample.own) / 2
+
+    def _sample(self, space: Space) -> Sample:
         own = self.rows.similarities[drawn(np.flatnonzero(space.present), _SAMPLE)]
         own = own[np.isfinite(own)]
-        return float(scores.mean() + np.median(own)) / 2 if len(own) else None
+        return Sample(space.sample(_SAMPLE), float(np.median(own)) if len(own) else None)
 
     def _vector_of(self, query: Query) -> Vector:
         if query.upload is not None:
             raise UserError("the server has forgotten that image: choose it again")
         if query.text is not None:
-            return of_text(self.loaded, query.text)
+            return self.queries.of_text(query.text)
         position = query.place
         if query.key is not None:
             position = next(iter(self.rows.of_key(query.key)), None)

@@ -28,7 +28,7 @@ from ...pipeline.searching.distribution import histogram, sides
 from ...pipeline.searching.filters import BusyError
 from ...pipeline.searching.numbered_rows import NumberedRows
 from ...pipeline.searching.pictures import Pictures
-from ...pipeline.searching.query import of_image
+from ...pipeline.searching.query import QueryModel
 from ...pipeline.searching.scan import Numbers
 from ...pipeline.searching.search import readable
 from .command import command
@@ -72,13 +72,13 @@ class Site:
         numbered = NumberedRows.of(dataset)
         columns = {side: column_of(dataset, side, job.alias) for side in _sides(dataset)}
         index = _index(job, numbered, list(columns.values()))
-        loaded = load_model(dataset, job.alias, job.model, on_download)
+        queries = QueryModel.of(load_model(dataset, job.alias, job.model, on_download))
         model = dataset.model(job.alias)
         with (
             catalogue(numbered, readable(dataset), f"{model.prefix}similarity", labels) as rows,
             Copies.made(numbered, columns, index, on_bytes) as spaces,  # last: the page opens while it goes on
         ):
-            eye = Eye(rows, Matches(loaded, rows, spaces))
+            eye = Eye(rows, Matches(queries, rows, spaces))
             yield cls(job, dataset, model, eye, Pictures(dataset.output.storage_options), Landscape(eye))
 
     @property
@@ -109,7 +109,7 @@ class Site:
         try:
             _check_pixels(image)
             matches = self.eye.matches
-            matches.keep(query, of_image(matches.loaded, image, "this file"))
+            matches.keep(query, matches.queries.of_image(image, "this file"))
         finally:
             self._decoding.release()
         return query.upload or ""

@@ -25,7 +25,7 @@ from .totals import Totals
 _MAPS = [field.name for field in SCHEMA if pa.types.is_map(field.type)]
 _CHUNK = 1024  # parts that are Python's objects at a time; such an object takes ten times its row
 STAMP_BITS = 20  # of a stamp, besides the part's bytes
-_BATCH = 1 << 17  # rows added up, or packed, at a time
+_BATCH = 1 << 15  # rows added up, or packed, at a time
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,12 @@ def _totals(rows: pa.RecordBatch) -> Totals:
 
 def _times(rows: pa.RecordBatch, stage: str) -> npt.NDArray[np.float64]:
     """Seconds of one stage, of each row; NaN where a row does not tell."""
-    found = pc.map_lookup(rows["seconds"], pa.scalar(stage), "first")
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+    maps = rows["seconds"]
+    offsets = maps.offsets.to_numpy()
+    entries = np.flatnonzero(pc.equal(maps.keys[offsets[0] : offsets[-1]], stage)) + offsets[0]
+    times = np.full(len(rows), np.nan)
+    times[np.searchsorted(offsets, entries, side="right") - 1] = maps.items.to_numpy(zero_copy_only=False)[entries]
+    return times
 
 
 def _sums(maps: pa.MapArray) -> Counter[str]:

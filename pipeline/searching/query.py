@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ...clipmodel.models import AnyModel
 from ..dataset.dataset import DatasetModel
 from ..embedding.decode import Decoder
-from ..embedding.encoder import encoder_of
+from ..embedding.encoder import Encoder, encoder_of
 from ..errors import InputError, UserError
 from ..inputs.entries import asking
 from ..records import Sample, Vector
@@ -21,14 +22,35 @@ from .numbered_rows import NumberedRows
 MAX_IMAGE = 64 << 20  # bytes
 
 
-def of_text(loaded: AnyModel, text: str) -> Vector:
-    """The vector of a text; long ones are cut as captions are. UserError for a text that cannot be tokenised."""
-    return _encode(loaded, Sample(0, "", caption=text), "the query")
+@dataclass(frozen=True)
+class QueryModel:
+    """A model that is ready to encode queries, one at a time. Thread-safe."""
 
+    decoder: Decoder
+    encoder: Encoder
 
-def of_image(loaded: AnyModel, image: bytes, name: str) -> Vector:
-    """The vector of an image file's bytes. UserError, which begins with `name`, where they cannot be decoded."""
-    return _encode(loaded, Sample(0, "", image=image), name)
+    @classmethod
+    def of(cls, loaded: AnyModel) -> QueryModel:
+        """Takes a second where a model's weights are packed for the CPU: do it once, not for each query."""
+        return cls(Decoder(loaded.preprocess, loaded.tokenizer), encoder_of(loaded.model, batch_size=1))
+
+    def of_text(self, text: str) -> Vector:
+        """The vector of a text; long ones are cut as captions are. UserError for a text that cannot be tokenised."""
+        return self._encode(Sample(0, "", caption=text), "the query")
+
+    def of_image(self, image: bytes, name: str) -> Vector:
+        """The vector of an image file's bytes. UserError, which begins with `name`, where they cannot be decoded."""
+        return self._encode(Sample(0, "", image=image), name)
+
+    def _encode(self, sample: Sample, name: str) -> Vector:
+        """As a sample of a shard would be."""
+        row = self.decoder.decode(sample)
+        if row.error is not None:
+            raise UserError(f"{name}: {row.error.split(': ', 1)[-1]}")
+        images = [] if row.pixels is None else [row.pixels]
+        texts = [] if row.tokens is None else [row.tokens]
+        vectors: Vector = np.concatenate(self.encoder.encode(images, texts))[0]
+        return vectors
 
 
 def of_row(numbered: NumberedRows, model: DatasetModel, position: int) -> Vector:
@@ -51,14 +73,3 @@ def read_image(path: str, storage_options: Mapping[str, Any] | None = None) -> b
         if (info["size"] or 0) > MAX_IMAGE:
             raise InputError(f"{path} is larger than {MAX_IMAGE >> 20} MiB")
         return read_whole(url, storage_options)
-
-
-def _encode(loaded: AnyModel, sample: Sample, name: str) -> Vector:
-    """As a sample of a shard would be."""
-    row = Decoder(loaded.preprocess, loaded.tokenizer).decode(sample)
-    if row.error is not None:
-        raise UserError(f"{name}: {row.error.split(': ', 1)[-1]}")
-    images = [] if row.pixels is None else [row.pixels]
-    texts = [] if row.tokens is None else [row.tokens]
-    vectors: Vector = np.concatenate(encoder_of(loaded.model).encode(images, texts))[0]
-    return vectors

@@ -26,7 +26,7 @@ from .dense import Dense, OnBytes, column_of, dense, existing, silent
 from .numbered_rows import Mask, NumberedRows
 from .part_vectors import PartVectors
 from .plane import drawn
-from .query import of_image, of_row, of_text, read_image
+from .query import QueryModel, of_row, read_image
 from .scan import Numbers, Scores, best, every, highest, similarities
 
 _NAMED = 5  # of several pairs of one key
@@ -220,7 +220,7 @@ def _query(job: SearchJob, numbered: NumberedRows, itself: int | None, on_downlo
     if itself is not None:
         return of_row(numbered, numbered.dataset.model(job.alias), itself)
     image = read_image(job.image, job.storage_options) if job.image is not None else None
-    loaded = load_model(numbered.dataset, job.alias, job.model, on_download)
+    model = QueryModel.of(load_model(numbered.dataset, job.alias, job.model, on_download))
     if image is not None:
-        return of_image(loaded, image, job.image or "")
-    return of_text(loaded, job.text or "")
+        return model.of_image(image, job.image or "")
+    return model.of_text(job.text or "")

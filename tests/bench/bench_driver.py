@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -133,7 +134,7 @@ def in_simulation(count: int, workers: int) -> list[Row]:
         Row(f"{name}, simulated workers", "shards/s", Spread.of([count / watched.seconds])),
         _pause(name, watched),
         Row("driver's memory at the end", "MiB", Spread.of(memory[-1:]), Spread.of(memory[:1]), first),
-        Row(f"{name}: accounting for all", "s", Spread.of([end]), note=f"{peak:,.0f} MiB"),
+        Row(f"{name}: accounting for all", "s", Spread.of([end]), note=f"{peak:,.0f} MiB at most"),
         Row(f"{name}: planning a resume", "s", Spread.of([resume])),
         Row(f"{name}: status", "s", Spread.of([looked])),
     ]
@@ -182,10 +183,10 @@ def resumed(output: Output, count: int) -> list[Shard]:
 
 
 def timed(call: Callable[[], None]) -> tuple[float, float]:
-    """Seconds, and the process's memory afterwards, in MiB."""
+    """Seconds, and the most memory that the process has had so far, in MiB."""
     began = time.monotonic()
     call()
-    return time.monotonic() - began, psutil.Process().memory_info().rss / 2**20
+    return time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def measure(quick: bool) -> list[Row]:

@@ -11,6 +11,7 @@ import pytest
 from clipmill.jobs.web.matches import Recent
 from clipmill.jobs.web.site import Site
 from clipmill.jobs.web.view import Query, View
+from clipmill.pipeline.searching import query
 from clipmill.pipeline.searching.search import Space
 
 
@@ -42,14 +43,20 @@ def test_a_failure_is_not_kept_and_the_oldest_goes() -> None:
     assert recent.get("a", lambda: 3) == 3  # it had gone
 
 
+def test_a_query_finds_the_model_ready(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing its weights for the CPU takes longer than a search."""
+    monkeypatch.setattr(query, "encoder_of", None)
+    assert site.search(View(Query(text="a star that nobody has asked for")), 0, 1)["hits"]
+
+
 def test_pages_and_orders_of_a_search_compare_the_embeddings_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     scans: list[Any] = []
     nearest = Space.exactly_nearest
     monkeypatch.setattr(Space, "exactly_nearest", lambda *given: scans.append(given) or nearest(*given))
-    query = Query(text="a star that nobody looked for")
+    star = Query(text="a star that nobody looked for")
     for start in (0, 20, 40):
-        site.search(View(query), start, 20)
-    site.search(View(query, order="similarity"), 0, 20)
+        site.search(View(star), start, 20)
+    site.search(View(star, order="similarity"), 0, 20)
     assert len(scans) == 1
-    site.search(View(query, at_least=0.2), 0, 20)
+    site.search(View(star, at_least=0.2), 0, 20)
     assert len(scans) == 2

@@ -15,7 +15,7 @@ from clipmill.pipeline import Found, SearchJob, search
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.errors import InputError, ModelError, PlanMismatchError, UserError
 from clipmill.pipeline.inputs.shards import read_samples
-from clipmill.pipeline.searching.query import MAX_IMAGE, of_text
+from clipmill.pipeline.searching.query import MAX_IMAGE, QueryModel
 from fakes import Drawn, Ran, jpeg
 from made import make_dataset, unit_vectors
 from s3 import Bucket
@@ -46,7 +46,7 @@ def places_of(found: Found) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("side", ["image", "text"])
 def test_a_text_finds_what_a_full_sort_finds(job: SearchJob, ran: Ran, sharp: Loaded, side: Any) -> None:
     found = search(replace(job, side=side))
-    assert places_of(found) == expected(ran, of_text(sharp, "a red star"), side, 10)
+    assert places_of(found) == expected(ran, QueryModel.of(sharp).of_text("a red star"), side, 10)
     assert (found.query, found.side, found.among, found.exact) == ("a red star", side, 108, True)
     scores = [hit.score for hit in found.hits]
     assert scores == sorted(scores, reverse=True) and [hit.rank for hit in found.hits] == list(range(1, 11))
