@@ -79,8 +79,8 @@ def sharp_weights(sharp: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def base(drawn: Drawn, sharp_weights: Path) -> EmbedJob:
-    """All of the drawn shards; tests say into what."""
-    return EmbedJob([str(drawn.folder)], "", f"tiny={sharp_weights}", batch_size=7, workers=2)
+    """All of the drawn shards, by one worker: each takes three seconds of a processor to start. Tests say into what."""
+    return EmbedJob([str(drawn.folder)], "", f"tiny={sharp_weights}", batch_size=7, workers=1)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def ran(cluster: None, base: EmbedJob, tmp_path_factory: pytest.TempPathFactory)
     """A run on Ray, with two workers. What it made is not to be changed."""
     out = tmp_path_factory.mktemp("run") / "out"
     events: list[Any] = []
-    return Ran(out, embed(replace(base, out=str(out)), events.append), events)
+    return Ran(out, embed(replace(base, out=str(out), workers=2), events.append), events)
 
 
 @pytest.fixture

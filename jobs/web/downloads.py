@@ -22,6 +22,11 @@ _ROWS = 50_000  # read at a time
 _PIECE = 1 << 20  # bytes
 
 
+def forms(eye: Eye) -> list[Form]:
+    """What this dataset can give."""
+    return ["keys", "uids", "parquet"] if eye.rows.has_any("uid") else ["keys", "parquet"]
+
+
 def chosen(eye: Eye, view: View, places: Numbers | None) -> Seen:
     """The rows at these places; where there are none, all that the view shows. UserError for too many."""
     if places is not None:

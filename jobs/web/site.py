@@ -33,7 +33,7 @@ from ...pipeline.searching.scan import Numbers
 from ...pipeline.searching.search import readable
 from .command import command
 from .copies import Copies
-from .downloads import Form, chosen, lines, parquet
+from .downloads import Form, chosen, forms, lines, parquet
 from .landscape import Landscape
 from .matches import Matches
 from .seeing import Eye
@@ -98,6 +98,7 @@ class Site:
             "similarity": self._similarity,
             "labels": self.rows.labels() if self.rows.has_labels else None,
             "deepest": DEEPEST,
+            "downloads": forms(self.eye),
         }
 
     def upload(self, image: bytes) -> str:

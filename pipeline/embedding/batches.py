@@ -32,13 +32,10 @@ class Passes:
     def images(self, vision: VisionConfig) -> int:
         """Images a pass: `most`, halved until what they are in the tower stays in a CPU's caches."""
         across = vision.image_size // (vision.patch_size or 16)
-        return self._of(across**2)
+        return self.of(across**2)
 
-    def full_texts(self, context: int) -> int:
-        """Captions a pass of a CPU where each has the context's length: as many as images of so many positions."""
-        return self._of(context)
-
-    def _of(self, positions: int) -> int:
+    def of(self, positions: int) -> int:
+        """Images, or captions of the context's length, a pass, of which each has so many positions."""
         count = self.most
         while self.cached and count > 1 and count * positions > _CACHED:
             count //= 2
@@ -49,7 +46,7 @@ class Passes:
         caption each. Of all ways to cut between lengths, the one with the least padding and fewest passes to start."""
         padded = [min(self.rows(length), context) for length in lengths]
         full = self.cached and padded[:1] == [context]
-        budget = self.full_texts(context) * context if full else self.most * _TOKENS_AN_IMAGE
+        budget = self.of(context) * context if full else self.most * _TOKENS_AN_IMAGE
         bounds = [0, *(i for i in range(1, len(padded)) if padded[i] != padded[i - 1]), len(padded)]
         for start, end in _cheapest(padded, bounds, budget):
             most = max(budget // padded[end - 1], 1)

@@ -107,6 +107,11 @@ class Catalogue:
             mask &= self.similarities >= np.float32(condition.at_least)  # NaN is not
         return mask
 
+    def has_any(self, column: str) -> bool:
+        """Whether some row has a value in a column of this name."""
+        sql = self.columns.get(column)
+        return sql is not None and bool(self._select(f"SELECT 1 FROM pairs WHERE {sql} IS NOT NULL LIMIT 1"))
+
     def count(self, condition: Condition) -> int:
         return int(self.mask(condition).sum())
 

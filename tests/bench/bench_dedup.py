@@ -34,6 +34,7 @@ ROWS, DIM, A_PART = 100_000, 512, 5_000
 LATENCY = 0.025  # seconds a request
 THRESHOLD = 0.95
 ALL_PAIRS = 100_000  # rows up to which every row is compared with every other: 10^13 multiplications
+_MEMORY_HOLDS = 2_000_000  # rows whose copies fit the S3 server's memory
 _TILE = 4096
 
 _RUN = """
@@ -81,7 +82,11 @@ def measure(quick: bool) -> list[Row]:
         dataset = make_dataset(folder / "in", _Parts(parts, part, rows), dim=DIM)
         _as_embed_writes(folder / "in")
         last = folder / "in/data" / dataset.parts[-1]
-        with serve(folder / "s3") as server, proxy(server.endpoint, Faults(latency=0.0 if quick else LATENCY)) as net:
+        in_memory = rows <= _MEMORY_HOLDS
+        with (
+            serve(folder / "s3", in_memory) as server,
+            proxy(server.endpoint, Faults(latency=0.0 if quick else LATENCY)) as net,
+        ):
             bucket = Bucket.fresh(server)
             stored = _grown(last, lambda: _on_s3(bucket, net, folder / "in"))
             missed = _missed(bucket, folder / "in") if rows <= ALL_PAIRS else None

@@ -109,12 +109,14 @@ class Bucket:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[S3Server]:
-    """A server with its files in `folder`, which must be empty. It ends with the context, and with this process."""
+def serve(folder: Path, in_memory: bool = True) -> Iterator[S3Server]:
+    """A server with its files in `folder`, which must be empty. It ends with the context, and with this process.
+
+    in_memory: of Ceph, up to 4 GiB of objects; else a file of up to 32 GiB in the folder holds them."""
     if kind() != "ceph" and not may_skip():
         CEPH.skip()
     with ExitStack() as stack:
-        yield _ceph(folder, stack) if kind() == "ceph" else _moto(folder, stack)
+        yield _ceph(folder, stack, in_memory) if kind() == "ceph" else _moto(folder, stack)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -188,8 +190,10 @@ mon data avail crit = 1
 mon data avail warn = 2
 [osd.0]
 osd data = {folder}/osd
-osd objectstore = memstore
+osd objectstore = {store}
 memstore device bytes = 4294967296
+bluestore block size = 34359738368
+osd memory target = 1073741824
 osd max object name len on startup = false
 [client.rgw.a]
 rgw frontends = beast endpoint=127.0.0.1:{port}
@@ -207,14 +211,16 @@ _CAPABILITIES = {
 }
 
 
-def _ceph(folder: Path, stack: ExitStack) -> S3Server:
-    """One monitor, one disk in memory, one gateway. The gateway makes its pools itself."""
+def _ceph(folder: Path, stack: ExitStack, in_memory: bool) -> S3Server:
+    """One monitor, one disk, one gateway. The gateway makes its pools itself."""
     port, v2, v1 = _free_ports(3)
     fsid = str(uuid.uuid4())
     log = folder / "log"
     for name in ("mon", "osd", "rgw", "run", "log", "crash"):
         (folder / name).mkdir()
-    (folder / "ceph.conf").write_text(_CONFIGURATION.format(folder=folder, fsid=fsid, port=port, v2=v2, v1=v1))
+    store = "memstore" if in_memory else "bluestore"
+    configuration = _CONFIGURATION.format(folder=folder, fsid=fsid, port=port, v2=v2, v1=v1, store=store)
+    (folder / "ceph.conf").write_text(configuration)
     configured = ["-c", str(folder / "ceph.conf")]
 
     def run(*command: str) -> str:

@@ -268,6 +268,7 @@ async function begin() {
   }
   $("about").textContent = `${plural(about.rows, "row")} · ${about.model} · ${about.dataset}`;
   $("about").title = about.dataset;
+  taking.begin(about.downloads);
   for (const radio of document.getElementsByName("side")) radio.disabled = !(radio.value in about.sides);
   if (about.labels) {
     const options = about.labels.map(([name, rows]) => element("option", { value: name }, `${name} (${number(rows)})`));

@@ -3,10 +3,10 @@ import { element, plural } from "./parts.js";
 
 const MOST = 1000000; // rows of a download, see downloads.py
 const $ = (id) => document.getElementById(id);
-const FORMS = [["keys", "Keys, a text file"], ["uids", "Uids, a text file"], ["parquet", "Rows, a Parquet file"]];
+const FORMS = { keys: "Keys, a text file", uids: "Uids, a text file", parquet: "Rows, a Parquet file" };
 
 export class Taking {
-  #places = new Set(); #parameters = {}; #total = 0; #best = false;
+  #places = new Set(); #parameters = {}; #total = 0; #best = false; #forms = [];
 
   constructor() {
     $("clear").addEventListener("click", () => {
@@ -16,6 +16,9 @@ export class Taking {
     });
     document.addEventListener("click", (event) => { if (!$("take").contains(event.target)) $("take").open = false; });
   }
+
+  // forms: those that the dataset can give.
+  begin(forms) { this.#forms = forms; }
 
   // What is seen now: the parameters of the search, and how many rows it gives. best: there are more, which match less.
   seen(parameters, total, best) {
@@ -45,6 +48,6 @@ export class Taking {
     $("selected").textContent = selected ? `(${selected})` : "";
     const given = { ...this.#parameters, ...(selected ? { places: [...this.#places].join(",") } : {}) };
     const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value !== "" && value != null));
-    $("take-links").replaceChildren(...(many ? [] : FORMS.map(([form, name]) => element("a", { href: `/api/download/${form}?${query}`, download: "" }, name))));
+    $("take-links").replaceChildren(...(many ? [] : this.#forms.map((form) => element("a", { href: `/api/download/${form}?${query}`, download: "" }, FORMS[form]))));
   }
 }

@@ -172,6 +172,12 @@ def test_of_images_only_captions_are_not_offered(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["error"]) == (400, "this dataset has no embeddings of texts")
 
 
+@pytest.mark.parametrize("uids", [{}, {"uid": ["a", None, "c"]}])
+def test_uids_are_offered_where_there_are_any(tmp_path: Path, uids: dict[str, Any]) -> None:
+    with opened(made(tmp_path / "in", {"key": ["1", "2", "3"], **uids})) as site:
+        assert site.about()["downloads"] == ["keys", *(["uids"] if uids else []), "parquet"]
+
+
 @pytest.mark.filterwarnings("ignore:overflow")  # that is how float16 comes to hold them
 def test_pages_end_where_the_last_row_that_can_be_found_does(tmp_path: Path) -> None:
     """Some have an embedding that is infinite, and a similarity that is no number."""
