@@ -1,5 +1,6 @@
-"""An index beside FAISS used by hand on the same vectors in memory: building, size, recall and queries; and growing by
-a hundredth, beside making the grown index anew. CLIPMILL_BENCH_ROWS: another number of rows."""
+"""An index beside FAISS used by hand on the same vectors, a part at a time: building, size, recall and queries; and
+growing by a hundredth, beside making the grown index anew. CLIPMILL_BENCH_ROWS: another number of rows (10^7 take
+three hours of two cores, 16 GB of memory and 40 GB where temporary files are). Rows are printed as they come."""
 
 from __future__ import annotations
 
@@ -39,14 +40,10 @@ class _Rows:
     def columns_of(self, number: int) -> dict[str, Any]:
         return {COLUMN: self.clusters.drawn(number, self.sizes[number])}
 
-    def vectors(self, parts: int) -> Vectors:
-        """float32: those of the first parts, as they are stored."""
-        vectors = np.empty((sum(self.sizes[:parts]), self.clusters.topics.shape[1]), np.float32)
-        at = 0
+    def vectors(self, parts: int) -> Iterator[Vectors]:
+        """float32 [rows, dim]: those of each of the first parts, as they are stored."""
         for number, size in enumerate(self.sizes[:parts]):
-            vectors[at : at + size] = self.clusters.drawn(number, size).astype(np.float16)
-            at += size
-        return vectors
+            yield self.clusters.drawn(number, size).astype(np.float16).astype(np.float32)
 
 
 def measure(quick: bool) -> list[Row]:
@@ -59,31 +56,28 @@ def measure(quick: bool) -> list[Row]:
         last, aside = folder / "in" / "data" / dataset.parts[-1], folder / "last"
         last.rename(aside)
         job = IndexJob(dataset.url, f"{folder}/index", kind="ivf")
-        first, vectors = index(job), made.vectors(20)
-        found = list(_against_faiss(first, vectors, queries, 3 if quick else 7))
+        first = index(job)
+        found = list(map(_printed, _against_faiss(first, made, queries, 3 if quick else 7)))
         aside.rename(last)
-        return [*found, *_growing(job, first, made.vectors(21), queries)]
+        return [*found, *map(_printed, _growing(job, first, made, queries))]
 
 
-def _against_faiss(first: IndexSummary, vectors: Vectors, queries: Vectors, rounds: int) -> Iterator[Row]:
+def _printed(row: Row) -> Row:
+    print(row, flush=True)
+    return row
+
+
+def _against_faiss(first: IndexSummary, made: _Rows, queries: Vectors, rounds: int) -> Iterator[Row]:
     card, path = first.card, Path(first.out).with_name("by_hand.faiss")
-    began = time.perf_counter()
-    hand = faiss.index_factory(vectors.shape[1], f"IVF{card.nlist},SQ8", faiss.METRIC_INNER_PRODUCT)
-    hand.cp.min_points_per_centroid = 1
-    chosen = np.random.default_rng(0).permutation(len(vectors))[: sample_size(card.nlist, vectors.shape[1])]
-    hand.train(vectors[chosen])
-    hand.add(vectors)
-    faiss.write_index(hand, str(path))
-    took = time.perf_counter() - began
-    what = f"{len(vectors):,} x {vectors.shape[1]}, ivf of {card.nlist:,} cells"
-    ours, theirs = len(vectors) / first.seconds, len(vectors) / took
+    hand, took = _by_hand(made, card.nlist, path)
+    count, dim = hand.ntotal, hand.d
+    what = f"{count:,} x {dim}, ivf of {card.nlist:,} cells"
+    ours, theirs = count / first.seconds, count / took
     yield _beside(f"building an index of {what}", "vectors/s", ours, theirs, f"{first.seconds:,.0f} s; {took:,.0f} s")
-    yield _beside(
-        "bytes a vector in its files", "B", _size(first.out) / len(vectors), path.stat().st_size / len(vectors)
-    )
+    yield _beside("bytes a vector in its files", "B", _size(first.out) / count, path.stat().st_size / count)
     space = _space(first)
     hand.nprobe = card.effort
-    truth = _truth(vectors, queries)
+    truth = _truth(made.vectors(20), queries)
     turn = iter(np.resize(queries, (100_000, queries.shape[1])))
     slow = _rate(lambda: space.nearest(next(turn), K), 5)
     yield Row("queries by the index, from the parts alone", "queries/s", Spread(slow, slow, slow))
@@ -102,8 +96,20 @@ def _against_faiss(first: IndexSummary, vectors: Vectors, queries: Vectors, roun
     yield compared("queries by the index, with a copy of the embeddings", "queries/s", rates)
 
 
-def _growing(job: IndexJob, first: IndexSummary, vectors: Vectors, queries: Vectors) -> Iterator[Row]:
-    truth = _truth(vectors, queries)
+def _by_hand(made: _Rows, nlist: int, path: Path) -> tuple[Any, float]:
+    """FAISS's index of the first twenty parts, written to a file, and its seconds; drawing vectors is not counted."""
+    dim, random = made.clusters.topics.shape[1], np.random.default_rng(0)
+    each = -(-sample_size(nlist, dim) // 20)
+    sample = np.concatenate([vectors[random.permutation(len(vectors))[:each]] for vectors in made.vectors(20)])
+    hand = faiss.index_factory(dim, f"IVF{nlist},SQ8", faiss.METRIC_INNER_PRODUCT)
+    hand.cp.min_points_per_centroid = 1
+    took = _seconds(lambda: hand.train(sample))
+    took += sum(_seconds(lambda some=vectors: hand.add(some)) for vectors in made.vectors(20))  # type: ignore[misc]
+    return hand, took + _seconds(lambda: faiss.write_index(hand, str(path)))
+
+
+def _growing(job: IndexJob, first: IndexSummary, made: _Rows, queries: Vectors) -> Iterator[Row]:
+    truth = _truth(made.vectors(21), queries)
     grown = index(job)
     expect(grown.card.training == first.card.training, "index: trained anew for a hundredth more")
     in_segments = _recall(truth, queries, lambda query, space=_copied(grown): space.nearest(query, K)[0])
@@ -127,15 +133,16 @@ def _copied(summary: IndexSummary) -> Space:
     return space
 
 
-def _truth(vectors: Vectors, queries: Vectors) -> Any:
+def _truth(parts: Iterator[Vectors], queries: Vectors) -> Any:
     """int64 [queries, K]"""
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    best = faiss.ResultHeap(len(queries), K, keep_max=True)
-    for start in range(0, len(vectors), 1 << 16):
+    flat = faiss.IndexFlatIP(queries.shape[1])
+    best, start = faiss.ResultHeap(len(queries), K, keep_max=True), 0
+    for vectors in parts:
         flat.reset()
-        flat.add(vectors[start : start + (1 << 16)])
+        flat.add(vectors)
         scores, rows = flat.search(queries, min(K, flat.ntotal))
         best.add_result(scores, rows + start)
+        start += len(vectors)
     best.finalize()
     return best.I
 
@@ -150,10 +157,13 @@ def _size(folder: str) -> int:
 
 
 def _rate(call: Callable[[], object], times: int) -> float:
+    return times / _seconds(lambda: [call() for _ in range(times)])
+
+
+def _seconds(call: Callable[[], object]) -> float:
     began = time.perf_counter()
-    for _ in range(times):
-        call()
-    return times / (time.perf_counter() - began)
+    call()
+    return time.perf_counter() - began
 
 
 def _single(what: str, unit: str, value: float, note: str = "") -> Row:
