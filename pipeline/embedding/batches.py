@@ -32,9 +32,9 @@ class Passes:
     def images(self, vision: VisionConfig) -> int:
         """Images a pass: `most`, halved until what they are in the tower stays in a CPU's caches."""
         across = vision.image_size // (vision.patch_size or 16)
-        return self.of(across**2)
+        return self.of_positions(across**2)
 
-    def of(self, positions: int) -> int:
+    def of_positions(self, positions: int) -> int:
         """Images, or captions of the context's length, a pass, of which each has so many positions."""
         count = self.most
         while self.cached and count > 1 and count * positions > _CACHED:
@@ -46,7 +46,7 @@ class Passes:
         caption each. Of all ways to cut between lengths, the one with the least padding and fewest passes to start."""
         padded = [min(self.rows(length), context) for length in lengths]
         full = self.cached and padded[:1] == [context]
-        budget = self.of(context) * context if full else self.most * _TOKENS_AN_IMAGE
+        budget = self.of_positions(context) * context if full else self.most * _TOKENS_AN_IMAGE
         bounds = [0, *(i for i in range(1, len(padded)) if padded[i] != padded[i - 1]), len(padded)]
         for start, end in _cheapest(padded, bounds, budget):
             most = max(budget // padded[end - 1], 1)

@@ -66,7 +66,7 @@ class ClipEncoder(TowerEncoder):
         super().__init__(config.embed_dim, config.text.context_length, device, passes, on_gpu_busy)
         self._config, self._fixed = config, compile_with is not None
         images = self._images_a_pass if on_cpu else 0
-        texts = passes.of(self._context_length) if on_cpu and config.text.pooling == "last" else 0
+        texts = passes.of_positions(self._context_length) if on_cpu and config.text.pooling == "last" else 0
         self._model = for_inference(model, precision, images, texts)
         if batch_size is None and not on_cpu:
             self._passes = replace(self._passes, most=self._room(self._blank()))

@@ -46,7 +46,7 @@ def test_no_simple_cut_costs_less(lengths: list[int], most: int, step: int) -> N
 def test_captions_of_the_contexts_length_go_as_images_of_so_many_positions_do(most: int, captions: int) -> None:
     """On CPUs: 64 positions each, and no more than stay in the caches."""
     passes = Passes(most, cached=True)
-    assert passes.of(64) == captions
+    assert passes.of_positions(64) == captions
     assert next(passes.texts([64] * (captions + 3), 64)) == (0, captions, 64)
 
 
