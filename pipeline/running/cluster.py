@@ -17,7 +17,8 @@ from .cluster_address import wants_token
 from .local_ray import guarded, local_options
 from .placement import Placement, Seat, divide, seats
 
-_SERVER_FAILED = "Initialization failure from server"  # in Ray's error
+# In Ray's errors, where it waits for half a minute and then gives up.
+_TOO_SLOW = ("Initialization failure from server", "node timed out during startup")
 _KIND = "accelerator_type:"  # Ray's resource of the machines that have such an accelerator
 
 
@@ -75,12 +76,12 @@ def _connect(address: str) -> None:
 
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
-    """Ask once more where the head of a cluster failed to start a server for a client: it was too busy for its half a
-    minute, or stumbled over what another client's had left."""
+    """Ask once more where a machine was too busy for Ray's half a minute: a head that starts a server for a client (or
+    stumbles over what another client's had left), or this machine where it starts a cluster."""
     try:
         ray.init(address, **options)
-    except ConnectionError as error:
-        if _SERVER_FAILED not in str(error):
+    except Exception as error:
+        if not any(reason in str(error) for reason in _TOO_SLOW):
             raise
         ray.init(address, **options)
 

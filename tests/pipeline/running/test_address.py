@@ -93,6 +93,26 @@ def test_a_head_that_fails_to_start_a_server_for_its_client_is_asked_once_more(
     assert asked == [address] * 2
 
 
+@pytest.mark.parametrize(("failures", "starts"), [(1, True), (2, False)])
+def test_a_cluster_that_a_busy_machine_starts_too_slowly_is_started_once_more(
+    failures: int, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        tries.append(address)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    refused = pytest.raises(InfrastructureError, match="on this machine did not start: The current node timed out")
+    with nullcontext() if starts else refused, connected("local"):
+        pass
+    assert tries == ["local"] * 2
+
+
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
 def test_a_folder_too_long_for_rays_sockets_is_told_before_ray_is_started(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
