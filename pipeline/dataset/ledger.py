@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
+from ..memory import give_back
 from ..records import Shard, ShardStats
 from .footer import read_footer, stats_of
 from .layout import part_path
@@ -26,13 +27,16 @@ def ledger(output: Output, shards: Sequence[Shard], fresh: Manifest, seen: Manif
     another run made the part anew).
     """
     urls, sizes = _committed(output.part_sizes(shards), shards)
+    give_back()
     known = ((seen or Manifest.of()) + read_manifest(output) + fresh).true_to(urls, sizes)
+    give_back()
     if lacking := known.lacks(urls):
         parts = {shard.url: shard for shard in shards if shard.url in lacking}
         with ThreadPoolExecutor(_FOOTERS, thread_name_prefix="footers") as pool:
             read = Manifest.of(pool.map(lambda shard: _from_footer(output, shard), parts.values()))
         known += read.under(shard.part_name for shard in parts.values())
     known = known.among(urls)
+    give_back()
     return known if len(known) >= MANY else known.only(urls)
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..memory import give_back
 from ..records import Shard, ShardStats
 from .manifest_rows import SCHEMA, Held, Rows, in_pieces, rows_in
 from .part import unpacked
@@ -88,6 +89,7 @@ class Manifest:
         for piece in self._pieces(_BATCH):
             for rows in piece.combine_chunks().to_batches():
                 totals += _totals(rows)
+        give_back()
         return totals
 
     def column(self, name: str) -> pa.ChunkedArray:

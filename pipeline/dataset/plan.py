@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from ..choices import Decoding, Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
+from ..memory import give_back
 from ..records import Shard
 from .columns import check_columns, listed, parse_listed
 from .layout import OWN
@@ -172,10 +173,13 @@ def freeze(
     if list(by_url.values()) != planned:
         output.write(SHARDS, _pack(by_url.values()))
     if begun is None:
-        plan = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
-        if not output.write_new(PLAN, json.dumps(plan, indent=2).encode()):
+        settings = {"fingerprint": fingerprint.digest, "settings": asdict(fingerprint)}
+        if not output.write_new(PLAN, json.dumps(settings, indent=2).encode()):
             _compare(output, fingerprint, read_plan(output))  # another run began it at the same moment
-    return Plan(list(by_url.values()), shards, changed)
+    plan = Plan(list(by_url.values()), shards, changed)
+    del by_url, planned
+    give_back()
+    return plan
 
 
 def settle(output: Output, plan: Plan, done: Collection[str]) -> list[Shard]:

@@ -49,7 +49,7 @@ class Backlog:
         self._waiting = deque(shards)
         self._again: deque[Shard] = deque()  # what failed before and may be tried again
         self._paused: list[tuple[float, Shard]] = []  # until when
-        self._in_work: dict[str, _InWork] = {}
+        self._in_work: dict[str, _InWork] = {}  # by URL, in the order in which they were taken
         self._failures: dict[str, list[str]] = {}  # the machines, by the shard's URL
         self._recovered = 0  # shards that had failed and were done
         self.machines = 1  # that have workers now
@@ -180,15 +180,14 @@ class Backlog:
         it would take about the median, and its worker has nothing else to do."""
         if self.waiting or self._paused or not self._seconds:
             return None
-        after = self._late_after()
-        late = [out for out in self._in_work.values() if out.copies == 1 and now - out.since > after]
-        if self.machines > 1 and machine:
-            late = [out for out in late if out.machine != machine]
-        if not late:
-            return None
-        oldest = min(late, key=lambda out: out.since)
-        oldest.copies += 1
-        return oldest.shard
+        after, elsewhere = self._late_after(), self.machines > 1 and machine
+        for out in self._in_work.values():  # whoever has been out for longest comes first
+            if now - out.since <= after:
+                break
+            if out.copies == 1 and not (elsewhere and out.machine == machine):
+                out.copies += 1
+                return out.shard
+        return None
 
     def _late_after(self) -> float:
         taken = sorted(self._seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ class _Driver:
         self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
         self._readers = options.readers()
         self._tail = Tail(self._crew, self._backlog, options.need)
+        self._loads: Counter[int] = Counter()  # shards in hand -> workers that have so many, while they are filled
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
@@ -91,6 +93,7 @@ class _Driver:
                 started = True
                 yield WorkersStarted(len(self._handles), ready.start_up)
             yield from self._readers.look(time.monotonic(), self._handles, self._left())
+            self._loads = Counter(len(handle.shards) for handle in self._handles)
             for handle in self._handles:
                 yield from self._fill(handle)
             yield from self._collect()
@@ -152,7 +155,9 @@ class _Driver:
             self._give(handle, late, now)
 
     def _give(self, handle: WorkerHandle, shard: Shard, now: float) -> None:
+        self._loads[len(handle.shards)] -= 1
         handle.give(shard)
+        self._loads[len(handle.shards)] += 1
         self._crew.hear(handle, now)
 
     def _is_others(self, handle: WorkerHandle) -> bool:
@@ -161,7 +166,7 @@ class _Driver:
         waiting = self._backlog.waiting
         if waiting >= len(self._handles):
             return False
-        return waiting <= sum(len(other.shards) < len(handle.shards) for other in self._handles)
+        return waiting <= sum(workers for load, workers in self._loads.items() if load < len(handle.shards))
 
     def _collect(self) -> Iterator[Event]:
         for handle, shard, outcome in settled(self._handles, _WAIT):

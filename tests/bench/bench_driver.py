@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +47,8 @@ from simulated import Kind, simulated
 PRINT = Fingerprint("fake", "none", "0" * 64, "none", "fp32", "float16", "none", "uid:string", "images and texts")
 BAD: list[Kind] = ["starts", "starts", "fails", "fails", "fails", "hangs", "hangs", "slow", "slow", "slow"]
 A_MACHINE = 8  # workers
+_NAMES = 1 << 20  # bytes of names that wait
+_MAKER = "import sys\nfor name in sys.stdin:\n    open(name.rstrip(), 'wb').close()"
 
 
 def shards_of(count: int) -> list[Shard]:
@@ -106,11 +110,6 @@ def in_simulation(count: int, workers: int) -> list[Row]:
     watched, draw, totals = Watched(count), random.Random(0), Totals()
     with tempfile.TemporaryDirectory() as folder:
         output = prepared(folder)
-
-        def commit(shard: Shard) -> ShardStats:
-            Path(folder, part_path(shard.part_name)).touch()
-            return real_stats(shard, draw)
-
         plan = freeze(output, PRINT, shards_of(count))
         with shared(output) as claims, ManifestKeeper(output) as keeper:
             claims.plan(spread(plan.listed))
@@ -121,7 +120,15 @@ def in_simulation(count: int, workers: int) -> list[Row]:
                     claims.done(event.shard)
                     totals.add(event.stats)
 
-            with Ahead(claims) as source, simulated(["good"] * workers, A_MACHINE, commit) as cluster:
+            with ExitStack() as stack:
+                make = stack.enter_context(parts_made(folder))
+
+                def commit(shard: Shard) -> ShardStats:
+                    make(shard)
+                    return real_stats(shard, draw)
+
+                source = stack.enter_context(Ahead(claims))
+                cluster = stack.enter_context(simulated(["good"] * workers, A_MACHINE, commit))
                 cluster.turned = watched.looked
                 watched.run(run_shards(source, object, Placement(workers, 1, 1.0)), see)  # type: ignore[arg-type]
         expect(watched.done == count == totals.shards, f"driver: {watched.done:,} shards of {count:,}")
@@ -158,6 +165,21 @@ def with_bad_workers(count: int, workers: int) -> list[Row]:
     expect((done, failed) == (count, 0), f"driver: {done:,} shards of {count:,} done, {failed:,} failed")
     lost = cluster.lost / (cluster.lost + cluster.used)
     return [Row(f"driver, {count:,} shards, 10 of {workers:,} workers bad: lost", "% of work", Spread.of([100 * lost]))]
+
+
+@contextmanager
+def parts_made(folder: str) -> Iterator[Callable[[Shard], None]]:
+    """Makes the parts of shards, empty, in a process of its own, as workers do: whoever makes a file may have to wait
+    for the file system's journal."""
+    maker = subprocess.Popen(
+        [sys.executable, "-c", _MAKER], cwd=folder, stdin=subprocess.PIPE, text=True, pipesize=_NAMES
+    )
+    with maker:
+        assert maker.stdin is not None
+        names = maker.stdin
+        yield lambda shard: print(part_path(shard.part_name), file=names)
+        names.close()
+    expect(maker.returncode == 0, "driver: parts were not made")
 
 
 def prepared(folder: str) -> Output:
