@@ -1,6 +1,7 @@
 """Keeps what became of each part, in little memory, and appends it to the manifest while the run goes on.
 
-In a thread of its own: the driver's loop only hands over.
+In a thread of its own: the driver's loop only hands over. Where parts come faster than the thread gets on beside it,
+the loop leaves it a moment: what is not packed takes kilobytes a part.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _RECENT = 1024  # parts that are Python's objects; of the others their names are kept, in ten bytes each
 _MOST = 32  # times so many, that make a segment before its time
+_BEHIND = 8  # times so many: of more, the loop lets the thread have the interpreter
+_LEAVE = 0.1  # seconds that it does at most
 _END = "\0"  # of a URL: none holds it
 _SECONDS = 30.0  # seconds between two segments: of younger parts, the footers tell after a killed run
 
@@ -38,7 +41,9 @@ class ManifestKeeper:
         self._recent: deque[tuple[Shard, ShardStats]] = deque()
         self._packed: list[bytes] = []  # in no segment yet
         self._urls: list[bytes] = []
+        self._count = 0  # parts that were handed over
         self._many = threading.Event()  # parts are recent, or it is the end
+        self._fewer = threading.Event()  # some were packed
         self._ended = False
         self._thread: threading.Thread | None = None
 
@@ -46,8 +51,12 @@ class ManifestKeeper:
         if not isinstance(event, ShardDone):
             return
         self._recent.append((event.shard, event.stats))
+        self._count += 1
         if len(self._recent) >= _RECENT:
             self._many.set()
+        if self._count % _RECENT == 0 and len(self._recent) > _BEHIND * _RECENT:
+            self._fewer.clear()
+            self._fewer.wait(_LEAVE)
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, daemon=True, name="manifest")
             self._thread.start()
@@ -85,11 +94,13 @@ class ManifestKeeper:
         self._write()
 
     def _pack(self) -> None:
-        while self._recent:
+        """What is recent now: while more comes than this packs, segments are to be written all the same."""
+        for _ in range(-(-len(self._recent) // _RECENT)):
             parts = [self._recent.popleft() for _ in range(min(_RECENT, len(self._recent)))]
             manifest = Manifest.of(stats for _, stats in parts).under(shard.part_name for shard, _ in parts)
             self._packed.append(manifest.packed())
             self._urls.append(zlib.compress(_END.join(stats.url for _, stats in parts).encode()))
+            self._fewer.set()
 
     def _write(self) -> None:
         if not self._packed:

@@ -119,6 +119,17 @@ def test_a_store_that_fails_for_a_while_ends_no_run(
     assert len(read_manifest(output)) == 2 == len(keeper.urls) and len(keeper.unsaved) == 0
 
 
+def test_parts_that_come_faster_than_they_are_packed_are_written_and_pile_up_no_further(output: Output) -> None:
+    events, end, most = [done(number) for number in range(1024)], time.monotonic() + 20, 0
+    with ManifestKeeper(output, seconds=0.2) as keeper:
+        while not (written := segments_of(output)) and time.monotonic() < end:
+            for event in events:
+                keeper.see(event)
+            most = max(most, len(keeper._recent))
+    assert written
+    assert most <= 16 * 1024
+
+
 def test_what_could_not_be_written_at_all_is_known_at_the_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise OSError
