@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _RECENT = 1024  # parts that are Python's objects; of the others their names are kept, in ten bytes each
 _MOST = 32  # times so many, that make a segment before its time
-_BEHIND = 8  # times so many: of more, the loop lets the thread have the interpreter
+_BEHIND = 2  # times so many: of more, the loop lets the thread have the interpreter
 _LEAVE = 0.1  # seconds that it does at most
 _END = "\0"  # of a URL: none holds it
 _SECONDS = 30.0  # seconds between two segments: of younger parts, the footers tell after a killed run
@@ -43,7 +43,7 @@ class ManifestKeeper:
         self._urls: list[bytes] = []
         self._count = 0  # parts that were handed over
         self._many = threading.Event()  # parts are recent, or it is the end
-        self._fewer = threading.Event()  # some were packed
+        self._fewer = threading.Event()  # it has caught up
         self._ended = False
         self._thread: threading.Thread | None = None
 
@@ -100,7 +100,8 @@ class ManifestKeeper:
             manifest = Manifest.of(stats for _, stats in parts).under(shard.part_name for shard, _ in parts)
             self._packed.append(manifest.packed())
             self._urls.append(zlib.compress(_END.join(stats.url for _, stats in parts).encode()))
-            self._fewer.set()
+            if len(self._recent) <= _BEHIND * _RECENT:
+                self._fewer.set()
 
     def _write(self) -> None:
         if not self._packed:

@@ -127,7 +127,7 @@ def test_parts_that_come_faster_than_they_are_packed_are_written_and_pile_up_no_
                 keeper.see(event)
             most = max(most, len(keeper._recent))
     assert written
-    assert most <= 16 * 1024
+    assert most <= 8 * 1024
 
 
 def test_what_could_not_be_written_at_all_is_known_at_the_end(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
