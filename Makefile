@@ -46,6 +46,10 @@ demo: $(RUNTIME) ## make a sample dataset, then embed, label, search and filter 
 # the folders: by default the files with few tests come last, which are the longest, and one process waits at the end.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# Several processes share a core in tests: OpenMP's threads are to sleep where they wait, and not to spin, which takes
+# half of the time of those beside them. Benchmarks have it as users do.
+test test-fast: export OMP_WAIT_POLICY = PASSIVE
+
 test: programs $(OPEN_CLIP) ## the whole test suite
 	$(PYTEST)
 
