@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from ..memory import give_back
 from ..records import Shard, ShardStats
 from .footer import read_footer, stats_of
 from .layout import part_path
 from .manifest import Manifest
 from .manifest_files import MANY, read_manifest
+from .memory import give_back
 from .output import Output
 
 _FOOTERS = 16  # read at a time

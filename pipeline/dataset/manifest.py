@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..memory import give_back
 from ..records import Shard, ShardStats
 from .manifest_rows import SCHEMA, Held, Rows, in_pieces, rows_in
+from .memory import give_back
 from .part import unpacked
 from .totals import Totals
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from ..choices import Decoding, Precision, SampleKeys
 from ..errors import InputError, OutputError, PlanMismatchError
 from ..job.embed import EmbedJob
-from ..memory import give_back
 from ..records import Shard
 from .columns import check_columns, listed, parse_listed
 from .layout import OWN
+from .memory import give_back
 from .output import Output
 from .part import SCHEMA_VERSION, PartLayout, unpacked
 

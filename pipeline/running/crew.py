@@ -27,6 +27,7 @@ class Crew:
         # since the last worker started
         self._failed_starts: deque[StartFailed] = deque(maxlen=3 * placement.workers + 4)
         self._started = False
+        self._loads: Counter[int] = Counter()  # shards in hand -> workers that have so many
         self._heard: dict[WorkerHandle, float] = {}  # when a worker last got a shard, ended one, or told of rows
         self.handles = [self.new() for _ in range(workers)]
 
@@ -55,6 +56,24 @@ class Crew:
     def count_machines(self) -> None:
         machines = {handle.node for handle in self.handles if handle.is_ready}
         self._backlog.machines = max(len(machines - self.judge.left_out.keys()), 1)
+
+    def count_loads(self) -> None:
+        """Before shards are given out: counting for each worker anew takes a second where there are thousands."""
+        self._loads = Counter(len(handle.shards) for handle in self.handles)
+
+    def give(self, handle: WorkerHandle, shard: Shard, now: float) -> None:
+        self._loads[len(handle.shards)] -= 1
+        handle.give(shard)
+        self._loads[len(handle.shards)] += 1
+        self.hear(handle, now)
+
+    def is_others(self, handle: WorkerHandle) -> bool:
+        """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
+        nobody shall work through two shards while another has none."""
+        waiting = self._backlog.waiting
+        if waiting >= len(self.handles):
+            return False
+        return waiting <= sum(workers for load, workers in self._loads.items() if load < len(handle.shards))
 
     def hear(self, handle: WorkerHandle, now: float) -> None:
         self._heard[handle] = now

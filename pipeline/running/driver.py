@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,6 @@ class _Driver:
         self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
         self._readers = options.readers()
         self._tail = Tail(self._crew, self._backlog, options.need)
-        self._loads: Counter[int] = Counter()  # shards in hand -> workers that have so many, while they are filled
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
@@ -93,7 +91,7 @@ class _Driver:
                 started = True
                 yield WorkersStarted(len(self._handles), ready.start_up)
             yield from self._readers.look(time.monotonic(), self._handles, self._left())
-            self._loads = Counter(len(handle.shards) for handle in self._handles)
+            self._crew.count_loads()
             for handle in self._handles:
                 yield from self._fill(handle)
             yield from self._collect()
@@ -145,28 +143,14 @@ class _Driver:
         now, again = time.monotonic(), self._crew.judge.may_try_again(handle, self._handles)
         while len(handle.shards) < self._readers.in_flight(handle):
             shard = self._backlog.peek(now, handle.node, again)
-            if shard is None or self._is_others(handle):
+            if shard is None or self._crew.is_others(handle):
                 break
             if handle.shards and any(map(self._backlog.failed_before, (shard, *handle.shards.values()))):
                 return  # what failed before goes alone: if it kills its worker again, no other shard is blamed
-            self._give(handle, self._backlog.take(now, handle.node, again), now)
+            self._crew.give(handle, self._backlog.take(now, handle.node, again), now)
         if not handle.shards and self._readers.in_flight(handle) and (late := self._backlog.late(now, handle.node)):
             yield ShardLate(late)
-            self._give(handle, late, now)
-
-    def _give(self, handle: WorkerHandle, shard: Shard, now: float) -> None:
-        self._loads[len(handle.shards)] -= 1
-        handle.give(shard)
-        self._loads[len(handle.shards)] += 1
-        self._crew.hear(handle, now)
-
-    def _is_others(self, handle: WorkerHandle) -> bool:
-        """Whether all that waits is the share of workers that have less in hand, or start still: near the end of a run
-        nobody shall work through two shards while another has none."""
-        waiting = self._backlog.waiting
-        if waiting >= len(self._handles):
-            return False
-        return waiting <= sum(workers for load, workers in self._loads.items() if load < len(handle.shards))
+            self._crew.give(handle, late, now)
 
     def _collect(self) -> Iterator[Event]:
         for handle, shard, outcome in settled(self._handles, _WAIT):
