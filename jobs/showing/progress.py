@@ -20,6 +20,7 @@ from ...pipeline.running.events import (
     Event,
     FewerWorkers,
     MachineLeftOut,
+    MachineSlow,
     Notice,
     Planned,
     Rows,
@@ -146,6 +147,8 @@ def _notice(event: Event) -> str | None:
         return f"a worker is replaced: {event.reason[:200]}"
     if isinstance(event, MachineLeftOut):
         return f"machine {event.machine[:12]} is left out: {event.reason[:200]}"
+    if isinstance(event, MachineSlow):
+        return f"machine {event.machine[:12]} takes {event.times:,.0f} times as long for a shard as others do"
     if isinstance(event, WorkerMoved):
         again = f"; {counted(event.unfinished, 'shard')} of its work will be done again" if event.unfinished else ""
         return f"a machine is about to leave the cluster; its worker is replaced{again}"

@@ -119,6 +119,11 @@ class Backlog:
         self._in_work[shard.url] = _InWork(shard, now, machine)
         return shard
 
+    def out_for(self, shard: Shard, now: float) -> float | None:
+        """Seconds since it was given out; None where nobody has it, or several have."""
+        out = self._in_work.get(shard.url)
+        return now - out.since if out is not None and out.copies == 1 else None
+
     def done(self, shard: Shard, now: float) -> bool:
         """False where another copy of it was done, or given up, before."""
         out = self._in_work.pop(shard.url, None)

@@ -15,6 +15,7 @@ from .crew import Crew
 from .events import (
     DoneElsewhere,
     Event,
+    MachineSlow,
     Rows,
     ShardDone,
     ShardFailed,
@@ -28,6 +29,7 @@ from .events import (
     WorkersAdded,
     WorkersStarted,
 )
+from .paces import Paces
 from .placement import Placement
 from .readers import ReadingFailed
 from .run_options import RunOptions
@@ -73,6 +75,7 @@ class _Driver:
         self._crew = Crew(send(factory), placement, self._backlog, placement.workers if source.left else 0)
         self._readers = options.readers()
         self._tail = Tail(self._crew, self._backlog, options.need)
+        self._paces = Paces()
         self._lost = 0  # workers, since a shard was done
         self._leaving: dict[str, float] = {}  # machine -> when its workers have to be gone
         self._told = self._grown = self._looked = self._manned = time.monotonic()
@@ -164,8 +167,12 @@ class _Driver:
                 self._lost = 0  # over weeks on spot machines, many are lost and nothing is wrong
                 self._crew.judge.succeeded(handle, handle.node)
                 self._readers.done(handle, outcome)
-                if self._backlog.done(shard, time.monotonic()):
+                now = time.monotonic()
+                seconds, usual = self._backlog.out_for(shard, now), self._backlog.usual()
+                if self._backlog.done(shard, now):
                     yield ShardDone(shard, outcome, attempt, handle.node)
+                if seconds and (times := self._paces.done(handle, handle.node, seconds, usual)):
+                    yield MachineSlow(handle.node, times)
 
     def _failed(self, handle: WorkerHandle, shard: Shard, error: Exception) -> Iterator[Event]:
         if isinstance(error, (UserError, StorageFullError)):  # the same for every shard

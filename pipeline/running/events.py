@@ -104,6 +104,15 @@ class MachineLeftOut:
 
 
 @dataclass(frozen=True)
+class MachineSlow:
+    """Its shards take many times as long as those of other machines. It goes on all the same."""
+
+    name: ClassVar[str] = "machine slow"
+    machine: str
+    times: float  # as long
+
+
+@dataclass(frozen=True)
 class ReadersChanged:
     """How many processes read and decode for the workers from now on."""
 
@@ -207,6 +216,7 @@ Event = (
     | WorkerMoved
     | WorkerReplaced
     | MachineLeftOut
+    | MachineSlow
     | ReadersChanged
     | Rows
     | ShardDone

@@ -24,7 +24,14 @@ from clipmill.pipeline.running import crew
 from clipmill.pipeline.running.backlog import Limits
 from clipmill.pipeline.running.cluster import room
 from clipmill.pipeline.running.driver import run_shards
-from clipmill.pipeline.running.events import MachineLeftOut, ShardDone, ShardFailed, WorkerLost, WorkerReplaced
+from clipmill.pipeline.running.events import (
+    MachineLeftOut,
+    MachineSlow,
+    ShardDone,
+    ShardFailed,
+    WorkerLost,
+    WorkerReplaced,
+)
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.run_options import RunOptions
 from ray.cluster_utils import Cluster
@@ -94,6 +101,7 @@ def main(count: int, kills: int, told: Path, kinds: list[str]) -> None:
             "done": sorted(event.shard.url for event in events if isinstance(event, ShardDone)),
             "failed": [event.reason for event in events if isinstance(event, ShardFailed)],
             "left_out": {bad.get(machine, "good"): reason for machine, reason in out.items()},
+            "slow": {bad.get(e.machine, "good"): e.times for e in events if isinstance(e, MachineSlow)},
             "counts": Counter(type(event).__name__ for event in events),
             "lost": [event.reason[:80] for event in events if isinstance(event, WorkerLost)],
             "replaced": [event.reason for event in events if isinstance(event, WorkerReplaced)],

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.running.driver import run_shards
-from clipmill.pipeline.running.events import Event, MachineLeftOut, ShardDone, ShardFailed, ShardRetried
+from clipmill.pipeline.running.events import Event, MachineLeftOut, MachineSlow, ShardDone, ShardFailed, ShardRetried
 from clipmill.pipeline.running.placement import Placement
 from clipmill.pipeline.running.run_options import RunOptions
 from simulated import Kind, simulated
@@ -35,6 +35,14 @@ def test_ten_bad_workers_of_a_thousand_cost_no_shard(bad: list[Kind], apart: boo
     assert len(done) == len(SHARDS) and set(done.values()) == {1}
     assert not any(isinstance(event, ShardFailed) for event in events)
     assert lost < 0.03
+
+
+def test_a_machine_with_a_slow_worker_is_named() -> None:
+    kinds: list[Kind] = ["good"] * 3 * A_MACHINE
+    kinds[A_MACHINE + 3] = "slow"
+    events, _ = run(kinds)
+    (slow,) = [event for event in events if isinstance(event, MachineSlow)]
+    assert slow.machine == "machine-1" and slow.times > 10
 
 
 def test_what_failed_goes_to_workers_that_have_done_something() -> None:
