@@ -96,7 +96,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@echo "installing clipmill's dependencies into $(VENV) (minutes the first time)"
 	@{ ! command -v nvidia-smi >/dev/null && $(PIP) install -qq "torch==$(TORCH)+cpu" 2>/dev/null; } \
 	|| $(PIP) install -qq "torch==$(TORCH)"
-	@$(PIP) install -qq $(PINS) -e .
+	@$(PIP) install -qq $(PINS) -e '.[serve]'  # the demo's last line is to work
 	@touch $@
 
 # The tests read two files of clip-anytorch as the reference and never import the package. It depends on

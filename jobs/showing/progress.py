@@ -37,6 +37,7 @@ from ...pipeline.running.events import (
     WorkersAdded,
     WorkersStarted,
 )
+from ...pipeline.running.rows_seen import RowsSeen
 from .amounts import counted
 from .console import err
 from .fitting import Fields, elapsed, fitting_bar, time_left
@@ -65,12 +66,12 @@ class EmbedProgress(Bar):
     def __init__(self) -> None:
         self._bar = fitting_bar(err, _fields)
         self._task = self._bar.add_task("embedding", samples=0, speed=0.0, failed=0, visible=False)
-        self._samples = self._failed = 0  # also of shards in hand; of one that is tried again, twice
-        self._done_samples = self._done_failed = 0  # of shards that are done
+        self._seen = RowsSeen()
         self._ready = 0.0
 
     def __call__(self, event: Event) -> None:
         task = self._bar.tasks[self._task]
+        self._seen.take(event)
         if isinstance(event, Planned):
             self._planned(event)
         elif isinstance(event, Starting):
@@ -79,13 +80,8 @@ class EmbedProgress(Bar):
             self._ready = task.elapsed or 0.0
             self._bar.update(self._task, description="embedding")
         elif isinstance(event, Rows):
-            self._samples += event.embedded + event.failed
-            self._failed += event.failed
             self._count(task)
         elif isinstance(event, (ShardDone, ShardFailed)):
-            if isinstance(event, ShardDone):
-                self._done_samples += event.stats.rows
-                self._done_failed += event.stats.failed
             self._advance(task, 1)
         elif isinstance(event, DoneElsewhere):
             self._advance(task, event.shards)
@@ -94,13 +90,14 @@ class EmbedProgress(Bar):
 
     def _advance(self, task: Task, shards: int) -> None:
         self._bar.advance(self._task, shards)
-        if task.finished:  # nobody asks the workers again for what they have done since
-            self._samples, self._failed = self._done_samples, self._done_failed
+        if task.finished:
+            self._seen.settle()
             self._count(task)
 
     def _count(self, task: Task) -> None:
         seconds = max(1e-3, (task.elapsed or 0.0) - self._ready)
-        self._bar.update(self._task, samples=self._samples, failed=self._failed, speed=self._samples / seconds)
+        seen = self._seen
+        self._bar.update(self._task, samples=seen.rows, failed=seen.failed, speed=seen.rows / seconds)
 
     def _starting(self, event: Starting) -> None:
         if self._bar.live.is_started:

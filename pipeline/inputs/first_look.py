@@ -57,14 +57,14 @@ class FirstLook:
         if not (images and texts) or self.pairs or not self.samples:
             return
         raise UserError(
-            f"{self.shard}: none of the first {self.samples} samples has both an image and a caption "
-            f"({self._counts()}). {self._remedy()}. --no-texts embeds images alone, --no-images captions alone, and "
+            f"{self.shard}: none of the first {self.samples} samples has both an image and a caption: "
+            f"{self._counts()}. {self._remedy()}. --no-texts embeds images alone, --no-images captions alone, and "
             "--allow-half-pairs both as they are"
         )
 
     def _counts(self) -> str:
-        sides = (("no image", self.no_image), ("no caption", self.no_caption))
-        return "; ".join(f"{side}: {_spelt(causes)}" for side, causes in sides if causes)
+        sides = (("an image", self.no_image), ("a caption", self.no_caption))
+        return ", ".join(f"{causes.total()} without {side} ({_spelt(causes)})" for side, causes in sides if causes)
 
     def _unused(self) -> list[tuple[str, dict[str, None], str]]:
         return [

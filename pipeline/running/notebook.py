@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .events import Event, Planned, Rows, ShardDone, ShardFailed
+from .events import DoneElsewhere, Event, Planned, Rows, ShardDone, ShardFailed
+from .rows_seen import RowsSeen
 from .stages import Stage
 
 
@@ -20,22 +21,32 @@ class EmbedBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._rows = self._failed = 0
+        self._seen = RowsSeen()
 
     def __call__(self, event: Event) -> None:
         if not is_notebook():
             return
         if isinstance(event, Planned) and event.todo:
-            self._bar = _bar(event.todo, "embedding", "shard")
-            self._rows = self._failed = 0
-        elif isinstance(event, Rows) and self._bar is not None:
-            self._rows += event.embedded + event.failed
-            self._failed += event.failed
-            self._bar.set_postfix_str(f"{self._rows:,} rows, {self._failed:,} failed")
-        elif isinstance(event, (ShardDone, ShardFailed)) and self._bar is not None:
-            self._bar.update()
-            if self._bar.n >= self._bar.total:
-                self._bar.close()
+            self._bar, self._seen = _bar(event.todo, "embedding", "shard"), RowsSeen()
+        if self._bar is None:
+            return
+        self._seen.take(event)
+        if isinstance(event, Rows):
+            self._count()
+        elif isinstance(event, (ShardDone, ShardFailed)):
+            self._advance(1)
+        elif isinstance(event, DoneElsewhere):
+            self._advance(event.shards)
+
+    def _advance(self, shards: int) -> None:
+        self._bar.update(shards)
+        if self._bar.n >= self._bar.total:
+            self._seen.settle()
+            self._count()
+            self._bar.close()
+
+    def _count(self) -> None:
+        self._bar.set_postfix_str(f"{self._seen.rows:,} rows, {self._seen.failed:,} failed")
 
 
 class StageBars:

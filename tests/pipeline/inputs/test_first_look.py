@@ -50,16 +50,16 @@ def test_pairs_are_not_refused_and_one_shard_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reasons"),
     [
-        ([*IMAGES, *CAPTIONS], ["no image: 3 no file; no caption: 3 no file", "tar --sort=name -cf sorted-0.tar"]),
-        (IMAGES, ["no caption: 3 no file", "--caption-key names"]),
-        (CAPTIONS, ["no image: 3 no file", "--image-key names"]),
-        ([("a.jpg", b"i"), ("a.text", b"t")], ["1 not understood", "captions may be in text: --caption-key text"]),
+        ([*IMAGES, *CAPTIONS], ["3 without an image (3 no file), 3 without a caption (3 no file)", "--sort=name"]),
+        (IMAGES, [": 3 without a caption (3 no file). ", "--caption-key names"]),
+        (CAPTIONS, [": 3 without an image (3 no file). ", "--image-key names"]),
+        ([("a.jpg", b"i"), ("a.text", b"t")], ["1 without a caption (1 not understood)", "text: --caption-key text"]),
         ([("a.jpg", b"i"), ("a.json", b'{"prompt": "p"}')], ["captions may be in prompt: --caption-key prompt"]),
         ({"url": ["http://h/1"], "caption": ["c"]}, ["only web addresses of images (url): `clipmill ingest`"]),
         ({"image": ["http://h/1"], "caption": ["c"]}, ["only web addresses of images (image): `clipmill ingest`"]),
         ({"image": [b"i"], "prompt": ["p"]}, ["captions may be in prompt: --caption-key prompt"]),
         ({"picture": ["aGVsbG8="], "text": ["p"]}, ["images may be in picture: --image-key picture"]),
-        ({"image": pa.array([None], pa.binary()), "text": ["p"]}, ["no image: 1 empty"]),
+        ({"image": pa.array([None], pa.binary()), "text": ["p"]}, ["1 without an image (1 empty)"]),
     ],
 )  # fmt: skip
 def test_a_run_without_one_pair_is_refused_with_the_remedy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -13,7 +14,9 @@ import clipmill
 import pytest
 from clipmill.pipeline import EmbedJob, LabelJob
 from clipmill.pipeline.job.readable import Result
+from clipmill.pipeline.records import Shard, ShardStats
 from clipmill.pipeline.running import notebook
+from clipmill.pipeline.running.events import DoneElsewhere, Planned, Rows, ShardDone
 from clipmill.pipeline.running.stages import Stage
 from clipmill.pipeline.steps import STEPS
 from fakes import Ran
@@ -70,6 +73,24 @@ def test_bars_are_shown_in_notebooks_alone(monkeypatch: pytest.MonkeyPatch, caps
             bars(Stage("labelling", "parts", done, 2))
     said = capsys.readouterr()
     assert (said.out + said.err).count("2/2") == 2
+
+
+def test_a_notebooks_bar_of_embed_ends_with_all_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(notebook, "is_notebook", lambda: True)
+    first, second = Shard("0.tar", 1), Shard("1.tar", 1)
+    bar = notebook.EmbedBar()
+    for event in (
+        Planned(3, 0, "tiny", "fp32", 3),
+        Rows(5, 1),  # the workers are not asked for the rest
+        ShardDone(first, ShardStats(first.url, 10, 8, Counter({"decode": 2}))),
+        DoneElsewhere(1),
+        ShardDone(second, ShardStats(second.url, 10, 10)),
+    ):
+        bar(event)
+    last = capsys.readouterr().err.rstrip().rpartition("\r")[2]
+    assert "3/3" in last and "20 rows, 2 failed" in last
 
 
 def test_a_kernel_is_a_notebook_and_a_shell_is_not() -> None:
