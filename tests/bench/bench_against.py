@@ -1,5 +1,5 @@
 """What `dedup --against` finds of copies that were changed, and what else it drops. The pictures are discs that hide
-each other, which gives them much of what is common to photographs.
+each other, which gives them much of what is common to photographs; for `tiny` they are the scenes that it knows.
 
 CLIPMILL_BENCH_MODEL names a model, as `--model` does; without it, one of random weights shows that what is as near as
 the threshold is found, and nothing about real models: for it, all pictures are alike. CLIPMILL_BENCH_OTHERS says how
@@ -24,6 +24,8 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from clipmill.clipmodel import weights
+from clipmill.jobs.drawn.paint import draw
+from clipmill.jobs.drawn.pairs import PairSpec, scene_of
 from clipmill.pipeline import DedupJob, EmbedJob, dedup, embed
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.running.cluster import connected
@@ -32,9 +34,19 @@ from fakes import sharp_model, write_tar
 TESTS, OTHERS, A_SHARD = 1000, 20_000, 2000  # pictures
 SIDE, DISCS = 256, 150
 THRESHOLDS = (0.90, 0.95, 0.97, 0.98, 0.99)
+MODEL = os.environ.get("CLIPMILL_BENCH_MODEL", "")
 
 
 def picture(seed: int) -> Image.Image:
+    return _scene(seed) if MODEL == "tiny" else _discs(seed)
+
+
+def _scene(seed: int) -> Image.Image:
+    scene, _ = scene_of(PairSpec(), seed)
+    return draw(scene, SIDE, SIDE, np.random.default_rng(seed))
+
+
+def _discs(seed: int) -> Image.Image:
     """Discs of random colours hide each other; small ones are many (Lee, Mumford and Huang 2001)."""
     random = np.random.default_rng(seed)
     image = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
@@ -86,7 +98,7 @@ def measure(quick: bool) -> list[Row]:
         folder = Path(name)
         (folder / "tests").mkdir()
         (folder / "pictures").mkdir()
-        if not (model := os.environ.get("CLIPMILL_BENCH_MODEL", "")):
+        if not (model := MODEL):
             weights.save(sharp_model().model, folder / "sharp.safetensors", variant="tiny")
             model = f"tiny={folder / 'sharp.safetensors'}"
         later = [range(start, min(start + A_SHARD, tests + others)) for start in range(tests, tests + others, A_SHARD)]
