@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
@@ -26,7 +28,7 @@ from .run import run, schema
 from .status import status
 from .submit import cancel, submit
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "script"]
 
 _STOPPED = 130  # the exit code after Ctrl-C
 
@@ -91,8 +93,28 @@ def _options(
         begin_json()
 
 
+def script() -> None:
+    """The console script: `main`. After Ctrl-C the process ends once all is put away, without Python's own end: Ray's
+    library, stopped while it started, crashes there now and then."""
+    codes: list[object] = []
+    atexit.register(_end_if_stopped, codes)  # before what Ray registers, so that it comes after
+    try:
+        main()
+    except SystemExit as end:
+        codes.append(end.code)
+        raise
+
+
+def _end_if_stopped(codes: list[object]) -> None:
+    if codes == [_STOPPED]:
+        with suppress(OSError, ValueError):  # nobody reads on, or it is closed
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_STOPPED)
+
+
 def main() -> None:
-    """The console script: one line for whatever is wrong, and the exit codes of the error tree."""
+    """One line for whatever is wrong, and the exit codes of the error tree."""
     debug = "--debug" in sys.argv
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

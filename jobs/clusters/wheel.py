@@ -23,7 +23,7 @@ def build_wheel(folder: Path) -> Path:
     contents = {f"clipmill/{name}": file.read_bytes() for name, file in sorted(_sources().items())}
     contents[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: clipmill\nVersion: {version}\n".encode()
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: clipmill\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\nclipmill = clipmill.jobs.cli:main\n"
+    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\nclipmill = clipmill.jobs.cli:script\n"
     record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in contents.items())
     contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     tag = hashlib.sha256(repr(contents).encode()).hexdigest()[:12]
