@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -155,3 +156,13 @@ def test_a_killed_driver_takes_its_workers_along_and_running_again_completes(sha
         finish(shards, out)
     check_whole(out, shards)
     check_third_run_does_nothing(shards, out)
+
+
+def test_a_stopped_command_puts_away_before_it_ends() -> None:
+    """The script ends the process itself, after all that was registered to be done at the end."""
+    stopped = (
+        "import atexit, sys; from clipmill.jobs import cli;"
+        "cli.main = lambda: (atexit.register(print, 'put away'), sys.exit(130)); cli.script()"
+    )
+    ran = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (130, "put away\n")

@@ -50,10 +50,12 @@ def test_pairs_are_not_refused_and_one_shard_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reasons"),
     [
-        ([*IMAGES, *CAPTIONS], ["3 without an image (3 no file), 3 without a caption (3 no file)", "--sort=name"]),
+        ([*IMAGES, *CAPTIONS],
+         ["3 without an image (3 no file), 3 without a caption (3 no file)", "tar --sort=name -cf sorted-0.tar"]),
         (IMAGES, [": 3 without a caption (3 no file). ", "--caption-key names"]),
         (CAPTIONS, [": 3 without an image (3 no file). ", "--image-key names"]),
-        ([("a.jpg", b"i"), ("a.text", b"t")], ["1 without a caption (1 not understood)", "text: --caption-key text"]),
+        ([("a.jpg", b"i"), ("a.text", b"t")],
+         ["1 without a caption (1 not understood)", "captions may be in text: --caption-key text"]),
         ([("a.jpg", b"i"), ("a.json", b'{"prompt": "p"}')], ["captions may be in prompt: --caption-key prompt"]),
         ({"url": ["http://h/1"], "caption": ["c"]}, ["only web addresses of images (url): `clipmill ingest`"]),
         ({"image": ["http://h/1"], "caption": ["c"]}, ["only web addresses of images (image): `clipmill ingest`"]),
