@@ -90,9 +90,12 @@ def narrow_files(dataset: Dataset) -> list[NarrowFile]:
     sizes = {name: size for name, size in output.sizes(NARROW).items() if name.endswith(".parquet")}
 
     def read(name: str) -> NarrowFile | None:
-        with suppress(OSError, ClipmillError), output.open(f"{NARROW}/{name}") as file:  # or it was merged meanwhile
+        with (
+            suppress(OSError, ClipmillError),
+            output.open(f"{NARROW}/{name}", sizes[name]) as file,
+        ):  # or it was merged meanwhile
             return read_narrow_file(file, name, sizes[name], schema)
-        return None
+        return None  # or it was merged meanwhile
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="narrow") as pool:
         return fitting(dataset, (file for file in pool.map(read, sorted(sizes)) if file is not None))

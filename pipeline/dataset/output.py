@@ -197,12 +197,12 @@ class Output:
             else:
                 self._put(path, name, create=self.conditional and not replace)
 
-    def open(self, name: str) -> BinaryIO:
-        """A readable, seekable file."""
+    def open(self, name: str, size: int | None = None) -> BinaryIO:
+        """A readable, seekable file. size: in bytes, where it is known; else it takes a request."""
         if self.is_local:
             return self._local(name).open("rb")
         url = self._url(name)
-        size = self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
+        size = size or self._call(lambda storage: int(storage.info(url)["size"]), "cannot be read")
         return opened(self._storage(), url, size)
 
     def _write(self, name: str, content: bytes, attempts: int) -> None:

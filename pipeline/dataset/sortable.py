@@ -28,7 +28,15 @@ def value_of(key: int) -> float:
 
 def with_prefix(keys: Keys, prefix: int, digit: int) -> Keys:
     """The keys that begin with the `digit` times 16 bits of `prefix`."""
-    return keys if digit == 0 else keys[keys >> np.uint64(DIGITS[digit - 1]) == prefix]
+    return keys[has_prefix(keys, prefix, digit)]
+
+
+def has_prefix(keys: Keys, prefix: int, digit: int) -> npt.NDArray[np.bool_]:
+    """Of each key whether it does."""
+    if digit == 0:
+        return np.ones(len(keys), bool)
+    has: npt.NDArray[np.bool_] = keys >> np.uint64(DIGITS[digit - 1]) == prefix
+    return has
 
 
 def digit_counts(keys: Keys, digit: int) -> Counts:

@@ -143,6 +143,14 @@ def begin_subset(
     return True
 
 
+def read_subset_part(output: Output, part: str) -> pa.Table:
+    """A part that is there, all of it by one request."""
+    content = output.read(part_path(part))
+    if content is None:
+        raise InputError(f"{output.url_of(part)} is gone: run the same command again")
+    return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+
+
 def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
     """Call this for every part: one of which no row is kept has no file. kept: the rows that stay, with the columns of
     IDENTITY first and any others after them."""

@@ -22,7 +22,7 @@ from .reference import near_reference
 from .request import FilterRequest
 from .rows import Rows
 from .runs import runs_of
-from .share import best_share, passed_parts
+from .share import Threshold, best_share, passed_parts
 from .spread import Spread
 
 _SAVED = 30.0  # seconds between two notes of what is done
@@ -55,8 +55,8 @@ def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
         labels = None if by in table.types else rows.labels
         table = only_named(table, [by])
         scores = replace(rows, dataset=table, labels=labels, functions=(), names_pairs=False)
-        threshold = best_share(scores, by, job.top_fraction, spread)
-        move = _move(progress, scores, by, threshold, spread)
+        best = best_share(scores, by, job.top_fraction, spread)
+        threshold, move = best.score, _move(progress, scores, by, best, spread)
     steps = _steps(request, threshold)
     parts = _keep(progress, rows, _keeping(request, rows, steps), move, spread)
     *dropped, kept = progress.counts.sum(axis=0).tolist()
@@ -115,17 +115,17 @@ def _progress(request: FilterRequest, needs: Needs) -> Progress:
     return progress
 
 
-def _move(progress: Progress, rows: Rows, by: str, threshold: float | None, spread: Spread) -> _Move | None:
+def _move(progress: Progress, rows: Rows, by: str, best: Threshold, spread: Spread) -> _Move | None:
     """Where the threshold moves, what that changes in parts that are done. All of them are to be judged again where no
     row had a score, or none has one now."""
-    last, progress.threshold = progress.threshold, threshold
-    if not progress.done or threshold == last:
+    last, progress.threshold = progress.threshold, best.score
+    if not progress.done or best.score == last:
         return None
-    if threshold is None or last is None:
+    if best.score is None or last is None:
         progress.forget(progress.done)
         return None
     done = replace(rows, dataset=rows.dataset.only(progress.done))
-    return _Move(by, last, threshold, passed_parts(done, by, (last, threshold), spread))
+    return _Move(by, last, best.score, passed_parts(done, by, last, best, spread))
 
 
 def _keeping(request: FilterRequest, rows: Rows, steps: tuple[Step, ...]) -> KeepRows:

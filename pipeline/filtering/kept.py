@@ -30,7 +30,7 @@ def kept_in_table(
     from the parts."""
     in_table = [name for name in columns if name in dataset.schema.names]
     ends = np.searchsorted(places, file.starts)
-    with dataset.output.open(f"{NARROW}/{file.name}") as opened:
+    with dataset.output.open(f"{NARROW}/{file.name}", file.bytes) as opened:
         reader = NarrowReader(opened, in_table)
         for number, part in enumerate(file.parts):
             start, stop = file.starts[number : number + 2]

@@ -4,26 +4,27 @@ whose scores it has passed, or lose them. Nothing else is read or judged again."
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import check_part
-from ..dataset.layout import part_path
 from ..dataset.sql import column_of, identifier
-from ..dataset.subset import write_subset_part
+from ..dataset.subset import read_subset_part, write_subset_part
 from .kept import as_in_part, few_in_table
 from .parts import KeepRows, PartCounts
 from .rows import Rows
 from .runs import MOST, Run
 from .scores import PLACE, is_between
 
+_AT_ONCE = 8  # parts of the subset: against latency
 _ROWS, _PARTS = MOST >> 2, 32  # that are worked on together: rows between the thresholds, or those of one part; parts
 
 
@@ -82,20 +83,23 @@ class MoveThreshold:
             reaching = self._reaching_the_last_step(connection, rows, run)
             columns = self.keep.own if is_lower else ("row",)
             found = few_in_table(connection, rows.dataset, file, reaching["place"].to_numpy(), columns)
-        places, moved = reaching["place"].to_numpy(), []
-        ends = dict(zip(file.parts, np.searchsorted(places, file.starts[1:]).tolist(), strict=True))
-        starts = dict(zip(file.parts, np.searchsorted(places, file.starts[:-1]).tolist(), strict=True))
-        for part, counts in passed.counts.items():
-            first, many = starts[part], ends[part] - starts[part]
-            of_part, added = found.slice(first, many), None
+        edges = np.searchsorted(reaching["place"].to_numpy(), file.starts).tolist()
+        of_parts = dict(zip(file.parts, pairwise(edges), strict=True))
+
+        def move(part: str, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            first, stop = of_parts[part]
+            many, of_part, added = stop - first, found.slice(first, stop - first), None
             if is_lower and many:
                 added = as_in_part(rows.dataset, part, of_part, np.arange(many), columns)
                 added = self.keep.with_others(added, reaching.slice(first, many), part)
             if many:
                 self._write(part, of_part["row"], added, had_rows=counts[-1] > 0)
             change = many if is_lower else -many
-            moved.append(counts + np.array([*[0] * (len(counts) - 2), -change, change]))
-        return np.stack(moved)
+            moved: npt.NDArray[np.int64] = counts + np.array([*[0] * (len(counts) - 2), -change, change])
+            return moved
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="parts of the subset") as pool:
+            return np.stack(list(pool.map(move, *zip(*passed.counts.items(), strict=True))))
 
     def _reaching_the_last_step(self, connection: duckdb.DuckDBPyConnection, rows: Rows, run: Run) -> pa.Table:
         """The rows between the thresholds that no step drops but for the last, by their places."""
@@ -110,8 +114,7 @@ class MoveThreshold:
         output, tables = self.keep.output, []
         assert output is not None  # what only counts knows no last threshold
         if had_rows:
-            with output.open(part_path(part)) as file:
-                kept = pq.ParquetFile(file).read(use_threads=False)
+            kept = read_subset_part(output, part)
             stays = pc.invert(pc.is_in(kept["row"], value_set=passed.combine_chunks()))
             tables.append(kept.filter(stays).replace_schema_metadata(None))
         if added is not None:

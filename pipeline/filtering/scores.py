@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..dataset.narrow import NARROW
 from ..dataset.narrow_file import NarrowReader
-from ..dataset.sortable import DIGITS, Counts, Doubles, Keys, digit_counts, keys_of, value_of, with_prefix
+from ..dataset.sortable import DIGITS, Counts, Doubles, Keys, digit_counts, has_prefix, keys_of, value_of, with_prefix
 from ..dataset.sql import column_of, identifier
 from .rows import Rows
 from .runs import Run
@@ -29,10 +29,10 @@ class Scores:
     prefix: int
     digit: int
 
-    def keys(self, run: Run) -> Keys:
+    def keys(self, run: Run) -> SomeKeys:
         return self.rows.of(run, self._keys)
 
-    def _keys(self, rows: Rows, run: Run) -> Keys:
+    def _keys(self, rows: Rows, run: Run) -> SomeKeys:
         bounds, numbers = self._bounds(), stored_numbers(rows, run, self.column)
         if numbers is None:
             value = f"{column_of(rows.dataset, self.column)}::DOUBLE"
@@ -40,11 +40,15 @@ class Scores:
             query = f"SELECT {value} AS score FROM {rows.source(run.parts)} WHERE {value} IS NOT NULL{within}"
             with rows.connect(run.parts) as connection:
                 numbers = np.asarray(connection.execute(query).fetchnumpy()["score"])
-        elif bounds is None:
-            numbers = numbers[~np.isnan(numbers)]
+            return SomeKeys(with_prefix(keys_of(numbers), self.prefix, self.digit))
+        if bounds is None:
+            places = np.flatnonzero(~np.isnan(numbers))
         else:
-            numbers = numbers[(numbers >= bounds[0]) & (numbers <= bounds[1])]
-        return with_prefix(keys_of(numbers), self.prefix, self.digit)
+            places = np.flatnonzero((numbers >= bounds[0]) & (numbers <= bounds[1]))
+        keys = keys_of(numbers[places])
+        chosen = has_prefix(keys, self.prefix, self.digit)
+        file = run.narrow[0]
+        return SomeKeys(keys[chosen], np.searchsorted(places[chosen], np.asarray(file.starts) - file.starts[0]))
 
     def _bounds(self) -> tuple[float, float] | None:
         """Numbers whose keys begin with the prefix lie between these. None where a bound is no number."""
@@ -55,13 +59,22 @@ class Scores:
         return None if math.isnan(lowest) or math.isnan(highest) else (lowest, highest)
 
 
+@dataclass(frozen=True)
+class SomeKeys:
+    """Those of a run that are wanted. edges: int64 [parts + 1], where those of each part begin; None where they are in
+    no order."""
+
+    keys: Keys
+    edges: npt.NDArray[np.int64] | None = None
+
+
 class CountScores(Scores):
     def __call__(self, run: Run) -> Counts:
-        return digit_counts(self.keys(run), self.digit)
+        return digit_counts(self.keys(run).keys, self.digit)
 
 
 class CollectScores(Scores):
-    def __call__(self, run: Run) -> Keys:
+    def __call__(self, run: Run) -> SomeKeys:
         return self.keys(run)
 
 
@@ -111,7 +124,7 @@ def stored_numbers(rows: Rows, run: Run, column: str) -> Doubles | None:
     if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
         return None
     (file,) = run.narrow
-    with rows.dataset.output.open(f"{NARROW}/{file.name}") as opened:
+    with rows.dataset.output.open(f"{NARROW}/{file.name}", file.bytes) as opened:
         values = NarrowReader(opened, [column]).rows(file.starts[0], file.starts[-1])[column]
     numbers: Doubles = values.cast(pa.float64(), safe=False).to_numpy()
     return numbers

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..dataset.dataset import Dataset
-from ..dataset.sortable import Counts, Keys
+from ..dataset.sortable import Counts, Keys, has_prefix, keys_of
 from .kth import kth_largest
 from .rows import Rows
-from .runs import MOST, runs_of
-from .scores import CollectScores, CountScores, PartsBetween
+from .runs import MOST, Run, runs_of
+from .scores import CollectScores, CountScores, PartsBetween, SomeKeys
 from .spread import Spread
 
+_CPUS = 0.25  # of a core that reading scores takes: most of the time it waits for the storage
 
-def best_share(rows: Rows, by: str, share: float, spread: Spread) -> float | None:
-    """The least score of the best share; None where no row has one."""
-    stage = f"ranking by {by}"
+
+@dataclass(frozen=True)
+class Threshold:
+    """Of the best share. near: the scores that begin with the same bits, as keys; none where they were not looked
+    at."""
+
+    score: float | None  # None where no row has one
+    prefix: int = 0
+    digit: int = 0
+    near: Sequence[tuple[Run, SomeKeys]] = ()
+
+    def passed(self, low: float, high: float) -> dict[str, int] | None:
+        """The parts that have scores from `low` to below `high`, and how many. None where others than those near have
+        to be looked at."""
+        first, stop = keys_of(np.array([low, high]))
+        if not self.near or not has_prefix(np.array([first, stop]), self.prefix, self.digit).all():
+            return None
+        counts: dict[str, int] = {}
+        for run, some in self.near:
+            if some.edges is None:
+                return None
+            places = np.flatnonzero((some.keys >= first) & (some.keys < stop))
+            counts |= dict(zip(run.parts, np.diff(np.searchsorted(places, some.edges)).tolist(), strict=True))
+        return {part: count for part, count in counts.items() if count}
+
+
+def best_share(rows: Rows, by: str, share: float, spread: Spread) -> Threshold:
+    stage, near = f"ranking by {by}", Threshold(None)
 
     def count(prefix: int, digit: int) -> Counts:
         known, dataset = (_from_histograms(rows, by)) if digit == 0 else ([], rows.dataset)
         counting = CountScores(rows.for_runs(), by, prefix, digit)
-        counts = (counts for _, counts in spread(stage, counting, runs_of(dataset, MOST)))
+        counts = (counts for _, counts in spread(stage, counting, runs_of(dataset, MOST), _CPUS))
         return sum((*known, *counts), np.zeros(1 << 16, np.int64))
 
     def collect(prefix: int, digit: int) -> Iterator[Keys]:
+        nonlocal near
         collecting = CollectScores(rows.for_runs(), by, prefix, digit)
-        return (keys for _, keys in spread(stage, collecting, runs_of(rows.dataset, MOST)))
+        near = Threshold(None, prefix, digit, list(spread(stage, collecting, runs_of(rows.dataset, MOST), _CPUS)))
+        return (some.keys for _, some in near.near)
 
     # as in DataComp, int() rounds down; a share of 1.0 has no next score
-    return kth_largest(lambda scores: min(int(scores * share), scores - 1), count, collect)
+    score = kth_largest(lambda scores: min(int(scores * share), scores - 1), count, collect)
+    return replace(near, score=score)
 
 
 def _from_histograms(rows: Rows, by: str) -> tuple[list[Counts], Dataset]:
@@ -43,8 +73,12 @@ def _from_histograms(rows: Rows, by: str) -> tuple[list[Counts], Dataset]:
     return [known for _, known in counts if known is not None], left
 
 
-def passed_parts(rows: Rows, by: str, thresholds: tuple[float, float], spread: Spread) -> dict[str, int]:
+def passed_parts(rows: Rows, by: str, last: float, now: Threshold, spread: Spread) -> dict[str, int]:
     """The parts that have scores between two thresholds, and how many: rows that stay by one and not by the other."""
-    between = PartsBetween(rows.for_runs(), by, min(thresholds), max(thresholds))
-    found = spread("comparing with the last threshold", between, runs_of(rows.dataset, MOST))
+    assert now.score is not None
+    low, high = sorted((last, now.score))
+    if (passed := now.passed(low, high)) is not None:
+        return {part: passed[part] for part in rows.dataset.parts if part in passed}
+    between = PartsBetween(rows.for_runs(), by, low, high)
+    found = spread("comparing with the last threshold", between, runs_of(rows.dataset, MOST), _CPUS)
     return {part: count for _, counts in found for part, count in counts.items()}

@@ -24,8 +24,10 @@ class Spread:
     address: str
     on_stage: OnStage
 
-    def __call__(self, stage: str, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+    def __call__(
+        self, stage: str, work: Callable[[T], R], items: Sequence[T], cpus: float = 1.0
+    ) -> Iterator[tuple[T, R]]:
         """As `scatter`. items: `Run`s and the like. The stage tells how many of their parts are done."""
         if items:
-            total, spread = sum(len(item.parts) for item in items), scatter(work, items, self.address)
+            total, spread = sum(len(item.parts) for item in items), scatter(work, items, self.address, cpus)
             yield from counted(spread, stage, "parts", total, self.on_stage, weigh=lambda done: len(done[0].parts))

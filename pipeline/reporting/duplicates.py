@@ -18,7 +18,7 @@ from ..deduplication.kmeans import unit
 from ..job.dedup import DedupJob
 from ..records import Vectors
 from .duplicates_sample import Kept, Sample
-from .samples import Place, Row, rows_at
+from .shown_rows import Place, Row, ShownRows, rows_at
 
 GROUPS, MEMBERS = 12, 8  # shown
 SAMPLE = 1 << 13  # images compared with each other, in a second or two
@@ -49,25 +49,27 @@ class Duplicates:
 
 def duplicates_of(
     connection: duckdb.DuckDBPyConnection,
-    dataset: Dataset,
+    shown_rows: ShownRows,
     of: DuplicateGroups | None,
     within: Subset | None,
     alias: str | None,
 ) -> Duplicates | None:
     """of: what `dedup` found; without it a sample is compared. None where there are no images to compare."""
+    dataset = shown_rows.dataset
     if of is None:
-        return among_some(dataset, within, alias) if "images" in dataset.settings.embeds else None
+        return among_some(shown_rows, within, alias) if "images" in dataset.settings.embeds else None
     groups, rows = of.counts(connection)
     largest = _shown(dataset, of.largest(connection, GROUPS, MEMBERS), of.column)
     return Duplicates(of.output.url, None, of.threshold, groups, rows, largest)
 
 
-def among_some(dataset: Dataset, within: Subset | None, alias: str | None) -> Duplicates:
+def among_some(shown_rows: ShownRows, within: Subset | None, alias: str | None) -> Duplicates:
     """Images of a few parts, or all of a small dataset, each compared with each."""
+    dataset = shown_rows.dataset
     column, threshold = f"{dataset.model(alias).prefix}image_embedding", DedupJob.threshold
     sample = Sample.of(dataset, within, column, SAMPLE, max(_A_PART, SAMPLE // len(dataset.parts)))
     if (kept := sample.recalled(dataset.output)) is not None:
-        return Duplicates(None, kept.compared, threshold, kept.groups, kept.rows, _again(dataset, kept))
+        return Duplicates(None, kept.compared, threshold, kept.groups, kept.rows, _again(shown_rows, kept))
     shards = dict(zip(dataset.parts, dataset.shards(), strict=True))
     read = list(_sampled(dataset, within, column, sample))
     places = [(shards[part], row) for part, rows, _ in read for row in rows.tolist()]
@@ -110,11 +112,11 @@ def _sampled(
             return
 
 
-def _again(dataset: Dataset, kept: Kept) -> tuple[DuplicateGroup, ...]:
+def _again(shown_rows: ShownRows, kept: Kept) -> tuple[DuplicateGroup, ...]:
     """The groups that an earlier report has shown."""
-    read = rows_at(dataset, [place for _, rows in kept.largest for place, _ in rows])
+    there = shown_rows.at([place for _, rows in kept.largest for place, _ in rows])
     return tuple(
-        DuplicateGroup(size, tuple(replace(read[place][0], figure=figure) for place, figure in rows if place in read))
+        DuplicateGroup(size, tuple(replace(there[place], figure=figure) for place, figure in rows if place in there))
         for size, rows in kept.largest
     )
 

@@ -14,7 +14,7 @@ from ..dataset.output import Output
 from ..dataset.subset import Subset, rows_digest
 from ..errors import ClipmillError
 from ..package import __version__
-from .samples import Place
+from .shown_rows import Place
 
 _PARTS = 64  # that a sample is from, at most
 

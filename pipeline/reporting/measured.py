@@ -28,7 +28,8 @@ from .groups import Grouped, grouped
 from .labels import LabelNumbers, has_background, label_numbers
 from .numbers import Numbers, numbers_of
 from .recipes import DETECTOR, RecipeNumbers, conditions_of, recipe_numbers
-from .samples import Group, Row, Samples
+from .samples import Group, Samples
+from .shown_rows import Row, ShownRows
 from .summing import Summing
 from .sums import Scheme
 
@@ -93,17 +94,20 @@ class Measured:
         with connect(table, within) as connection:
             _sum_up(connection, Rows(table, within, labels), job, on_stage)
             numbers = numbers_of(connection, [model.alias for model in dataset.models])
-            samples = Samples(connection, dataset)
-            return cls(
+            shown = ShownRows.of(dataset)
+            samples = Samples(connection, shown)
+            measured = cls(
                 numbers=numbers,
                 labels=label_numbers(connection, labels) if labels is not None else None,
                 grouped=tuple(group for of in numbers.similarities for group in grouped(connection, of)),
                 recipes=recipe_numbers(connection, dataset, job.alias, numbers),
-                duplicates=duplicates_of(connection, dataset, request.duplicates, within, job.alias),
+                duplicates=duplicates_of(connection, shown, request.duplicates, within, job.alias),
                 against=_against(connection, job, table, numbers, on_stage),
                 ladders={of.alias: samples.along(of) for of in numbers.similarities},
                 groups=tuple(_groups(samples, job.alias, numbers, labels is not None)),
             )
+            shown.keep()
+            return measured
 
 
 def _sum_up(connection: duckdb.DuckDBPyConnection, rows: Rows, job: ReportJob, on_stage: OnStage) -> None:
@@ -149,7 +153,7 @@ def _against(
 
 
 def _groups(samples: Samples, alias: str | None, numbers: Numbers, labelled: bool) -> list[Group]:
-    model = samples.dataset.model(alias)
+    model = samples.shown.dataset.model(alias)
     similarity = next((of_model for of_model in numbers.similarities if of_model.alias == model.alias), None)
     groups = samples.by_similarity(similarity) if similarity else []
     if labelled:

@@ -22,7 +22,8 @@ from .frame import TOP
 from .measured import Measured
 from .numbers import Captions, Counts, Sizes
 from .pictures import MOST
-from .samples import Group, Row
+from .samples import Group
+from .shown_rows import Row
 from .similarity import Similarity
 from .tables import (
     duplicates_lead,

@@ -13,7 +13,7 @@ from ..inputs.parquet_input import read_images
 from ..inputs.shards import is_parquet
 from ..records import Shard
 from ..running.stages import OnStage, counted
-from .samples import Row
+from .shown_rows import Row
 
 MOST = 32 << 20  # bytes of a Parquet file that are read for one picture
 _AT_ONCE, _PARQUET_AT_ONCE = 16, 4  # images fetched, and Parquet files read: against latency

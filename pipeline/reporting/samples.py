@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
-from ..dataset.dataset import Dataset
 from ..dataset.sql import literal
 from .frame import FINE
+from .shown_rows import Row, ShownRows
 from .similarity import Similarity
 from .sums import A_GROUP
 
 _ALONG = 64  # rows along the similarities
-_AT_ONCE = 8  # parts read: against latency
-_SHOWN = ("key", "caption", "image_offset", "image_size")  # columns, in the order of a row's
-
-Place = tuple[str, int]  # shard and row
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a dataset, with the columns that a report shows."""
-
-    key: str
-    caption: str | None
-    shard: str
-    row: int
-    image_offset: int | None
-    image_size: int | None
-    figure: float | None = None  # its similarity, or its label's probability
-    label: str | None = None
-
-    @property
-    def place(self) -> Place:
-        return self.shard, self.row
 
 
 @dataclass(frozen=True)
@@ -50,10 +25,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Samples:
-    """The sample rows among the sums (see sums.py). The columns that a report shows are read from the parts."""
+    """The sample rows among the sums (see sums.py)."""
 
     connection: duckdb.DuckDBPyConnection
-    dataset: Dataset
+    shown: ShownRows
 
     def by_similarity(self, of: Similarity) -> list[Group]:
         """The least similar, some around the median, and the most similar."""
@@ -100,32 +75,12 @@ class Samples:
 
     def _rows(self, chosen: Sequence[tuple[str, int, float | None, str | None]]) -> tuple[Row, ...]:
         """chosen: shard, row, figure and label."""
-        there = rows_at(self.dataset, [of_row[:2] for of_row in chosen])
+        there = self.shown.at([of_row[:2] for of_row in chosen])
         return tuple(
-            replace(there[shard, row][0], figure=figure, label=label)
+            replace(there[shard, row], figure=figure, label=label)
             for shard, row, figure, label in chosen
             if (shard, row) in there
         )
-
-
-def rows_at(dataset: Dataset, places: Iterable[Place], more: Sequence[str] = ()) -> dict[Place, tuple[Row, pa.Table]]:
-    """The rows at these places, each with a table of one row: the columns `more`. Places in no part of the dataset are
-    left out. Reads one row group of a part for each row at the most."""
-    parts = dict(zip(dataset.shards(), dataset.parts, strict=True))
-    known = sorted({place for place in places if place[0] in parts})
-    by_shard = [(shard, [row for _, row in group]) for shard, group in groupby(known, lambda place: place[0])]
-
-    def read(shard: str, rows: list[int]) -> list[tuple[Place, tuple[Row, pa.Table]]]:
-        table = dataset.take(parts[shard], rows, [*_SHOWN, *more])
-        fields = zip(*(table[name].to_pylist() for name in _SHOWN), strict=True)
-        others = table.select(more)
-        return [
-            ((shard, row), (Row(key, caption, shard, row, offset, size), others.slice(number, 1)))
-            for number, (row, (key, caption, offset, size)) in enumerate(zip(rows, fields, strict=True))
-        ]
-
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="samples") as pool:
-        return dict(pair for pairs in pool.map(lambda of: read(*of), by_shard) for pair in pairs)
 
 
 def spread(counts: Sequence[int], most: int) -> list[int]:

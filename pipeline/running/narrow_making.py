@@ -96,7 +96,7 @@ class MergeFiles:
         return None
 
     def _open(self, file: NarrowFile) -> BinaryIO:
-        return self.output.open(f"{NARROW}/{file.name}")
+        return self.output.open(f"{NARROW}/{file.name}", file.bytes)
 
 
 def _written(output: Output, run: Run, schema: pa.Schema, parts: Iterable[Iterable[pa.Table]]) -> NarrowFile:

@@ -24,27 +24,28 @@ _TRIES = 3  # of an item whose worker died
 def scatter(
     function: Callable[[T], R], items: Iterable[T], address: str = "auto", cpus: float = 1.0, gpus: float = 0.0
 ) -> Iterator[tuple[T, R]]:
-    """`(item, function(item))` for every item, as they end; a few more are under way than there are cores.
+    """`(item, function(item))` for every item, as they end; a few more are under way than there are cores. cpus: cores
+    that an item keeps busy, less than one where it mostly waits for the storage.
 
     `auto` without RAY_ADDRESS is threads of this process: starting Ray takes longer than most of these steps. Else the
     function and the items must be picklable. The function may run again for an item whose worker died, and so must be
     content with what it left behind: commit whole files by name. What it raises is raised here.
     """
     if address == "auto" and not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
-        yield from _here(function, items)
+        yield from _here(function, items, cpus)
         return
     with connected(address):
         yield from _on_ray(function, items, cpus, gpus)
 
 
-def _here(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    cores = os.cpu_count() or 1
+def _here(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
+    at_once = max(1, int((os.cpu_count() or 1) / min(1.0, cpus)))
     under_way: dict[Future[R], T] = {}
-    with ThreadPoolExecutor(cores, thread_name_prefix="scatter") as pool:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="scatter") as pool:
         try:
             for item in items:
                 under_way[pool.submit(function, item)] = item
-                if len(under_way) > 2 * cores:
+                if len(under_way) > 2 * at_once:
                     yield from _done(under_way)
             while under_way:
                 yield from _done(under_way)

@@ -8,13 +8,11 @@ go; above 100,000 rows all pairs are left out.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,55 +20,21 @@ import benchkit
 import numpy as np
 import pyarrow.parquet as pq
 from benchkit import Row, Spread, expect
+from grown import LATENCY, Cost, Step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from clipmill.pipeline.dataset.dataset import Dataset, vectors_of
 from clipmill.pipeline.deduplication.components import connect
 from made import make_dataset
-from proxy import Faults, Proxy, proxy
+from proxy import Faults, proxy
 from s3 import Bucket, serve
 
 ROWS, DIM, A_PART = 100_000, 512, 5_000
-LATENCY = 0.025  # seconds a request
 THRESHOLD = 0.95
 ALL_PAIRS = 100_000  # rows up to which every row is compared with every other: 10^13 multiplications
 _MEMORY_HOLDS = 2_000_000  # rows whose copies fit the S3 server's memory
 _TILE = 4096
-
-_RUN = """
-import json, resource, sys, time
-from clipmill.pipeline import dedup
-from clipmill.pipeline.job import DedupJob
-began, stages = time.monotonic(), {}
-def on_stage(stage):
-    begin, _ = stages.setdefault(stage.name, (time.monotonic(), 0))
-    stages[stage.name] = begin, time.monotonic() - begin
-summary = dedup(DedupJob(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3])), on_stage)
-used = resource.getrusage(resource.RUSAGE_SELF)
-told = {"seconds": time.monotonic() - began, "peak": used.ru_maxrss / 1e6, "cpu": used.ru_utime + used.ru_stime}
-stages = {name: round(seconds, 2) for name, (_, seconds) in stages.items()}
-print(json.dumps({**told, "stages": stages, "dropped": dict(summary.funnel.dropped)}))
-"""
-
-
-@dataclass(frozen=True)
-class Cost:
-    seconds: float
-    cpu: float  # seconds of processors, of the process that does everything here
-    peak: float  # GB, of the same
-    stages: dict[str, float]  # seconds
-    dropped: dict[str, int]
-    requests: int = 0
-    fetched: int = 0  # bytes of answers
-    stored: int = 0  # bytes of what was there afterwards and not before
-
-    def note(self, what: str = "") -> str:
-        asked = f"{self.requests:,} requests, {self.fetched / 1e6:,.0f} MB fetched, " if self.requests else ""
-        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.stages.items())
-        return (
-            f"{asked}{self.stored / 1e6:,.0f} MB more stored, {self.cpu:.1f} s of processors, {self.peak:.2f} GB at "
-            f"most{what}; {stages}"
-        )
+DEDUP = Step("dedup", {"threshold": THRESHOLD})
 
 
 def measure(quick: bool) -> list[Row]:
@@ -88,9 +52,9 @@ def measure(quick: bool) -> list[Row]:
             proxy(server.endpoint, Faults(latency=0.0 if quick else LATENCY)) as net,
         ):
             bucket = Bucket.fresh(server)
-            stored = _grown(last, lambda: _on_s3(bucket, net, folder / "in"))
+            stored = _grown(last, lambda: DEDUP.on_s3(bucket, net, str(folder / "in"), "out"))
             missed = _missed(bucket, folder / "in") if rows <= ALL_PAIRS else None
-        local = _grown(last, lambda: _on_disk(folder / "out", folder / "in"))
+        local = _grown(last, lambda: DEDUP.on_disk(folder / "in", folder / "out"))
     expect([cost.dropped for cost in stored] == [cost.dropped for cost in local], "the same rows are dropped")
     told = "" if missed is None else f"; of rows that have a near one {missed:.3%} were not dropped, as all pairs say"
     return [*_rows(rows, "", *stored, told), *_rows(rows, ", on a disk", *local)]
@@ -154,39 +118,6 @@ def _as_embed_writes(folder: Path) -> None:
     for path in (folder / "data").iterdir():
         table = pq.read_table(path)
         pq.write_table(table, path, row_group_size=4096, compression="zstd", use_dictionary=["shard", "error"])
-
-
-def _on_s3(bucket: Bucket, net: Proxy, dataset: Path) -> Cost:
-    before = _stored(bucket)
-    net.seen.clear()
-    cost = _run(dataset, bucket.url("out"), bucket.server.environment(net.endpoint))
-    return replace(cost, requests=len(net.seen), fetched=net.bytes(), stored=_stored(bucket) - before)
-
-
-def _on_disk(out: Path, dataset: Path) -> Cost:
-    before = _size(out)
-    cost = _run(dataset, str(out), {})
-    return replace(cost, stored=_size(out) - before)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _run(dataset: Path, out: str, environment: Mapping[str, str]) -> Cost:
-    ended = subprocess.run(
-        [sys.executable, "-c", _RUN, str(dataset), out, json.dumps({"threshold": THRESHOLD})],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    expect(ended.returncode == 0, ended.stderr[-1000:])
-    return Cost(**json.loads(ended.stdout))
-
-
-def _stored(bucket: Bucket) -> int:
-    return int(bucket.storage.du(bucket.name))
 
 
 def _missed(bucket: Bucket, folder: Path) -> float:

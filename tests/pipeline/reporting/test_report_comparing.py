@@ -14,6 +14,7 @@ from clipmill.pipeline.dataset.sql import connect
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.reporting.frame import TOP
 from clipmill.pipeline.reporting.samples import Samples, spread
+from clipmill.pipeline.reporting.shown_rows import ShownRows
 from clipmill.pipeline.reporting.similarity import similarity_of
 from embedded import embed_here
 from fakes import Ran, jpeg, parts
@@ -46,7 +47,7 @@ def test_whatever_the_threshold_there_are_pictures_on_either_side(tmp_path: Path
         sum_up(connection, scheme_of(dataset))
         similarity = similarity_of(connection, "")
         assert similarity is not None
-        samples = Samples(connection, dataset)
+        samples = Samples(connection, ShownRows.of(dataset))
         rows = samples.along(similarity)
         assert rows == samples.along(similarity)
     figures = [row.figure for row in rows]

@@ -12,6 +12,7 @@ from clipmill.pipeline import DedupJob, FilterJob, Report, ReportJob, dedup, fil
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import InputError
 from clipmill.pipeline.reporting import duplicates
+from clipmill.pipeline.reporting.shown_rows import ShownRows
 from embedded import embed_here
 from fakes import jpeg, write_tar
 from hypothesis import given
@@ -111,9 +112,9 @@ def test_of_a_large_dataset_parts_are_sampled(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(duplicates, "_A_PART", 20)
     read: list[str] = []
     monkeypatch.setattr(duplicates, "rows_within", lambda within, part: read.append(part))
-    found = duplicates.among_some(dataset, None, None)
+    found = duplicates.among_some(ShownRows.of(dataset), None, None)
     assert found.compared == 100 and len(set(read)) == len(read) == 5
-    assert found == duplicates.among_some(dataset, None, None)
+    assert found == duplicates.among_some(ShownRows.of(dataset), None, None)
 
 
 def test_the_same_sample_is_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,17 +126,17 @@ def test_the_same_sample_is_compared_once(tmp_path: Path, monkeypatch: pytest.Mo
     dataset, found = make_dataset(tmp_path / "in", parts[:8], dim=32), list[duplicates.Duplicates]()
     for grown in (8, 8, 9, 10, 11, 12):
         dataset = make_dataset(tmp_path / "in", parts[:grown], dim=32)
-        found.append(duplicates.among_some(dataset, None, None))
+        found.append(duplicates.among_some(ShownRows.of(dataset), None, None))
         whole = make_dataset(tmp_path / f"whole-{grown}-{len(found)}", parts[:grown], dim=32)
         before = len(compared)
-        assert found[-1] == duplicates.among_some(whole, None, None)
+        assert found[-1] == duplicates.among_some(ShownRows.of(whole), None, None)
         del compared[before:]
     assert found[0].groups > 0 and found[0] == found[1]
     assert len(compared) < len(found) - 1  # a new part is seldom in the sample
     changed = dict(parts[0], image_embedding=unit_vectors(99, 50, 32))
     for number in range(12):  # one of these parts is in the sample
         dataset = make_dataset(tmp_path / "in", [*parts[:number], changed, *parts[number + 1 :]], dim=32)
-        found.append(duplicates.among_some(dataset, None, None))
+        found.append(duplicates.among_some(ShownRows.of(dataset), None, None))
     assert any(one != found[5] for one in found[6:])
 
 

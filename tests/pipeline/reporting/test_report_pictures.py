@@ -17,7 +17,7 @@ from clipmill.pipeline.inputs.parquet_input import read_images
 from clipmill.pipeline.records import Shard
 from clipmill.pipeline.reporting import pictures as module
 from clipmill.pipeline.reporting.pictures import pictures
-from clipmill.pipeline.reporting.samples import Row
+from clipmill.pipeline.reporting.shown_rows import Row
 from clipmill.pipeline.running.stages import Stage
 from embedded import embed_here
 from fakes import jpeg
