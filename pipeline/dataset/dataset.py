@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 
 from ..errors import InfrastructureError, InputError
 from ..storage.ahead import ahead
-from .footer import model_cards, not_a_part, read_footer
+from .footer import model_cards, not_a_part, opened_part, read_footer
 from .forgotten import ASKED, Forgotten, blanked, forgotten_in
 from .layout import SUCCESS, part_path
 from .manifest import STAMP_BITS, Manifest
 from .manifest_files import MANIFEST, MANY, read_manifest
 from .narrow_file import NarrowFile, of_parts
 from .output import Output
-from .plan import Fingerprint, count_planned, planned_parts, planned_shards, read_plan
+from .plan import Fingerprint, planned_parts, planned_shards, read_plan
 from .queries import Queries
 from .side_table import SideTable, open_sides
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch takes a second: not before a dataset that is missing 
     from ..records import Vectors
 
 _AHEAD = 2  # batches read before they are asked for
+_LISTED = 1000  # parts, about, that one request lists
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ class Dataset(Queries):
             raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
         parts, sizes = tuple(committed), tuple(committed.values())
         first = output.url_of(parts[0])
-        with output.open(part_path(parts[0])) as file:
-            models = _models(model_cards(read_footer(file, first), first), first)
-            file.seek(0)
-            schema = pq.ParquetFile(file).schema_arrow.remove_metadata()
+        with output.open(part_path(parts[0]), sizes[0]) as file:
+            part = opened_part(file, first)
+            models = _models(model_cards(part.metadata.metadata or {}, first), first)
+            schema = part.schema_arrow.remove_metadata()
         stamps = _stamps(parts, sizes, manifest)
         forgotten = forgotten_in(output, parts, stamps)
         told = repr((parts, sizes)) + forgotten.identity
@@ -229,16 +230,14 @@ def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
 
 def _committed(output: Output, manifest: Manifest) -> dict[str, int]:
     """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
-    planned = count_planned(output)
-    if planned >= MANY and output.read(SUCCESS) is not None:
-        parts = planned_parts(output)
+    parts = planned_parts(output)
+    if len(parts) >= MANY and output.read(SUCCESS) is not None:
         manifest = manifest.latest()
         places = pc.index_in(parts, value_set=manifest.column("part"))
         if not places.null_count:
             return dict(zip(parts.to_pylist(), manifest.column("bytes").take(places).to_pylist(), strict=True))
-    shards = planned_shards(output)
-    sizes, names = output.part_sizes(shards), (shard.part_name for shard in shards)
-    return {name: sizes[name] for name in names if name in sizes}
+    sizes = output.part_sizes(planned_shards(output) if len(parts) > _LISTED else ())
+    return {name: sizes[name] for name in parts.to_pylist() if name in sizes}
 
 
 def _stamps(parts: tuple[str, ...], sizes: tuple[int, ...], manifest: Manifest) -> tuple[int, ...]:

@@ -57,9 +57,14 @@ def of_shard(shard: Shard, stats: ShardStats) -> dict[str, str]:
 
 
 def read_footer(file: BinaryIO, name: str) -> Footer:
+    """As `opened_part`."""
+    return opened_part(file, name).metadata.metadata or {}
+
+
+def opened_part(file: BinaryIO, name: str) -> pq.ParquetFile:
     """name: what errors call the file. InfrastructureError for a file that is no Parquet, or cannot be read."""
     try:
-        return pq.ParquetFile(file).metadata.metadata or {}
+        return pq.ParquetFile(file)
     except OSError as error:  # the footer is broken, or the storage fails
         reason = f"cannot be read: {one_line(error)}; if it never can, move it out of the folder"
         raise InfrastructureError(f"{name}: {reason}") from error

@@ -90,10 +90,7 @@ def narrow_files(dataset: Dataset) -> list[NarrowFile]:
     sizes = {name: size for name, size in output.sizes(NARROW).items() if name.endswith(".parquet")}
 
     def read(name: str) -> NarrowFile | None:
-        with (
-            suppress(OSError, ClipmillError),
-            output.open(f"{NARROW}/{name}", sizes[name]) as file,
-        ):  # or it was merged meanwhile
+        with suppress(OSError, ClipmillError), output.open(f"{NARROW}/{name}", sizes[name]) as file:
             return read_narrow_file(file, name, sizes[name], schema)
         return None  # or it was merged meanwhile
 

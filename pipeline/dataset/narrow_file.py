@@ -22,7 +22,7 @@ from .sortable import Counts, digit_counts, keys_of
 SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
 _FOOTER = b"clipmill.narrow"
 _FORMAT = 2  # files of another one are not read: they are made anew
-_ROWS = 1 << 17  # of a row group, about
+_ROWS = 1 << 18  # of a row group, about: half as many at least, where parts are small
 _BYTES = 64 << 20  # of a row group in memory, at most one part more
 
 Histogram = tuple[tuple[int, ...], tuple[int, ...]]  # the high 16 bits of the sortable keys that occur, and how often

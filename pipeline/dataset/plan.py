@@ -246,8 +246,11 @@ def planned_shards(output: Output) -> list[Shard]:
 
 def planned_parts(output: Output) -> pa.ChunkedArray:
     """The names of the planned shards' parts, in the plan's order, without an object for each shard."""
+    content = output.read(SHARDS)
+    if content is None:
+        return pa.chunked_array([], pa.string())
     try:
-        return unpacked(output.read(SHARDS) or b"")["part"]
+        return unpacked(content)["part"]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise _damaged(output) from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -162,8 +162,9 @@ def write_subset_part(output: Output, part: str, kept: pa.Table) -> None:
         pq.write_table(kept.replace_schema_metadata({ROWS: rows.encode()}), path, compression="zstd")
 
 
-def finish_subset(output: Output, dataset: Dataset, funnel: Funnel) -> Subset:
-    written = output.parts()
+def finish_subset(output: Output, dataset: Dataset, funnel: Funnel, written: Collection[str] | None = None) -> Subset:
+    """written: the parts that have rows, where they are known; else the output is listed."""
+    written = output.parts() if written is None else written
     parts = {part: stamp for part, stamp in zip(dataset.parts, dataset.stamps, strict=True) if part in written}
     finished = {
         **asdict(funnel),

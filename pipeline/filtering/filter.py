@@ -58,7 +58,8 @@ def filter(job: FilterJob, on_stage: OnStage = notebook.stages) -> FilterSummary
     parts = len(request.dataset.parts)
     if todo:
         judged = judge(request, on_stage)
-        subset, fresh = finish_subset(request.output, request.dataset, judged.funnel), judged.parts
+        subset = finish_subset(request.output, request.dataset, judged.funnel, judged.written)
+        fresh = judged.parts
     else:
         subset, fresh = Subset.open(request.output.url, job.storage_options), 0
     if job.uids is not None:

@@ -23,7 +23,7 @@ from .request import FilterRequest
 from .rows import Rows
 from .runs import runs_of
 from .share import Threshold, best_share, passed_parts
-from .spread import Spread
+from .spread import WAITING, Spread
 
 _SAVED = 30.0  # seconds between two notes of what is done
 
@@ -32,6 +32,7 @@ _SAVED = 30.0  # seconds between two notes of what is done
 class Judged:
     funnel: Funnel
     parts: int  # judged by this run, or changed since the threshold of the best share has moved
+    written: frozenset[str]  # all parts that have rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
     parts = _keep(progress, rows, _keeping(request, rows, steps), move, spread)
     *dropped, kept = progress.counts.sum(axis=0).tolist()
     reasons = {step.reason: count for step, count in zip(steps, dropped, strict=True)}
-    return Judged(Funnel(sum(dropped) + kept, reasons, kept), parts)
+    return Judged(Funnel(sum(dropped) + kept, reasons, kept), parts, progress.written)
 
 
 def _steps(request: FilterRequest, threshold: float | None = None) -> tuple[Step, ...]:
@@ -149,7 +150,7 @@ def _keep(progress: Progress, rows: Rows, keep: KeepRows, move: _Move | None, sp
     if move is not None:
         work = MoveThreshold(keep, move.column, move.last, move.now)
         few = list(passed_in(rows.dataset, {part: passed[part] for part in in_table}, before))
-        moved = spread("moving the threshold", work, few)
+        moved = spread("moving the threshold", work, few, WAITING)
         results = chain(results, ((item.parts, counts) for item, counts in moved))
     _note(progress, keep.output, results)
     return parts

@@ -87,6 +87,11 @@ class Progress:
     def done(self) -> list[str]:
         return [self.parts[number] for number in np.flatnonzero(self.is_done).tolist()]
 
+    @property
+    def written(self) -> frozenset[str]:
+        """The parts that rows stay of."""
+        return frozenset(self.parts[number] for number in np.flatnonzero(self.counts[:, -1]).tolist())
+
     def save(self, output: Output) -> None:
         done = np.flatnonzero(self.is_done).tolist()
         width = self.counts.shape[1]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from ..dataset.dataset import Dataset
 from ..dataset.narrow_file import NarrowFile
 
-MOST = 1 << 19  # rows of a run of the narrow table
-_LEAST, _RUNS = 1 << 17, 32  # rows of a run, and how many runs there should be
+MOST = 1 << 19  # rows of a run of the narrow table, about
+_LEAST, _RUNS = 1 << 17, 32  # rows of a run, about, and how many runs there should be
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def groups_of(parts: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, parts, size)]
 
 
-def _of_file(file: NarrowFile, most: int) -> Iterator[Run]:
-    starts, first = np.asarray(file.starts), 0
-    while first < len(file.parts):
-        stop = max(first + 1, int(np.searchsorted(starts, starts[first] + most, side="right")) - 1)
+def _of_file(file: NarrowFile, rows: int) -> Iterator[Run]:
+    """Runs of about so many rows, all alike."""
+    starts, count = np.asarray(file.starts), max(1, round(file.rows / rows))
+    edges = np.searchsorted(starts, np.linspace(0, file.rows, count + 1)[1:-1] + starts[0])
+    for first, stop in pairwise(dict.fromkeys([0, *edges.tolist(), len(file.parts)])):
         yield Run.of_file(file.between(first, stop))
-        first = stop

@@ -13,9 +13,7 @@ from .kth import kth_largest
 from .rows import Rows
 from .runs import MOST, Run, runs_of
 from .scores import CollectScores, CountScores, PartsBetween, SomeKeys
-from .spread import Spread
-
-_CPUS = 0.25  # of a core that reading scores takes: most of the time it waits for the storage
+from .spread import WAITING, Spread
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,13 @@ def best_share(rows: Rows, by: str, share: float, spread: Spread) -> Threshold:
     def count(prefix: int, digit: int) -> Counts:
         known, dataset = (_from_histograms(rows, by)) if digit == 0 else ([], rows.dataset)
         counting = CountScores(rows.for_runs(), by, prefix, digit)
-        counts = (counts for _, counts in spread(stage, counting, runs_of(dataset, MOST), _CPUS))
+        counts = (counts for _, counts in spread(stage, counting, runs_of(dataset, MOST), WAITING))
         return sum((*known, *counts), np.zeros(1 << 16, np.int64))
 
     def collect(prefix: int, digit: int) -> Iterator[Keys]:
         nonlocal near
         collecting = CollectScores(rows.for_runs(), by, prefix, digit)
-        near = Threshold(None, prefix, digit, list(spread(stage, collecting, runs_of(rows.dataset, MOST), _CPUS)))
+        near = Threshold(None, prefix, digit, list(spread(stage, collecting, runs_of(rows.dataset, MOST), WAITING)))
         return (some.keys for _, some in near.near)
 
     # as in DataComp, int() rounds down; a share of 1.0 has no next score
@@ -80,5 +78,5 @@ def passed_parts(rows: Rows, by: str, last: float, now: Threshold, spread: Sprea
     if (passed := now.passed(low, high)) is not None:
         return {part: passed[part] for part in rows.dataset.parts if part in passed}
     between = PartsBetween(rows.for_runs(), by, low, high)
-    found = spread("comparing with the last threshold", between, runs_of(rows.dataset, MOST), _CPUS)
+    found = spread("comparing with the last threshold", between, runs_of(rows.dataset, MOST), WAITING)
     return {part: count for _, counts in found for part, count in counts.items()}

@@ -18,6 +18,8 @@ class HasParts(Protocol):
 T = TypeVar("T", bound=HasParts)
 R = TypeVar("R")
 
+WAITING = 0.1  # cores that work takes which mostly waits for the storage
+
 
 @dataclass(frozen=True)
 class Spread:

@@ -26,7 +26,7 @@ from ..dataset.narrow_file import (
 from ..dataset.output import Output
 from ..errors import ClipmillError
 
-_AT_ONCE, _AHEAD = 8, 1 << 30  # parts read ahead, and their bytes: a larger part is streamed
+_AT_ONCE, _AHEAD = 16, 1 << 30  # parts read ahead, and their bytes: a larger part is streamed
 TROUBLE = (ClipmillError, OSError, pa.ArrowException, ValueError)
 
 
@@ -65,11 +65,14 @@ class MakeFile:
             while left or waiting:
                 while left and len(waiting) < _AT_ONCE and left[0][1] + sum(size for size, _ in waiting) <= _AHEAD:
                     part, size = left.popleft()
-                    waiting.append((size, pool.submit(lambda part: list(self._tables(part, schema)), part)))
-                yield waiting.popleft()[1].result() if waiting else self._tables(left.popleft()[0], schema)
+                    waiting.append((size, pool.submit(self._all_tables, part, size, schema)))
+                yield waiting.popleft()[1].result() if waiting else self._tables(*left.popleft(), schema)
 
-    def _tables(self, part: str, schema: pa.Schema) -> Iterator[pa.Table]:
-        with self.output.open(part_path(part)) as file:
+    def _all_tables(self, part: str, size: int, schema: pa.Schema) -> list[pa.Table]:
+        return list(self._tables(part, size, schema))
+
+    def _tables(self, part: str, size: int, schema: pa.Schema) -> Iterator[pa.Table]:
+        with self.output.open(part_path(part), size) as file:
             yield from tables_of_part(file, schema, self.forgotten.rows(part))
 
 

@@ -19,6 +19,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TRIES = 3  # of an item whose worker died
+_WAITING = 32  # items, at most, that mostly wait for the storage and so are worked on by more threads than cores
 
 
 def scatter(
@@ -39,7 +40,8 @@ def scatter(
 
 
 def _here(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
-    at_once = max(1, int((os.cpu_count() or 1) / min(1.0, cpus)))
+    cores = os.cpu_count() or 1
+    at_once = max(cores, min(_WAITING, int(cores / cpus)))
     under_way: dict[Future[R], T] = {}
     with ThreadPoolExecutor(at_once, thread_name_prefix="scatter") as pool:
         try:

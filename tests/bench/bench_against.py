@@ -1,9 +1,12 @@
-"""What `dedup --against` finds of copies that were changed, and what else it drops. The pictures are discs that hide
-each other, which gives them much of what is common to photographs; for `tiny` they are the scenes that it knows.
+"""What `dedup --against` finds of copies that were changed, and what else it drops.
 
-CLIPMILL_BENCH_MODEL names a model, as `--model` does; without it, one of random weights shows that what is as near as
-the threshold is found, and nothing about real models: for it, all pictures are alike. CLIPMILL_BENCH_OTHERS says how
-many other pictures there are.
+The pictures are discs that hide each other, which gives them much of what is common to photographs. First a small CLIP
+is trained on such pictures, for some minutes (disc_model.py). CLIPMILL_BENCH_MODEL names another model instead, as
+`--model` does; for `tiny`, the pictures are the scenes that it knows. CLIPMILL_BENCH_OTHERS says how many others there
+are.
+
+In quick mode the model has random weights. It shows that what is as near as the threshold is found, and nothing about
+real models: for it, all pictures are alike.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import benchkit
+import disc_model
 import numpy as np
 import pyarrow.parquet as pq
 from benchkit import Row, Spread, expect
-from PIL import Image, ImageDraw
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
 from clipmill.clipmodel import weights
@@ -32,31 +36,17 @@ from clipmill.pipeline.running.cluster import connected
 from fakes import sharp_model, write_tar
 
 TESTS, OTHERS, A_SHARD = 1000, 20_000, 2000  # pictures
-SIDE, DISCS = 256, 150
+SCENE_SIDE = 256  # pixels
 THRESHOLDS = (0.90, 0.95, 0.97, 0.98, 0.99)
 MODEL = os.environ.get("CLIPMILL_BENCH_MODEL", "")
 
 
 def picture(seed: int) -> Image.Image:
-    return _scene(seed) if MODEL == "tiny" else _discs(seed)
-
-
-def _scene(seed: int) -> Image.Image:
-    scene, _ = scene_of(PairSpec(), seed)
-    return draw(scene, SIDE, SIDE, np.random.default_rng(seed))
-
-
-def _discs(seed: int) -> Image.Image:
-    """Discs of random colours hide each other; small ones are many (Lee, Mumford and Huang 2001)."""
     random = np.random.default_rng(seed)
-    image = Image.new("RGB", (SIDE, SIDE), tuple(random.integers(0, 256, 3).tolist()))
-    draw = ImageDraw.Draw(image)
-    base = random.integers(0, 256, 3)
-    for radius in np.sort(4 * random.pareto(1.5, DISCS) + 4)[::-1].clip(max=SIDE / 2):
-        x, y = random.uniform(0, SIDE, 2)
-        colour = np.clip(base + random.normal(0, 60, 3), 0, 255).astype(int)
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(colour.tolist()))
-    return image
+    if MODEL == "tiny":
+        scene, _ = scene_of(PairSpec(), seed)
+        return draw(scene, SCENE_SIDE, SCENE_SIDE, random)
+    return disc_model.discs(random)
 
 
 def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
@@ -65,26 +55,45 @@ def as_jpeg(image: Image.Image, quality: int = 90) -> bytes:
     return file.getvalue()
 
 
-def _cropped(image: Image.Image) -> bytes:
-    edge = round(SIDE * 0.025)
-    return as_jpeg(image.crop((edge, edge, SIDE - edge, SIDE - edge)))
+def _opened(file: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(file))
 
 
-COPIES: Mapping[str, Callable[[Image.Image], bytes]] = {
-    "equal": as_jpeg,
-    "resized to 3/4": lambda image: as_jpeg(image.resize((SIDE * 3 // 4,) * 2, Image.Resampling.BICUBIC)),
-    "compressed again, quality 60": lambda image: as_jpeg(image, 60),
+def _resized(file: bytes) -> bytes:
+    image = _opened(file)
+    return as_jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.BICUBIC))
+
+
+def _cropped(file: bytes) -> bytes:
+    image = _opened(file)
+    edge = round(image.width * 0.025)
+    return as_jpeg(image.crop((edge, edge, image.width - edge, image.height - edge)))
+
+
+COPIES: Mapping[str, Callable[[bytes], bytes]] = {
+    "equal": lambda file: file,
+    "resized to 3/4": _resized,
+    "compressed again, quality 60": lambda file: as_jpeg(_opened(file), 60),
     "cropped by 5 %": _cropped,
 }
 
 
 def _members(kind: str, seeds: range) -> Iterator[tuple[str, bytes]]:
     for seed in seeds:
-        yield f"{kind[:3]}{seed:07d}.jpg", COPIES[kind](picture(seed))
+        yield f"{kind[:3]}{seed:07d}.jpg", COPIES[kind](as_jpeg(picture(seed)))
 
 
 def _write(folder: Path, kind: str, seeds: range) -> None:
     write_tar(folder / f"{kind[:3]}-{seeds.start:07d}.tar", _members(kind, seeds))
+
+
+def _made(path: Path, quick: bool) -> str:
+    """Make the model of this benchmark, and return what `--model` calls it."""
+    if quick:
+        weights.save(sharp_model().model, path, variant=disc_model.NAME)
+    else:
+        disc_model.train(path)
+    return f"{disc_model.NAME}={path}"
 
 
 def _embedded(pictures: Path, out: Path, model: str) -> Dataset:
@@ -98,9 +107,7 @@ def measure(quick: bool) -> list[Row]:
         folder = Path(name)
         (folder / "tests").mkdir()
         (folder / "pictures").mkdir()
-        if not (model := MODEL):
-            weights.save(sharp_model().model, folder / "sharp.safetensors", variant="tiny")
-            model = f"tiny={folder / 'sharp.safetensors'}"
+        model = MODEL or _made(folder / "model.safetensors", quick)
         later = [range(start, min(start + A_SHARD, tests + others)) for start in range(tests, tests + others, A_SHARD)]
         with ProcessPoolExecutor() as pool:
             kinds = [(folder / "pictures", kind, range(tests)) for kind in COPIES]

@@ -1,4 +1,5 @@
-"""What a step costs in a process of its own, on a disk and on an object store whose requests take a while."""
+"""What a step costs in a process of its own, its imports apart, on a disk and on an object store whose requests take a
+while."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ LATENCY = 0.025  # seconds a request
 
 _RUN = """
 import json, resource, sys, time
-import clipmill.pipeline
+import clipmill.pipeline, pandas, s3fs  # which are imported by the first that needs them
 step, job, options = sys.argv[1:]
 step, job = (getattr(clipmill.pipeline, name) for name in (step, job))
 job, stages = job(**json.loads(options)), {}

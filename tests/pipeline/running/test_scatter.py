@@ -17,7 +17,7 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
-@pytest.mark.parametrize(("cpus", "at_once"), [(1.0, CORES), (0.25, 4 * CORES), (4.0, CORES)])
+@pytest.mark.parametrize(("cpus", "at_once"), [(1.0, CORES), (0.5, max(CORES, min(32, 2 * CORES))), (4.0, CORES)])
 def test_items_that_wait_are_worked_on_together(cpus: float, at_once: int) -> None:
     together = Barrier(at_once)
 
