@@ -183,7 +183,7 @@ def measure(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=os.environ.get("CLIPMILL_BENCH_FOLDER")) as name:
         folder = Path(name)
         (folder / "s3").mkdir()
-        few = max(1, rows // part // 100)
+        few = max(1, round(rows / part / 100))
         dataset = make_dataset(folder / "in", _Parts(rows // part + few, part), dim=DIM, row_group=4096)
         disk = _OnDisk(folder, dataset.parts[-few:])
         disk.begin()

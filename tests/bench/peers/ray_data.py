@@ -1,4 +1,5 @@
-"""The main job as a competent user of Ray Data would write it, with the same model: what clipmill has to beat.
+"""The main job as a competent user of Ray Data would write it, with the same model and the same way to decode: what
+clipmill has to beat.
 
 python ray_data.py together|apart MODEL OUT SHARD…
 """
@@ -6,6 +7,7 @@ python ray_data.py together|apart MODEL OUT SHARD…
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,11 @@ from clipmill.clipmodel.weights import Loaded
 from ray.data import ActorPoolStrategy
 
 Columns = dict[str, Any]
+
+
+def loaded(model: str) -> Loaded:
+    clip = load(model)
+    return replace(clip, preprocess=replace(clip.preprocess, decoding="close"))  # as `clipmill embed` decodes
 
 
 def decode(clip: Loaded, batch: Columns) -> Columns:
@@ -35,7 +42,7 @@ class Decode:
     """For decoding in actors of its own, beside the encoder's."""
 
     def __init__(self, model: str) -> None:
-        self.clip = load(model)
+        self.clip = loaded(model)
 
     def __call__(self, batch: Columns) -> Columns:
         return decode(self.clip, batch)
@@ -45,7 +52,7 @@ class Embed:
     """An actor that holds the model; decodes what is not decoded yet."""
 
     def __init__(self, model: str) -> None:
-        self.clip = load(model)
+        self.clip = loaded(model)
 
     @torch.inference_mode()
     def __call__(self, batch: Columns) -> Columns:
