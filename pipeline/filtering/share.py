@@ -42,6 +42,7 @@ class Threshold:
 
 
 def best_share(rows: Rows, by: str, share: float, spread: Spread) -> Threshold:
+    """The least score of the best share."""
     stage, near = f"ranking by {by}", Threshold(None)
 
     def count(prefix: int, digit: int) -> Counts:

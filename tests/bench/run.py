@@ -19,7 +19,8 @@ from benchkit import Row, Spread
 HERE = Path(__file__).parent
 ORDER = (
     "tokenizer", "decode", "reading", "stages", "towers", "adapters", "pairs", "flow_tiny", "flow_b32", "scaling",
-    "memory", "driver", "filter", "narrow", "dedup", "against", "requests", "search", "index", "page", "startup",
+    "memory", "driver", "filter", "narrow", "growing", "dedup", "against", "requests", "search", "index", "page",
+    "startup",
 )  # fmt: skip
 OUT = Path("bench.json")
 

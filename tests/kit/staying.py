@@ -11,4 +11,4 @@ from clipmill.pipeline.searching import index as index_module
 def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """In threads, whether or not another test's Ray runs."""
     for module in (index_module, ann_sample):
-        monkeypatch.setattr(module, "scatter", lambda function, items, _: scatter._here(function, items))
+        monkeypatch.setattr(module, "scatter", lambda function, items, _: scatter._here(function, items, 1.0))

@@ -137,7 +137,11 @@ def test_a_killed_job_is_resumed_by_the_next_and_overlapping_ones_do_no_harm(
     out = Output.at(str(tmp_path / "out"))
     assert submitted(path, head, tmp_path, "--no-wait").code == 0
     _until(lambda: len(out.parts()) >= 2)
-    (driver,) = [each for each in psutil.process_iter() if "clipmill.jobs.cli" in " ".join(_words(each))]
+    (driver,) = [
+        each
+        for each in psutil.process_iter()
+        if "clipmill.jobs.cli" in (words := " ".join(_words(each))) and f"root={tmp_path}" in words
+    ]
     driver.kill()
     first = len(out.parts())
     assert 0 < first < 40
