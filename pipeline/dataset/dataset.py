@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,20 +70,22 @@ class Dataset(Queries):
     def open(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> Dataset:
         """InputError for a folder that is not a dataset, and for a dataset without parts yet."""
         output, settings = begun_at(url, storage_options)
-        manifest = read_manifest(output)
-        committed = _committed(output, manifest)
-        if not committed:
-            raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
-        parts, sizes = tuple(committed), tuple(committed.values())
-        first = output.url_of(parts[0])
-        with output.open(part_path(parts[0]), sizes[0]) as file:
-            part = opened_part(file, first)
-            models = _models(model_cards(part.metadata.metadata or {}, first), first)
-            schema = part.schema_arrow.remove_metadata()
-        stamps = _stamps(parts, sizes, manifest)
-        forgotten = forgotten_in(output, parts, stamps)
+        with ThreadPoolExecutor(thread_name_prefix="dataset") as pool:  # questions that need no other's answer
+            manifest = pool.submit(read_manifest, output)
+            committed = _committed(output, manifest)
+            if not committed:
+                raise InputError(f"{url}: nothing is embedded yet; run `clipmill embed` first")
+            parts, sizes = tuple(committed), tuple(committed.values())
+            stamps = _stamps(parts, sizes, manifest.result())
+            forgetting, content = pool.submit(forgotten_in, output, parts, stamps), pool.submit(output.read, MANIFEST)
+            first = output.url_of(parts[0])
+            with output.open(part_path(parts[0]), sizes[0]) as file:
+                part = opened_part(file, first)
+                models = _models(model_cards(part.metadata.metadata or {}, first), first)
+                schema = part.schema_arrow.remove_metadata()
+            forgotten = forgetting.result()
         told = repr((parts, sizes)) + forgotten.identity
-        version = hashlib.sha256(told.encode() + (output.read(MANIFEST) or b"")).hexdigest()
+        version = hashlib.sha256(told.encode() + (content.result() or b"")).hexdigest()
         stamps = forgotten.marked(parts, stamps)
         return cls(output, settings, parts, sizes, stamps, schema, models, version, forgotten=forgotten)
 
@@ -228,14 +231,14 @@ def begun_at(url: str, storage_options: Mapping[str, Any] | None = None) -> tupl
     return output, settings
 
 
-def _committed(output: Output, manifest: Manifest) -> dict[str, int]:
+def _committed(output: Output, manifest: Future[Manifest]) -> dict[str, int]:
     """The parts in the plan's order, and how many bytes each has. Of many that are complete, the manifest tells."""
     parts = planned_parts(output)
     if len(parts) >= MANY and output.read(SUCCESS) is not None:
-        manifest = manifest.latest()
-        places = pc.index_in(parts, value_set=manifest.column("part"))
+        latest = manifest.result().latest()
+        places = pc.index_in(parts, value_set=latest.column("part"))
         if not places.null_count:
-            return dict(zip(parts.to_pylist(), manifest.column("bytes").take(places).to_pylist(), strict=True))
+            return dict(zip(parts.to_pylist(), latest.column("bytes").take(places).to_pylist(), strict=True))
     sizes = output.part_sizes(planned_shards(output) if len(parts) > _LISTED else ())
     return {name: sizes[name] for name in parts.to_pylist() if name in sizes}
 

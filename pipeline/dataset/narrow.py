@@ -7,7 +7,7 @@ What no file has is read from the parts, so that missing, damaged and stale file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -82,12 +82,14 @@ def _is_sound(output: Output, file: NarrowFile) -> bool:
     return True
 
 
-def narrow_files(dataset: Dataset) -> list[NarrowFile]:
-    """The files that have rows of the dataset, no part in two of them. What cannot be read is left out."""
+def narrow_files(dataset: Dataset, listed: Mapping[str, int] | None = None) -> list[NarrowFile]:
+    """The files that have rows of the dataset, no part in two of them. What cannot be read is left out. listed: the
+    folder's files and their bytes, where it was listed before."""
     if PLACE in dataset.schema.names:
         return []
     output, schema = dataset.output, narrow_schema(dataset.schema)
-    sizes = {name: size for name, size in output.sizes(NARROW).items() if name.endswith(".parquet")}
+    listed = output.sizes(NARROW) if listed is None else listed
+    sizes = {name: size for name, size in listed.items() if name.endswith(".parquet")}
 
     def read(name: str) -> NarrowFile | None:
         with suppress(OSError, ClipmillError), output.open(f"{NARROW}/{name}", sizes[name]) as file:

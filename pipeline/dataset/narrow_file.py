@@ -21,9 +21,10 @@ from .sortable import Counts, digit_counts, keys_of
 
 SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
 _FOOTER = b"clipmill.narrow"
+_FIRST = ("key", "shard", "row", "image_offset", "image_size", "error")  # which are read together, for subsets
 _FORMAT = 2  # files of another one are not read: they are made anew
-_ROWS = 1 << 18  # of a row group, about: half as many at least, where parts are small
-_BYTES = 64 << 20  # of a row group in memory, at most one part more
+_ROWS = 1 << 18  # of a row group, about: up to twice as many, so that a part is in one
+_BYTES = 128 << 20  # of a row group in memory, at most one part more
 
 Histogram = tuple[tuple[int, ...], tuple[int, ...]]  # the high 16 bits of the sortable keys that occur, and how often
 
@@ -40,6 +41,7 @@ class NarrowFile:
     starts: tuple[int, ...]  # the place of each part's first row in the file, and the place after the last row
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # by column; none for some parts of a file
     is_whole: bool = True  # whether these are all parts of the file
+    footer: pq.FileMetaData | None = field(default=None, compare=False, repr=False)  # saves readers a request
 
     @property
     def rows(self) -> int:
@@ -57,6 +59,7 @@ class NarrowFile:
             self.stamps[first:stop],
             self.starts[first : stop + 1],
             is_whole=False,
+            footer=self.footer,
         )
 
     def counts(self, column: str) -> Counts | None:
@@ -69,9 +72,11 @@ class NarrowFile:
 
 
 def narrow_schema(schema: pa.Schema) -> pa.Schema:
-    """Of a file, for a dataset's columns."""
-    fields = [field for field in schema if not pa.types.is_fixed_size_list(field.type)]
-    return pa.schema([f.with_type(SHA256) if f.name == "sha256" else f for f in fields])
+    """Of a file, for a dataset's columns: what is read together lies together, scores among it."""
+    first = [schema.field(name) for name in _FIRST if name in schema.names]
+    others = [f for f in schema if f.name not in _FIRST and not pa.types.is_fixed_size_list(f.type)]
+    others.sort(key=lambda field: not pa.types.is_floating(field.type))
+    return pa.schema([f.with_type(SHA256) if f.name == "sha256" else f for f in (*first, *others)])
 
 
 def of_parts(files: Iterable[NarrowFile], parts: Iterable[str]) -> tuple[NarrowFile, ...]:
@@ -116,10 +121,10 @@ class NarrowWriter:
             self._waiting.append(table)
             for name, counts in self._counts.items():
                 counts += digit_counts(keys_of(_numbers(table[name])), 0)
-            if sum(map(len, self._waiting)) >= _ROWS or sum(table.nbytes for table in self._waiting) >= _BYTES:
+            if sum(map(len, self._waiting)) >= 2 * _ROWS or sum(table.nbytes for table in self._waiting) >= _BYTES:
                 self._flush()
         self._parts.append((part, size, stamp, rows))
-        if sum(map(len, self._waiting)) >= _ROWS // 2:  # a part is in one row group, where that pays
+        if sum(map(len, self._waiting)) >= _ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -152,7 +157,7 @@ def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) ->
         histograms = {name: (tuple(d), tuple(t)) for name, (d, t) in footer["histograms"].items()}
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error):
         return None
-    return NarrowFile(name, size, parts, sizes, stamps, starts, histograms)
+    return NarrowFile(name, size, parts, sizes, stamps, starts, histograms, footer=metadata)
 
 
 def check_narrow_file(file: BinaryIO, told: NarrowFile) -> None:
@@ -182,8 +187,8 @@ class NarrowReader:
     """Some columns of rows of a file of the narrow table, as they are stored. Who asks in the order of the rows gets
     each row group by one read."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
-        self._file, self._columns = pq.ParquetFile(file, pre_buffer=True), list(columns)
+    def __init__(self, file: BinaryIO, columns: Sequence[str], footer: pq.FileMetaData | None = None) -> None:
+        self._file, self._columns = pq.ParquetFile(file, metadata=footer, pre_buffer=True), list(columns)
         metadata = self._file.metadata
         self._ends = np.cumsum([0, *(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))]).tolist()
         self._groups: dict[int, pa.Table] = {}

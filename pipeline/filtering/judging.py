@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from ..dataset.narrow import narrowed
 from ..dataset.output import Output
@@ -13,17 +12,16 @@ from ..dataset.sql import column_of, only_named
 from ..dataset.subset import IDENTITY, Funnel
 from ..running.narrow_table import with_narrow_table
 from ..running.stages import OnStage, Stage
-from .moving import MoveThreshold, passed_in
+from .moving import KeepOrMove, MoveThreshold, Passed, cores_of, passed_in
 from .needs import Needs, needs_of
 from .parts import KeepRows, PartCounts
 from .progress import Progress
 from .recipes import Step, at_least, in_top
-from .reference import near_reference
 from .request import FilterRequest
 from .rows import Rows
-from .runs import runs_of
-from .share import Threshold, best_share, passed_parts
-from .spread import WAITING, Spread
+from .runs import Run, runs_of
+from .share import PassedRows, Threshold, best_share, passed_parts
+from .spread import Spread
 
 _SAVED = 30.0  # seconds between two notes of what is done
 
@@ -42,7 +40,7 @@ class _Move:
     column: str
     last: float
     now: float
-    passed: Mapping[str, int]  # parts that have scores between the two, and how many
+    passed: Mapping[str, PassedRows]  # by part
 
 
 def judge(request: FilterRequest, on_stage: OnStage) -> Judged:
@@ -84,6 +82,8 @@ def _rows(request: FilterRequest, needs: Needs, on_stage: OnStage) -> Rows:
     """The rows that conditions see: from the narrow table, unless they look at embeddings."""
     job, dataset, functions = request.job, request.dataset, []
     if request.reference is not None:
+        from .reference import near_reference  # with torch, which takes a second
+
         on_stage(Stage("finding the reference's cells", "parts", 0, len(request.reference.parts)))
         functions = [near_reference(dataset, job.alias, request.reference, job.cells, job.address)]
     rows = request.rows(*functions)
@@ -145,14 +145,13 @@ def _keep(progress: Progress, rows: Rows, keep: KeepRows, move: _Move | None, sp
     in_table = {part for file in rows.dataset.narrow for part in file.parts}.intersection(passed)
     before = dict(zip(passed, progress.forget(passed), strict=True))
     parts, todo = len(progress.todo), [part for part in progress.todo if part not in in_table]
-    judged = spread("filtering", keep, runs_of(rows.dataset.only(todo)))
-    results: Iterator[tuple[Sequence[str], PartCounts]] = ((run.parts, counts) for run, counts in judged)
+    items: list[Run | Passed] = [*runs_of(rows.dataset.only(todo))]
+    moving = None
     if move is not None:
-        work = MoveThreshold(keep, move.column, move.last, move.now)
-        few = list(passed_in(rows.dataset, {part: passed[part] for part in in_table}, before))
-        moved = spread("moving the threshold", work, few, WAITING)
-        results = chain(results, ((item.parts, counts) for item, counts in moved))
-    _note(progress, keep.output, results)
+        moving = MoveThreshold(keep, move.column, move.last, move.now)
+        items += passed_in(rows.dataset, {part: passed[part] for part in in_table}, before)
+    judged = spread("filtering", KeepOrMove(keep, moving), items, cores_of)
+    _note(progress, keep.output, ((item.parts, counts) for item, counts in judged))
     return parts
 
 

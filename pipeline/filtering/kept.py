@@ -31,7 +31,7 @@ def kept_in_table(
     in_table = [name for name in columns if name in dataset.schema.names]
     ends = np.searchsorted(places, file.starts)
     with dataset.output.open(f"{NARROW}/{file.name}", file.bytes) as opened:
-        reader = NarrowReader(opened, in_table)
+        reader = NarrowReader(opened, in_table, file.footer)
         for number, part in enumerate(file.parts):
             start, stop = file.starts[number : number + 2]
             kept = places[ends[number] : ends[number + 1]]
@@ -41,6 +41,21 @@ def kept_in_table(
             yield as_in_part(dataset, part, reader.rows(start, stop), kept - start, columns)
 
 
+def by_reading(dataset: Dataset, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns that the narrow table has: those that `pairs` has as they are stored, and those that it has not, as
+    NaN becomes NULL and sha256 text."""
+    schema = narrow_schema(dataset.schema)
+    there = [name for name in columns if name in schema.names]
+    changed = [name for name in there if name == "sha256" or pa.types.is_floating(schema.field(name).type)]
+    return [name for name in there if name not in changed], changed
+
+
+def as_stored(rows: pa.Table, dataset: Dataset, columns: Sequence[str]) -> pa.Table:
+    """Some columns of what DuckDB makes of `pairs`, in the narrow table's types."""
+    schema = narrow_schema(dataset.schema)
+    return rows.select(list(columns)).cast(pa.schema([schema.field(name) for name in columns]))
+
+
 def few_in_table(
     connection: duckdb.DuckDBPyConnection,
     dataset: Dataset,
@@ -48,16 +63,13 @@ def few_in_table(
     places: npt.NDArray[np.int64],
     columns: Sequence[str],
 ) -> pa.Table:
-    """As `kept_in_table`, for few rows of many: the columns that are in the file, in one table, and `PLACE`. Through
-    SQL, which passes over what is between the rows. Not through `pairs`, where NaN is NULL."""
-    schema = narrow_schema(dataset.schema)
-    fields = [schema.field(name) for name in columns if name in schema.names]
+    """As `kept_in_table`, for few rows of many: some columns that are in the file. Through SQL, which passes over what
+    is between the rows. Not through `pairs`: see `by_reading`."""
     url = f"{dataset.url}/{NARROW}/{file.name}"
     connection.register("wanted", pa.table({PLACE: places}))
-    names = ", ".join(map(identifier, [PLACE, *(field.name for field in fields)]))
+    names = ", ".join(map(identifier, [PLACE, *columns]))
     source = f"(SELECT {names} FROM {files([url], 'file_row_number = true')}) SEMI JOIN wanted USING ({PLACE})"
-    table = connection.sql(f"SELECT * FROM {source} ORDER BY {PLACE}").to_arrow_table()
-    return table.cast(pa.schema([pa.field(PLACE, pa.int64()), *fields]))
+    return as_stored(connection.sql(f"SELECT * FROM {source} ORDER BY {PLACE}").to_arrow_table(), dataset, columns)
 
 
 def as_in_part(

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...clipmodel.tokenizer import Tokenizer
 from ..errors import UserError
+
+if TYPE_CHECKING:  # with torch, which takes a second
+    from ...clipmodel.tokenizer import Tokenizer
 
 Detect = Callable[[Sequence[str]], list[bool]]  # which of the texts are English
 
@@ -79,6 +81,8 @@ def _looks_english(text: str) -> bool:
 
 @cache
 def _tokenizer() -> Tokenizer:
+    from ...clipmodel.tokenizer import Tokenizer  # as above
+
     return Tokenizer()
 
 

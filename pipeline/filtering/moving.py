@@ -4,11 +4,9 @@ whose scores it has passed, or lose them. Nothing else is read or judged again."
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,16 +14,17 @@ import pyarrow.compute as pc
 
 from ..dataset.dataset import Dataset
 from ..dataset.labels import check_part
-from ..dataset.sql import column_of, identifier
+from ..dataset.sql import identifier
 from ..dataset.subset import read_subset_part, write_subset_part
-from .kept import as_in_part, few_in_table
-from .parts import KeepRows, PartCounts
+from .kept import as_in_part, as_stored, by_reading, few_in_table
+from .parts import STEP, KeepRows, PartCounts
 from .rows import Rows
 from .runs import MOST, Run
-from .scores import PLACE, is_between
+from .scores import PLACE, Places, places_between
+from .share import PassedRows
+from .spread import WAITING
 
-_AT_ONCE = 8  # parts of the subset: against latency
-_ROWS, _PARTS = MOST >> 2, 32  # that are worked on together: rows between the thresholds, or those of one part; parts
+_ROWS, _PARTS = MOST >> 2, 8  # that are worked on together: rows between the thresholds, or those of one part; parts
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Passed:
 
     run: Run  # parts of one file of the narrow table, these among them
     counts: Mapping[str, npt.NDArray[np.int64]]  # of each of these parts, [steps + 1], by the last threshold
+    places: Places | None  # of the rows; None where they are to be looked for
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -41,19 +41,22 @@ class Passed:
 
 
 def passed_in(
-    dataset: Dataset, rows: Mapping[str, int], counts: Mapping[str, npt.NDArray[np.int64]]
+    dataset: Dataset, rows: Mapping[str, PassedRows], counts: Mapping[str, npt.NDArray[np.int64]]
 ) -> Iterator[Passed]:
-    """Work for `MoveThreshold`. rows: of each part that is in the narrow table, how many the threshold has passed."""
+    """Work for `MoveThreshold`. rows: of parts that are in the narrow table."""
     for file in dataset.narrow:
         numbers = [number for number, part in enumerate(file.parts) if part in rows]
-        ends = np.cumsum([rows[file.parts[number]] for number in numbers])
+        ends = np.cumsum([rows[file.parts[number]].count for number in numbers])
         first = 0
         while first < len(numbers):
             before = ends[first - 1] if first else 0
             stop = max(first + 1, min(first + _PARTS, int(np.searchsorted(ends, before + _ROWS, side="right"))))
             chosen = numbers[first:stop]
             run = Run.of_file(file.between(chosen[0], chosen[-1] + 1))
-            yield Passed(run, {file.parts[number]: counts[file.parts[number]] for number in chosen})
+            parts = [file.parts[number] for number in chosen]
+            places = [places for part in parts if (places := rows[part].places) is not None]
+            known = np.concatenate(places) if len(places) == len(parts) else None
+            yield Passed(run, {part: counts[part] for part in parts}, known)
             first = stop
 
 
@@ -61,7 +64,8 @@ def passed_in(
 class MoveThreshold:
     """Writes the subset's parts as `keep` would, from what they were by the last threshold; counts their rows.
 
-    A worker may have done it already and died: rows that are there are not added again.
+    By a higher threshold rows leave: their places tell which, so that nothing of them is read. By a lower one rows are
+    added, those that no other step drops. A worker may have done it already and died: it comes to the same.
     """
 
     keep: KeepRows  # by the threshold of now, which is in its last step
@@ -78,46 +82,82 @@ class MoveThreshold:
     def _of_run(self, rows: Rows, run: Run, passed: Passed) -> PartCounts:
         if not run.narrow:  # the narrow table's file is damaged
             return self.keep(run.in_parts(passed.parts))
-        (file,), is_lower = run.narrow, self.now < self.last
-        with rows.connect(run.parts) as connection:
-            reaching = self._reaching_the_last_step(connection, rows, run)
-            columns = self.keep.own if is_lower else ("row",)
-            found = few_in_table(connection, rows.dataset, file, reaching["place"].to_numpy(), columns)
-        edges = np.searchsorted(reaching["place"].to_numpy(), file.starts).tolist()
-        of_parts = dict(zip(file.parts, pairwise(edges), strict=True))
+        added, places = None, passed.places
+        if places is None:
+            places = places_between(rows, run, self.column, *sorted((self.last, self.now)))
+        if self.now < self.last:
+            places, added = self._added(rows, run, places)
+        (file,) = run.narrow
+        edges = np.searchsorted(places, file.starts).tolist()
+        of_parts = dict(zip(file.parts, zip(file.starts[:-1], pairwise(edges), strict=True), strict=True))
 
         def move(part: str, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            first, stop = of_parts[part]
-            many, of_part, added = stop - first, found.slice(first, stop - first), None
-            if is_lower and many:
-                added = as_in_part(rows.dataset, part, of_part, np.arange(many), columns)
-                added = self.keep.with_others(added, reaching.slice(first, many), part)
-            if many:
-                self._write(part, of_part["row"], added, had_rows=counts[-1] > 0)
-            change = many if is_lower else -many
-            moved: npt.NDArray[np.int64] = counts + np.array([*[0] * (len(counts) - 2), -change, change])
+            start, (first, stop) = of_parts[part]
+            if first == stop:
+                return counts
+            kept = None if added is None else self._as_kept(rows, part, added.slice(first, stop - first))
+            more = self._write(part, places[first:stop] - start, kept, had_rows=counts[-1] > 0) - counts[-1]
+            moved: npt.NDArray[np.int64] = counts + np.array([*[0] * (len(counts) - 2), -more, more])
             return moved
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="parts of the subset") as pool:
-            return np.stack(list(pool.map(move, *zip(*passed.counts.items(), strict=True))))
+        return np.stack([move(part, counts) for part, counts in passed.counts.items()])
 
-    def _reaching_the_last_step(self, connection: duckdb.DuckDBPyConnection, rows: Rows, run: Run) -> pa.Table:
-        """The rows between the thresholds that no step drops but for the last, by their places."""
+    def _added(self, rows: Rows, run: Run, places: Places) -> tuple[Places, pa.Table]:
+        """Those of the rows that no step drops but for the last: their places, what the narrow table has of the columns
+        to keep, and their labels."""
         *others, _ = self.keep.steps
-        query = self.keep.query(others, rows.source(run.parts, PLACE), identifier(PLACE))
-        between = is_between(column_of(rows.dataset, self.column), *sorted((self.last, self.now)))
-        table = connection.sql(f"{query} WHERE {between} ORDER BY place").to_arrow_table()
-        return table.filter(pc.equal(table["step"], len(others)))
+        plain, changed = by_reading(rows.dataset, self.keep.own)
+        query = self.keep.query(others, rows.source(run.parts, PLACE), identifier(PLACE), plain)
+        with rows.connect(run.parts) as connection:
+            connection.register("passed", pa.table({"place": places}))
+            query = f"{query} WHERE {identifier(PLACE)} IN (FROM passed) ORDER BY {identifier(PLACE)}"
+            judged = connection.sql(query).to_arrow_table()
+            judged = judged.filter(pc.equal(judged[STEP], len(others)))
+            places = judged[PLACE].to_numpy()
+            added = as_stored(judged, rows.dataset, plain)
+            if changed:
+                more = few_in_table(connection, rows.dataset, run.narrow[0], places, changed)
+                for name in changed:
+                    added = added.append_column(more.schema.field(name), more[name])
+        for name in self.keep.of_labels:
+            added = added.append_column(name, judged[name])
+        return places, added
 
-    def _write(self, part: str, passed: pa.ChunkedArray, added: pa.Table | None, had_rows: bool) -> None:
-        """The part without the rows that were passed, and with those of them that are added."""
+    def _as_kept(self, rows: Rows, part: str, added: pa.Table) -> pa.Table:
+        """Of one part."""
+        kept = as_in_part(rows.dataset, part, added, np.arange(len(added)), self.keep.own)
+        return self.keep.with_others(kept, added, part)
+
+    def _write(self, part: str, rows: npt.NDArray[np.int64], added: pa.Table | None, had_rows: bool) -> int:
+        """The part without these rows, but with what is added. How many rows it has."""
         output, tables = self.keep.output, []
         assert output is not None  # what only counts knows no last threshold
         if had_rows:
             kept = read_subset_part(output, part)
-            stays = pc.invert(pc.is_in(kept["row"], value_set=passed.combine_chunks()))
+            stays = pc.invert(pc.is_in(kept["row"], value_set=pa.array(rows, kept["row"].type)))
             tables.append(kept.filter(stays).replace_schema_metadata(None))
         if added is not None:
             tables.append(added)
         table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-        write_subset_part(output, part, table.take(np.argsort(table["row"].to_numpy(), kind="stable")))
+        table = table.take(np.argsort(table["row"].to_numpy(), kind="stable"))
+        write_subset_part(output, part, table)
+        return len(table)
+
+
+@dataclass(frozen=True)
+class KeepOrMove:
+    """Judges what has not been judged by the last threshold, and moves the threshold in what has, side by side."""
+
+    keep: KeepRows
+    move: MoveThreshold | None
+
+    def __call__(self, item: Run | Passed) -> PartCounts:
+        if isinstance(item, Passed):
+            assert self.move is not None
+            return self.move(item)
+        return self.keep(item)
+
+
+def cores_of(item: Run | Passed) -> float:
+    """What either keeps busy."""
+    return WAITING if isinstance(item, Passed) else 1.0

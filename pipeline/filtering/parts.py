@@ -22,6 +22,8 @@ from .rows import Rows
 from .runs import Run
 from .scores import PLACE
 
+STEP = "clipmill's step"  # a column's name, as `PLACE` is
+
 PartCounts = npt.NDArray[np.int64]  # [parts, steps + 1]: rows by the first step that drops them; in the end what stays
 
 
@@ -51,14 +53,14 @@ class KeepRows:
     def _from_part(self, connection: duckdb.DuckDBPyConnection, rows: Rows, part: str) -> npt.NDArray[np.int64]:
         try:
             judged = connection.sql(
-                f"{self.query(self.steps, rows.source((part,)), 'row')} ORDER BY row"
+                f"{self.query(self.steps, rows.source((part,)), 'row')} ORDER BY {identifier(PLACE)}"
             ).to_arrow_table()
         except duckdb.Error as error:
             raise complaint(error, f"{part}: a condition fails") from error
-        counts = np.bincount(judged["step"].to_numpy(), minlength=len(self.steps) + 1)
+        counts = np.bincount(judged[STEP].to_numpy(), minlength=len(self.steps) + 1)
         if self.output is not None:
-            stay = judged.filter(pc.equal(judged["step"], len(self.steps)))
-            kept = kept_in_part(rows.dataset, part, stay["place"], self.own) if len(stay) else pa.table({})
+            stay = judged.filter(pc.equal(judged[STEP], len(self.steps)))
+            kept = kept_in_part(rows.dataset, part, stay[PLACE], self.own) if len(stay) else pa.table({})
             write_subset_part(self.output, part, self.with_others(kept, stay, part))
         return counts
 
@@ -67,29 +69,31 @@ class KeepRows:
         (file,), width = run.narrow, len(self.steps) + 1
         query = self.query(self.steps, rows.source(run.parts, PLACE), identifier(PLACE))
         judged = connection.sql(query).to_arrow_table()
-        places, steps = judged["place"].to_numpy(), judged["step"].to_numpy()
+        places, steps = judged[PLACE].to_numpy(), judged[STEP].to_numpy()
         if (np.diff(places) < 0).any():  # joins may change the order
-            judged = judged.sort_by("place")
-            places, steps = judged["place"].to_numpy(), judged["step"].to_numpy()
+            judged = judged.sort_by(PLACE)
+            places, steps = judged[PLACE].to_numpy(), judged[STEP].to_numpy()
         numbers = np.searchsorted(file.starts, places, side="right") - 1  # empty parts have no place
         counts = np.bincount(numbers * width + steps, minlength=len(file.parts) * width).reshape(-1, width)
         if self.output is not None:
-            stay = judged.filter(pc.equal(judged["step"], len(self.steps)))
-            ends = np.searchsorted(stay["place"].to_numpy(), file.starts)
-            kept = kept_in_table(rows.dataset, file, stay["place"].to_numpy(), self.own)
+            stay = judged.filter(pc.equal(judged[STEP], len(self.steps)))
+            ends = np.searchsorted(stay[PLACE].to_numpy(), file.starts)
+            kept = kept_in_table(rows.dataset, file, stay[PLACE].to_numpy(), self.own)
             for number, table in enumerate(kept):
                 of_part = stay.slice(ends[number], ends[number + 1] - ends[number])
                 part = file.parts[number]
                 write_subset_part(self.output, part, self.with_others(table, of_part, part))
         return counts
 
-    def query(self, steps: Sequence[Step], source: str, place: str) -> str:
-        """Of each row its place, the index of the first step that drops it, or the number of steps if it stays, and
-        what is kept of its labels."""
+    def query(self, steps: Sequence[Step], source: str, place: str, own: Sequence[str] = ()) -> str:
+        """Of each row its `PLACE`, its `STEP`, which is the index of the first that drops it, or the number of steps if
+        it stays, and what is kept of its labels. own: the dataset's columns to have, too."""
         cases = " ".join(f"WHEN ({step.condition}\n) IS NOT TRUE THEN {index}" for index, step in enumerate(steps))
         step = f"CASE {cases} ELSE {len(steps)} END" if cases else "0"
-        columns = "".join(f", labels.{identifier(name)}" for name in self.of_labels)
-        return f"SELECT {place} AS place, ({step})::INTEGER AS step{columns} FROM {source}"
+        columns = [f"labels.{identifier(name)}" for name in self.of_labels]
+        columns += [f"pairs.{identifier(name)}" for name in own]
+        judged = f"{place} AS {identifier(PLACE)}, ({step})::INTEGER AS {identifier(STEP)}"
+        return f"SELECT {', '.join([judged, *columns])} FROM {source}"
 
     def with_others(self, kept: pa.Table, stay: pa.Table, part: str) -> pa.Table:
         """The rows that stay of a part, with what is kept of their labels and side tables."""

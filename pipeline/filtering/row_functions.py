@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..deduplication import kmeans
 from ..records import Vectors
 from . import language
 
@@ -101,6 +100,8 @@ class _IsNear:
     wanted: npt.NDArray[np.bool_]
 
     def __call__(self, embeddings: pa.Array) -> npt.NDArray[np.bool_]:
+        from ..deduplication import kmeans  # with torch, which takes a second
+
         dim = self.centroids.shape[1]
         vectors = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
         nearest, _ = kmeans.assign(np.require(vectors, requirements="W"), np.require(self.centroids, requirements="W"))

@@ -19,6 +19,8 @@ from .runs import Run
 
 PLACE = "clipmill's place"  # a column's name that no condition uses
 
+Places = npt.NDArray[np.int64]  # of rows in a file of the narrow table, ascending
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -47,8 +49,7 @@ class Scores:
             places = np.flatnonzero((numbers >= bounds[0]) & (numbers <= bounds[1]))
         keys = keys_of(numbers[places])
         chosen = has_prefix(keys, self.prefix, self.digit)
-        file = run.narrow[0]
-        return SomeKeys(keys[chosen], np.searchsorted(places[chosen], np.asarray(file.starts) - file.starts[0]))
+        return SomeKeys(keys[chosen], places[chosen] + run.narrow[0].starts[0])
 
     def _bounds(self) -> tuple[float, float] | None:
         """Numbers whose keys begin with the prefix lie between these. None where a bound is no number."""
@@ -61,11 +62,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class SomeKeys:
-    """Those of a run that are wanted. edges: int64 [parts + 1], where those of each part begin; None where they are in
-    no order."""
+    """Those of a run that are wanted. places: int64 [n], ascending, of their rows in the file of the narrow table; None
+    where these are not known."""
 
     keys: Keys
-    edges: npt.NDArray[np.int64] | None = None
+    places: Places | None = None
 
 
 class CountScores(Scores):
@@ -91,20 +92,26 @@ class PartsBetween:
         return self.rows.of(run, self._parts)
 
     def _parts(self, rows: Rows, run: Run) -> dict[str, int]:
-        numbers = stored_numbers(rows, run, self.column)
-        if numbers is not None:
-            between = np.flatnonzero((numbers >= self.low) & (numbers < self.high))
-            return by_part(run, between + run.narrow[0].starts[0])
+        if run.narrow:
+            return by_part(run, places_between(rows, run, self.column, self.low, self.high))
         where = f"WHERE {is_between(column_of(rows.dataset, self.column), self.low, self.high)}"
         with rows.connect(run.parts) as connection:
-            if run.narrow:
-                query = f"SELECT {identifier(PLACE)} AS place FROM {rows.source(run.parts, PLACE)} {where}"
-                return by_part(run, np.asarray(connection.execute(query).fetchnumpy()["place"]))
             counts = {}
             for part in run.parts:
                 ((count,),) = connection.execute(f"SELECT count(*) FROM {rows.source((part,))} {where}").fetchall()
                 counts[part] = count
         return {part: count for part, count in counts.items() if count}
+
+
+def places_between(rows: Rows, run: Run, column: str, low: float, high: float) -> Places:
+    """Of the rows of a run of the narrow table that have scores from `low` to below `high`."""
+    numbers = stored_numbers(rows, run, column)
+    if numbers is not None:
+        return np.flatnonzero((numbers >= low) & (numbers < high)) + run.narrow[0].starts[0]
+    where = f"WHERE {is_between(column_of(rows.dataset, column), low, high)} ORDER BY place"
+    with rows.connect(run.parts) as connection:
+        query = f"SELECT {identifier(PLACE)} AS place FROM {rows.source(run.parts, PLACE)} {where}"
+        return np.asarray(connection.execute(query).fetchnumpy()["place"])
 
 
 def by_part(run: Run, places: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -125,7 +132,7 @@ def stored_numbers(rows: Rows, run: Run, column: str) -> Doubles | None:
         return None
     (file,) = run.narrow
     with rows.dataset.output.open(f"{NARROW}/{file.name}", file.bytes) as opened:
-        values = NarrowReader(opened, [column]).rows(file.starts[0], file.starts[-1])[column]
+        values = NarrowReader(opened, [column], file.footer).rows(file.starts[0], file.starts[-1])[column]
     numbers: Doubles = values.cast(pa.float64(), safe=False).to_numpy()
     return numbers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,8 +13,16 @@ from ..dataset.sortable import Counts, Keys, has_prefix, keys_of
 from .kth import kth_largest
 from .rows import Rows
 from .runs import MOST, Run, runs_of
-from .scores import CollectScores, CountScores, PartsBetween, SomeKeys
+from .scores import CollectScores, CountScores, PartsBetween, Places, SomeKeys
 from .spread import WAITING, Spread
+
+
+@dataclass(frozen=True)
+class PassedRows:
+    """Those of a part whose scores a threshold has passed. places: None where they are not known."""
+
+    count: int
+    places: Places | None = None
 
 
 @dataclass(frozen=True)
@@ -26,19 +35,22 @@ class Threshold:
     digit: int = 0
     near: Sequence[tuple[Run, SomeKeys]] = ()
 
-    def passed(self, low: float, high: float) -> dict[str, int] | None:
-        """The parts that have scores from `low` to below `high`, and how many. None where others than those near have
-        to be looked at."""
+    def passed(self, low: float, high: float) -> dict[str, PassedRows] | None:
+        """The parts that have scores from `low` to below `high`. None where others than those near have to be looked
+        at."""
         first, stop = keys_of(np.array([low, high]))
         if not self.near or not has_prefix(np.array([first, stop]), self.prefix, self.digit).all():
             return None
-        counts: dict[str, int] = {}
+        passed: dict[str, PassedRows] = {}
         for run, some in self.near:
-            if some.edges is None:
+            if some.places is None:
                 return None
-            places = np.flatnonzero((some.keys >= first) & (some.keys < stop))
-            counts |= dict(zip(run.parts, np.diff(np.searchsorted(places, some.edges)).tolist(), strict=True))
-        return {part: count for part, count in counts.items() if count}
+            places = some.places[(some.keys >= first) & (some.keys < stop)]
+            edges = np.searchsorted(places, run.narrow[0].starts).tolist()
+            for part, (first_row, stop_row) in zip(run.parts, pairwise(edges), strict=True):
+                if first_row < stop_row:
+                    passed[part] = PassedRows(stop_row - first_row, places[first_row:stop_row])
+        return passed
 
 
 def best_share(rows: Rows, by: str, share: float, spread: Spread) -> Threshold:
@@ -72,12 +84,12 @@ def _from_histograms(rows: Rows, by: str) -> tuple[list[Counts], Dataset]:
     return [known for _, known in counts if known is not None], left
 
 
-def passed_parts(rows: Rows, by: str, last: float, now: Threshold, spread: Spread) -> dict[str, int]:
-    """The parts that have scores between two thresholds, and how many: rows that stay by one and not by the other."""
+def passed_parts(rows: Rows, by: str, last: float, now: Threshold, spread: Spread) -> dict[str, PassedRows]:
+    """The parts that have scores between two thresholds: rows that stay by one and not by the other."""
     assert now.score is not None
     low, high = sorted((last, now.score))
     if (passed := now.passed(low, high)) is not None:
         return {part: passed[part] for part in rows.dataset.parts if part in passed}
     between = PartsBetween(rows.for_runs(), by, low, high)
     found = spread("comparing with the last threshold", between, runs_of(rows.dataset, MOST), WAITING)
-    return {part: count for _, counts in found for part, count in counts.items()}
+    return {part: PassedRows(count) for _, counts in found for part, count in counts.items()}

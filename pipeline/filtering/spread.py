@@ -27,7 +27,7 @@ class Spread:
     on_stage: OnStage
 
     def __call__(
-        self, stage: str, work: Callable[[T], R], items: Sequence[T], cpus: float = 1.0
+        self, stage: str, work: Callable[[T], R], items: Sequence[T], cpus: float | Callable[[T], float] = 1.0
     ) -> Iterator[tuple[T, R]]:
         """As `scatter`. items: `Run`s and the like. The stage tells how many of their parts are done."""
         if items:

@@ -88,7 +88,10 @@ class MergeFiles:
         places = {part: (file, number) for file in files for number, part in enumerate(file.parts)}
         schema = narrow_schema(self.schema)
         with suppress(*TROUBLE), ExitStack() as stack:
-            readers = {file.name: NarrowReader(stack.enter_context(self._open(file)), schema.names) for file in files}
+            readers = {
+                file.name: NarrowReader(stack.enter_context(self._open(file)), schema.names, file.footer)
+                for file in files
+            }
 
             def rows(part: str) -> Iterator[pa.Table]:
                 file, number = places[part]

@@ -29,12 +29,13 @@ _GRACE = 3600.0  # seconds for which a file stays that is not needed any more: s
 def with_narrow_table(dataset: Dataset, address: str, on_stage: OnStage) -> Dataset:
     """The same rows without embeddings, as `narrow.narrowed` has them. The narrow table is made before, or made to
     grow, where the dataset is large enough. Where it cannot be written the parts are read."""
-    fits = narrow_files(dataset)
+    listed = dataset.output.sizes(NARROW)
+    fits = narrow_files(dataset, listed)
     in_table = {part for file in fits for part in file.parts}
     missing = [number for number, part in enumerate(dataset.parts) if part not in in_table]
     is_large = len(dataset.parts) >= MANY_PARTS or sum(dataset.sizes) >= MANY_BYTES
-    if missing and is_large and PLACE not in dataset.schema.names and _can_write(dataset.output):
-        unused = dataset.output.names(NARROW) - {file.name for file in fits}
+    if missing and is_large and PLACE not in dataset.schema.names and (fits or _can_write(dataset.output)):
+        unused = listed.keys() - {file.name for file in fits}
         fits = fitting(dataset, [*fits, *_made(dataset, missing, address, on_stage)])
         fits = fitting(dataset, [*fits, *_merged(dataset, fits, address)])
         _clear(dataset.output, unused - {file.name for file in fits})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Condition
 from typing import Any, TypeVar
 
 import ray
@@ -19,14 +21,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TRIES = 3  # of an item whose worker died
+_ROUNDED = 1e-6  # of a core
 _WAITING = 32  # items, at most, that mostly wait for the storage and so are worked on by more threads than cores
 
 
 def scatter(
-    function: Callable[[T], R], items: Iterable[T], address: str = "auto", cpus: float = 1.0, gpus: float = 0.0
+    function: Callable[[T], R],
+    items: Iterable[T],
+    address: str = "auto",
+    cpus: float | Callable[[T], float] = 1.0,
+    gpus: float = 0.0,
 ) -> Iterator[tuple[T, R]]:
     """`(item, function(item))` for every item, as they end; a few more are under way than there are cores. cpus: cores
-    that an item keeps busy, less than one where it mostly waits for the storage.
+    that an item keeps busy, less than one where it mostly waits for the storage; a function where items differ.
 
     `auto` without RAY_ADDRESS is threads of this process: starting Ray takes longer than most of these steps. Else the
     function and the items must be picklable. The function may run again for an item whose worker died, and so must be
@@ -39,14 +46,20 @@ def scatter(
         yield from _on_ray(function, items, cpus, gpus)
 
 
-def _here(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterator[tuple[T, R]]:
+def _here(function: Callable[[T], R], items: Iterable[T], cpus: float | Callable[[T], float]) -> Iterator[tuple[T, R]]:
     cores = os.cpu_count() or 1
-    at_once = max(cores, min(_WAITING, int(cores / cpus)))
+    at_once = _WAITING if callable(cpus) else max(cores, min(_WAITING, int(cores / cpus)))
+    free = _Cores(cores)
+
+    def work(item: T) -> R:
+        with free.taken(cpus(item) if callable(cpus) else cores / at_once):
+            return function(item)
+
     under_way: dict[Future[R], T] = {}
     with ThreadPoolExecutor(at_once, thread_name_prefix="scatter") as pool:
         try:
             for item in items:
-                under_way[pool.submit(function, item)] = item
+                under_way[pool.submit(work, item)] = item
                 if len(under_way) > 2 * at_once:
                     yield from _done(under_way)
             while under_way:
@@ -55,14 +68,35 @@ def _here(function: Callable[[T], R], items: Iterable[T], cpus: float) -> Iterat
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Cores:
+    """Those that are free."""
+
+    def __init__(self, count: int) -> None:
+        self._free, self._changed = float(count), Condition()
+
+    @contextmanager
+    def taken(self, cpus: float) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free > cpus - _ROUNDED)
+            self._free -= cpus
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += cpus
+                self._changed.notify_all()
+
+
 def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
         yield under_way.pop(future), future.result()
 
 
-def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float, gpus: float) -> Iterator[tuple[T, R]]:
+def _on_ray(
+    function: Callable[[T], R], items: Iterable[T], cpus: float | Callable[[T], float], gpus: float
+) -> Iterator[tuple[T, R]]:
     there = ray.cluster_resources()
-    shared, at_once = ray.put(function), max(1, int(there.get("CPU", 1) / cpus))
+    shared, at_once = ray.put(function), max(1, int(there.get("CPU", 1) / (1.0 if callable(cpus) else cpus)))
     gpus = gpus if there.get("GPU") else 0.0
     if gpus:
         at_once = min(at_once, int(there["GPU"] / gpus))
@@ -72,12 +106,16 @@ def _on_ray(function: Callable[[T], R], items: Iterable[T], cpus: float, gpus: f
         settle(Share(at_once))
         return function(item)
 
-    task: Any = call.options(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)
+    def begin(item: T) -> Any:
+        taken = cpus(item) if callable(cpus) else cpus
+        task: Any = call.options(num_cpus=taken, num_gpus=gpus, max_retries=_TRIES)
+        return task.remote(shared, item)
+
     most = 2 * at_once
     under_way: dict[Any, T] = {}
     try:
         for item in items:
-            under_way[task.remote(shared, item)] = item
+            under_way[begin(item)] = item
             if len(under_way) > most:
                 yield from _collected(under_way)
         while under_way:

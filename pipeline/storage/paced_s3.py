@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from botocore.exceptions import ClientError
 from fsspec.asyn import sync_wrapper
@@ -26,6 +27,7 @@ _PATIENCE = 300.0  # seconds for one request: then it is not the pace, but somet
 
 _DIVIDES = "max_concurrency" in signature(S3FileSystem._cat_file).parameters  # s3fs of 2024 has only whole files
 _IN_ONE_PIECE: dict[str, Any] = {"max_concurrency": 1} if _DIVIDES else {}
+_PACED: WeakSet[Any] = WeakSet()  # clients that go at the pace: this is asked with each request
 
 
 class PacedS3(S3FileSystem):
@@ -34,11 +36,14 @@ class PacedS3(S3FileSystem):
 
     async def get_s3(self, bucket: str | None = None) -> Any:
         client = await super().get_s3(bucket)
+        if client in _PACED:
+            return client
         events = client.meta.events
         events.register_first("request-created.s3", _wait, unique_id="clipmill-wait")  # before it is signed
         events.register("response-received.s3", _count, unique_id="clipmill-count")
         events.register_first("needs-retry.s3", _again, unique_id="clipmill-again")
         events.register("before-parse.s3.ListObjectsV2", take_sizes, unique_id="clipmill-sizes")
+        _PACED.add(client)
         return client
 
     async def _cat_file(self, path: str, *arguments: Any, **options: Any) -> bytes:

@@ -6,6 +6,7 @@ fsspec's own files read ahead, so that DuckDB, which reads some kilobytes here a
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, BinaryIO, cast
@@ -35,7 +36,7 @@ class Ranges(AbstractFileSystem):
     def open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
         if mode != "rb":
             raise PermissionError(f"{path}: open for reading only")
-        return RangeFile(self._storage, path, self._size(path))
+        return _SharedFile(self._storage, path, self._size(path))
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         return {"name": path, "size": self._size(path), "type": "file"}
@@ -79,3 +80,20 @@ class RangeFile(SeekableFile):
             raise OSError(f"{self._path}: {len(data)} bytes of {end - start} at {start}")
         self._position = end
         return data
+
+
+class _SharedFile(RangeFile):
+    """Several threads of DuckDB read from one file at once, each by going to a place and reading there. So each thread
+    has a position of its own; with one for all, it might read where another one went."""
+
+    def __init__(self, storage: fsspec.AbstractFileSystem, path: str, size: int) -> None:
+        self._places = threading.local()
+        super().__init__(storage, path, size)
+
+    @property
+    def _position(self) -> int:
+        return getattr(self._places, "position", 0)
+
+    @_position.setter
+    def _position(self, position: int) -> None:
+        self._places.position = position

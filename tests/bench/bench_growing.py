@@ -5,6 +5,9 @@ On object storage, where a counting proxy with latency stands before a real S3 s
 on a disk. Each step begins with the parts alone. CLIPMILL_BENCH_ROWS and CLIPMILL_BENCH_FOLDER choose another size, and
 where the data go; CLIPMILL_BENCH_STEPS names the steps. `dedup` has a benchmark of its own. Rows are printed as they
 come: 10^7 take a quarter of an hour for filter and report, and 40 GB of disk.
+
+How many parts of a subset lose or get a row when its threshold moves is chance. The new parts are those that change a
+median number of them, of those that make the threshold fall, which costs more than if it rises.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from typing import Any, Protocol
 
 import benchkit
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from benchkit import Row, Spread, expect
 from grown import LATENCY, Cost, Step
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kit"))
+from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.layout import REPORT
 from clipmill.pipeline.dataset.ledger import ledger
 from clipmill.pipeline.dataset.manifest import Manifest
@@ -39,9 +44,11 @@ from s3 import Bucket, serve
 
 ROWS, DIM, A_PART = 1_000_000, 512, 10_000
 DIRECTIONS = 1000  # about which the embeddings lie
+SHARE = 0.3  # that the filter keeps
+DRAWS = 33  # of new parts
 _MEMORY_HOLDS = 1_000_000  # rows that fit the S3 server's memory
 STEPS = {
-    "filter": Step("filter", {"top_fraction": 0.3}),
+    "filter": Step("filter", {"top_fraction": SHARE}),
     "report": Step("report", {}),
     "index": Step("index", {"kind": "ivf"}),
 }
@@ -148,6 +155,25 @@ class _OnS3:
         return step.on_s3(self.bucket, self.net, self.bucket.url("in"), _out(step))
 
 
+def _ordinary(dataset: Dataset, count: int) -> tuple[str, ...]:
+    """Parts, so many, which make the threshold of the best share fall when they come."""
+    scores = np.stack([dataset.read(part, ["similarity"])["similarity"].to_numpy() for part in dataset.parts])
+    now, draws = _threshold(scores), []
+    for start in range(0, len(scores) - count + 1, max(1, len(scores) // DRAWS)):
+        others = np.delete(scores, range(start, start + count), 0)
+        last = _threshold(others)
+        if now <= last:
+            draws.append((int(((others >= now) & (others < last)).any(axis=1).sum()), start))
+    changed, start = sorted(draws)[len(draws) // 2]
+    print(f"parts {start} to {start + count - 1} are new: scores of {changed} others are passed", flush=True)
+    return dataset.parts[start : start + count]
+
+
+def _threshold(scores: npt.NDArray[np.float32]) -> float:
+    at = scores.size - 1 - int(scores.size * SHARE)
+    return float(np.partition(scores.ravel(), at)[at])
+
+
 def _tell(output: Output) -> None:
     """Writes the manifest of what is there, as `embed` does in the end."""
     write_manifest(output, ledger(output, planned_shards(output), Manifest.of()))
@@ -185,7 +211,7 @@ def measure(quick: bool) -> list[Row]:
         (folder / "s3").mkdir()
         few = max(1, round(rows / part / 100))
         dataset = make_dataset(folder / "in", _Parts(rows // part + few, part), dim=DIM, row_group=4096)
-        disk = _OnDisk(folder, dataset.parts[-few:])
+        disk = _OnDisk(folder, _ordinary(dataset, few))
         disk.begin()
         with (
             serve(folder / "s3", rows <= _MEMORY_HOLDS) as server,

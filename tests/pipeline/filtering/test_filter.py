@@ -3,6 +3,8 @@ share, with labels, within a subset; here and on Ray."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,3 +261,14 @@ def _kept(job: FilterJob) -> list[tuple[str, int]]:
 def test_whole_numbers_are_scores_too(make: Any) -> None:
     job = replace(make([{"width": [3, 1, 2]}, {"width": [2, 5]}]), top_fraction=0.4, by="width")
     assert [row for _, row in _kept(job)] == [0, 2, 0, 1]  # 5 3 2 2 1: the third, and what ties with it
+
+
+def test_torch_is_not_loaded_for_a_filter_without_a_reference(make: Any) -> None:
+    """It takes a second."""
+    job = replace(make(), top_fraction=0.3)
+    script = (
+        "import sys; from clipmill.pipeline import FilterJob, filter; "
+        f"filter(FilterJob({job.dataset!r}, {job.out!r}, top_fraction=0.3)); print('torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == "False"

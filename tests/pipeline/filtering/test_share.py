@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.narrow import NARROW
 from clipmill.pipeline.filtering.rows import Rows
-from clipmill.pipeline.filtering.share import best_share, passed_parts
+from clipmill.pipeline.filtering.share import PassedRows, best_share, passed_parts
 from clipmill.pipeline.filtering.spread import Spread
 from clipmill.pipeline.running.narrow_table import with_narrow_table
 from clipmill.pipeline.running.stages import Stage
@@ -26,6 +31,21 @@ def scores(seed: int) -> list[Any]:
     for row in range(0, 300, 7):
         made[row] = (None, NAN, 0.0, -0.0)[row % 4]
     return made
+
+
+def counted(passed: Mapping[str, PassedRows]) -> dict[str, int]:
+    return {part: rows.count for part, rows in passed.items()}
+
+
+def values_at(dataset: Dataset, passed: Mapping[str, PassedRows]) -> dict[str, list[float]]:
+    """The scores at the places of the narrow table that are told."""
+    values = {}
+    for file in dataset.narrow:
+        column = pq.read_table(f"{dataset.url}/{NARROW}/{file.name}", columns=["similarity"])["similarity"]
+        values |= {
+            part: column.take(pa.array(passed[part].places)).to_pylist() for part in file.parts if part in passed
+        }
+    return values
 
 
 class Stages(list[str]):
@@ -52,12 +72,19 @@ def test_the_scores_between_two_thresholds_are_counted_part_by_part(
         part: sum(score is not None and low <= score < high for score in of_part["similarity"])
         for part, of_part in zip(dataset.parts, [*columns[:4], {"similarity": []}, *columns[4:]], strict=True)
     }
-    assert passed_parts(rows, "similarity", last, best, spread) == {part: n for part, n in wanted.items() if n}
+    found = passed_parts(rows, "similarity", last, best, spread)
+    assert counted(found) == {part: n for part, n in wanted.items() if n}
     assert sum(wanted.values()) or low == high
+    if has_table and abs(move) < 0.01:  # else others than those near the threshold have to be looked at
+        assert values_at(table, found) == {
+            part: [score for score in of_part["similarity"] if score is not None and low <= score < high]
+            for part, of_part in zip(dataset.parts, [*columns[:4], {"similarity": []}, *columns[4:]], strict=True)
+            if wanted[part]
+        }
     # and of some parts alone
     some = Rows(table.only(dataset.parts[3:8]))
     found = passed_parts(some, "similarity", last, best, spread)
-    assert found == {part: n for part, n in wanted.items() if n and part in dataset.parts[3:8]}
+    assert counted(found) == {part: n for part, n in wanted.items() if n and part in dataset.parts[3:8]}
 
 
 def test_scores_near_the_threshold_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from threading import Barrier
+import time
+from threading import Barrier, Lock
 
 import pytest
 from clipmill.pipeline.running.scatter import scatter
@@ -26,3 +27,28 @@ def test_items_that_wait_are_worked_on_together(cpus: float, at_once: int) -> No
         return item * item
 
     assert dict(scatter(square, range(2 * at_once), cpus=cpus)) == {item: item * item for item in range(2 * at_once)}
+
+
+def test_items_of_two_kinds_share_the_cores() -> None:
+    """While those that wait go on, as many others run as there are cores for, and no more."""
+    others, most, lock = 0, 0, Lock()
+    waiting = Barrier(5 if CORES > 1 else 4)  # four that wait, and one other, are under way at once
+
+    def work(item: int) -> int:
+        nonlocal others, most
+        if item < 4:
+            waiting.wait(60)
+            return item
+        with lock:
+            others += 1
+            most = max(most, others)
+        if item == 4 and CORES > 1:
+            waiting.wait(60)
+        time.sleep(0.01)
+        with lock:
+            others -= 1
+        return item
+
+    done = dict(scatter(work, range(20), cpus=lambda item: 0.1 if item < 4 else 1.0))
+    assert done == {item: item for item in range(20)}
+    assert 1 <= most <= CORES

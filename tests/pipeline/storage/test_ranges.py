@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import duckdb
 import numpy as np
@@ -82,6 +84,24 @@ def test_reads_end_at_the_files_end(store: Counted) -> None:
         assert file.seek(-4, 2) == whole - 4
         assert file.read(100) == b"PAR1" and file.read(1) == b"" and file.tell() == whole
         assert file.seek(0) == 0 and len(file.read()) == whole
+
+
+def test_threads_that_share_a_file_read_where_each_went(store: Counted) -> None:
+    """As DuckDB's do: one goes to its place while another one reads."""
+    whole = store.cat_file(names()[0])
+    gone = Barrier(8)
+
+    def read(number: int) -> bool:
+        for turn in range(20):
+            start = (7919 * number + 104_729 * turn) % (len(whole) - 100)
+            file.seek(start)
+            gone.wait(60)
+            if file.read(100) != whole[start : start + 100] or file.tell() != start + 100:
+                return False
+        return True
+
+    with Ranges(store).open(names()[0]) as file, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(8)))
 
 
 def test_a_store_is_registered_once(store: Counted) -> None:
