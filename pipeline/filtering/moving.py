@@ -3,6 +3,7 @@ whose scores it has passed, or lose them. Nothing else is read or judged again."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +25,9 @@ from .scores import PLACE, Places, places_between
 from .share import PassedRows
 from .spread import WAITING
 
-_ROWS, _PARTS = MOST >> 2, 8  # that are worked on together: rows between the thresholds, or those of one part; parts
+_ROWS = MOST >> 2  # between the thresholds, that are worked on together, or those of one part
+_PARTS, _MANY_PARTS = 8, 64  # and parts: one after the other, but looked up by one connection
+_PORTIONS = 12  # of the work, that there should be
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,14 @@ def passed_in(
     dataset: Dataset, rows: Mapping[str, PassedRows], counts: Mapping[str, npt.NDArray[np.int64]]
 ) -> Iterator[Passed]:
     """Work for `MoveThreshold`. rows: of parts that are in the narrow table."""
+    most = min(_MANY_PARTS, max(_PARTS, math.ceil(len(rows) / _PORTIONS)))
     for file in dataset.narrow:
         numbers = [number for number, part in enumerate(file.parts) if part in rows]
         ends = np.cumsum([rows[file.parts[number]].count for number in numbers])
         first = 0
         while first < len(numbers):
             before = ends[first - 1] if first else 0
-            stop = max(first + 1, min(first + _PARTS, int(np.searchsorted(ends, before + _ROWS, side="right"))))
+            stop = max(first + 1, min(first + most, int(np.searchsorted(ends, before + _ROWS, side="right"))))
             chosen = numbers[first:stop]
             run = Run.of_file(file.between(chosen[0], chosen[-1] + 1))
             parts = [file.parts[number] for number in chosen]
