@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Condition
 from typing import Any, TypeVar
@@ -65,6 +65,7 @@ def _here(function: Callable[[T], R], items: Iterable[T], cpus: float | Callable
             while under_way:
                 yield from _done(under_way)
         finally:
+            free.close()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -72,12 +73,20 @@ class _Cores:
     """Those that are free."""
 
     def __init__(self, count: int) -> None:
-        self._free, self._changed = float(count), Condition()
+        self._free, self._is_closed, self._changed = float(count), False, Condition()
+
+    def close(self) -> None:
+        """Nobody gets any more: who waits for some is called off."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
     @contextmanager
     def taken(self, cpus: float) -> Iterator[None]:
         with self._changed:
-            self._changed.wait_for(lambda: self._free > cpus - _ROUNDED)
+            self._changed.wait_for(lambda: self._is_closed or self._free > cpus - _ROUNDED)
+            if self._is_closed:
+                raise CancelledError
             self._free -= cpus
         try:
             yield

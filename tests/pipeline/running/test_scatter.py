@@ -52,3 +52,16 @@ def test_items_of_two_kinds_share_the_cores() -> None:
     done = dict(scatter(work, range(20), cpus=lambda item: 0.1 if item < 4 else 1.0))
     assert done == {item: item for item in range(20)}
     assert 1 <= most <= CORES
+
+
+def test_once_an_item_fails_none_begins_that_waits_for_a_core() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.2)
+        raise ValueError(item)
+
+    with pytest.raises(ValueError):
+        dict(scatter(work, range(24), cpus=lambda _: 1.0))
+    assert len(begun) < 12  # those that ran, and those that came before it was known
