@@ -22,7 +22,7 @@ from .sortable import Counts, digit_counts, keys_of
 SHA256 = pa.binary(32)  # in the file, where parts have 64 hexadecimal digits
 _FOOTER = b"clipmill.narrow"
 _FIRST = ("key", "shard", "row", "image_offset", "image_size", "error")  # which are read together, for subsets
-_FORMAT = 2  # files of another one are not read: they are made anew
+FORMAT = 3  # files of another one are not read: they are made anew, and have other names
 _ROWS = 1 << 18  # of a row group, about: up to twice as many, so that a part is in one
 _BYTES = 128 << 20  # of a row group in memory, at most one part more
 
@@ -131,7 +131,7 @@ class NarrowWriter:
         self._flush()
         present = {name: np.flatnonzero(counts) for name, counts in self._counts.items()}
         histograms = {n: (digits.tolist(), self._counts[n][digits].tolist()) for n, digits in present.items()}
-        footer = {"format": _FORMAT, "parts": self._parts, "histograms": histograms}
+        footer = {"format": FORMAT, "parts": self._parts, "histograms": histograms}
         packed = base64.b64encode(zlib.compress(json.dumps(footer).encode()))
         self._writer.add_key_value_metadata({_FOOTER: packed})
         self._writer.close()
@@ -148,7 +148,7 @@ def read_narrow_file(file: BinaryIO, name: str, size: int, schema: pa.Schema) ->
     try:
         metadata = pq.ParquetFile(file).metadata
         footer = json.loads(zlib.decompress(base64.b64decode((metadata.metadata or {})[_FOOTER])))
-        if footer["format"] != _FORMAT or not metadata.schema.to_arrow_schema().equals(schema):
+        if footer["format"] != FORMAT or not metadata.schema.to_arrow_schema().equals(schema):
             return None
         parts, sizes, stamps, rows = zip(*footer["parts"], strict=True) if footer["parts"] else ((), (), (), ())
         starts = (0, *np.cumsum(rows, dtype=np.int64).tolist())
@@ -231,7 +231,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _bunches(rows: Sequence[int]) -> Iterator[list[int]]:
-    """Row groups that are read together: about as many rows as a row group of the narrow table has."""
+    """Row groups that are read together: about as many rows as a row group of the narrow table has at least."""
     bunch: list[int] = []
     for number, count in enumerate(rows):
         if bunch and sum(rows[n] for n in bunch) + count > _ROWS:

@@ -145,11 +145,11 @@ def _keep(progress: Progress, rows: Rows, keep: KeepRows, move: _Move | None, sp
     in_table = {part for file in rows.dataset.narrow for part in file.parts}.intersection(passed)
     before = dict(zip(passed, progress.forget(passed), strict=True))
     parts, todo = len(progress.todo), [part for part in progress.todo if part not in in_table]
-    items: list[Run | Passed] = [*runs_of(rows.dataset.only(todo))]
-    moving = None
+    moving, items = None, list[Run | Passed]()
     if move is not None:
         moving = MoveThreshold(keep, move.column, move.last, move.now)
         items += passed_in(rows.dataset, {part: passed[part] for part in in_table}, before)
+    items += runs_of(rows.dataset.only(todo))
     judged = spread("filtering", KeepOrMove(keep, moving), items, cores_of)
     _note(progress, keep.output, ((item.parts, counts) for item, counts in judged))
     return parts

@@ -41,9 +41,9 @@ def kept_in_table(
             yield as_in_part(dataset, part, reader.rows(start, stop), kept - start, columns)
 
 
-def by_reading(dataset: Dataset, columns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The columns that the narrow table has: those that `pairs` has as they are stored, and those that it has not, as
-    NaN becomes NULL and sha256 text."""
+def through_pairs_or_not(dataset: Dataset, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of the columns that are in the narrow table: first those that `pairs` shows as they are stored; then those
+    that it changes, NaN into NULL and sha256 into text, and that must be read from the file itself."""
     schema = narrow_schema(dataset.schema)
     there = [name for name in columns if name in schema.names]
     changed = [name for name in there if name == "sha256" or pa.types.is_floating(schema.field(name).type)]
@@ -64,7 +64,7 @@ def few_in_table(
     columns: Sequence[str],
 ) -> pa.Table:
     """As `kept_in_table`, for few rows of many: some columns that are in the file. Through SQL, which passes over what
-    is between the rows. Not through `pairs`: see `by_reading`."""
+    is between the rows. Not through `pairs`: see `through_pairs_or_not`."""
     url = f"{dataset.url}/{NARROW}/{file.name}"
     connection.register("wanted", pa.table({PLACE: places}))
     names = ", ".join(map(identifier, [PLACE, *columns]))

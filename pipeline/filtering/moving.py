@@ -17,7 +17,7 @@ from ..dataset.dataset import Dataset
 from ..dataset.labels import check_part
 from ..dataset.sql import identifier
 from ..dataset.subset import read_subset_part, write_subset_part
-from .kept import as_in_part, as_stored, by_reading, few_in_table
+from .kept import as_in_part, as_stored, few_in_table, through_pairs_or_not
 from .parts import STEP, KeepRows, PartCounts
 from .rows import Rows
 from .runs import MOST, Run
@@ -68,8 +68,9 @@ def passed_in(
 class MoveThreshold:
     """Writes the subset's parts as `keep` would, from what they were by the last threshold; counts their rows.
 
-    By a higher threshold rows leave: their places tell which, so that nothing of them is read. By a lower one rows are
-    added, those that no other step drops. A worker may have done it already and died: it comes to the same.
+    By a higher threshold rows leave: their places tell which, and nothing is read but parts of the subset. By a lower
+    one rows are added, those that no other step drops. A worker may have done it already and died: it comes to the
+    same.
     """
 
     keep: KeepRows  # by the threshold of now, which is in its last step
@@ -97,7 +98,7 @@ class MoveThreshold:
 
         def move(part: str, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
             start, (first, stop) = of_parts[part]
-            if first == stop:
+            if first == stop or (added is None and not counts[-1]):  # nothing comes, or there is nothing to leave
                 return counts
             kept = None if added is None else self._as_kept(rows, part, added.slice(first, stop - first))
             more = self._write(part, places[first:stop] - start, kept, had_rows=counts[-1] > 0) - counts[-1]
@@ -110,7 +111,7 @@ class MoveThreshold:
         """Those of the rows that no step drops but for the last: their places, what the narrow table has of the columns
         to keep, and their labels."""
         *others, _ = self.keep.steps
-        plain, changed = by_reading(rows.dataset, self.keep.own)
+        plain, changed = through_pairs_or_not(rows.dataset, self.keep.own)
         query = self.keep.query(others, rows.source(run.parts, PLACE), identifier(PLACE), plain)
         with rows.connect(run.parts) as connection:
             connection.register("passed", pa.table({"place": places}))
@@ -140,6 +141,8 @@ class MoveThreshold:
             kept = read_subset_part(output, part)
             stays = pc.invert(pc.is_in(kept["row"], value_set=pa.array(rows, kept["row"].type)))
             tables.append(kept.filter(stays).replace_schema_metadata(None))
+            if added is None and len(tables[0]) == len(kept):  # other steps had dropped those that leave
+                return len(kept)
         if added is not None:
             tables.append(added)
         table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()

@@ -16,6 +16,7 @@ from ..dataset.forgotten import Forgotten
 from ..dataset.layout import part_path
 from ..dataset.narrow import NARROW
 from ..dataset.narrow_file import (
+    FORMAT,
     NarrowFile,
     NarrowReader,
     NarrowWriter,
@@ -41,7 +42,7 @@ class Run:
     @property
     def name(self) -> str:
         """The same for the same parts: two processes that make the file at once make the same one."""
-        return f"{hashlib.sha256(repr((self.parts, self.stamps)).encode()).hexdigest()[:24]}.parquet"
+        return f"{hashlib.sha256(repr((FORMAT, self.parts, self.stamps)).encode()).hexdigest()[:24]}.parquet"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def with_narrow_table(dataset: Dataset, address: str, on_stage: OnStage) -> Data
     in_table = {part for file in fits for part in file.parts}
     missing = [number for number, part in enumerate(dataset.parts) if part not in in_table]
     is_large = len(dataset.parts) >= MANY_PARTS or sum(dataset.sizes) >= MANY_BYTES
-    if missing and is_large and PLACE not in dataset.schema.names and (fits or _can_write(dataset.output)):
+    if missing and is_large and PLACE not in dataset.schema.names and _can_write(dataset.output):
         unused = listed.keys() - {file.name for file in fits}
         fits = fitting(dataset, [*fits, *_made(dataset, missing, address, on_stage)])
         fits = fitting(dataset, [*fits, *_merged(dataset, fits, address)])

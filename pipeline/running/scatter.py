@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from threading import Condition
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import ray
@@ -21,7 +19,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TRIES = 3  # of an item whose worker died
-_ROUNDED = 1e-6  # of a core
 _WAITING = 32  # items, at most, that mostly wait for the storage and so are worked on by more threads than cores
 
 
@@ -47,53 +44,28 @@ def scatter(
 
 
 def _here(function: Callable[[T], R], items: Iterable[T], cpus: float | Callable[[T], float]) -> Iterator[tuple[T, R]]:
-    cores = os.cpu_count() or 1
-    at_once = _WAITING if callable(cpus) else max(cores, min(_WAITING, int(cores / cpus)))
-    free = _Cores(cores)
-
-    def work(item: T) -> R:
-        with free.taken(cpus(item) if callable(cpus) else cores / at_once):
-            return function(item)
-
+    cores, cores_of = os.cpu_count() or 1, _by_item(cpus)
+    pools: dict[int, ThreadPoolExecutor] = {}  # by their threads: what waits keeps none from what works
     under_way: dict[Future[R], T] = {}
-    with ThreadPoolExecutor(at_once, thread_name_prefix="scatter") as pool:
-        try:
-            for item in items:
-                under_way[pool.submit(work, item)] = item
-                if len(under_way) > 2 * at_once:
-                    yield from _done(under_way)
-            while under_way:
+    try:
+        for item in items:
+            threads = max(cores, min(_WAITING, int(cores / cores_of(item))))
+            if threads not in pools:
+                pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="scatter")
+            under_way[pools[threads].submit(function, item)] = item
+            if len(under_way) > 2 * sum(pools):
                 yield from _done(under_way)
-        finally:
-            free.close()
+        while under_way:
+            yield from _done(under_way)
+    finally:
+        for future in under_way:
+            future.cancel()
+        for pool in pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Cores:
-    """Those that are free."""
-
-    def __init__(self, count: int) -> None:
-        self._free, self._is_closed, self._changed = float(count), False, Condition()
-
-    def close(self) -> None:
-        """Nobody gets any more: who waits for some is called off."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-
-    @contextmanager
-    def taken(self, cpus: float) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._free > cpus - _ROUNDED)
-            if self._is_closed:
-                raise CancelledError
-            self._free -= cpus
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += cpus
-                self._changed.notify_all()
+def _by_item(cpus: float | Callable[[T], float]) -> Callable[[T], float]:
+    return cpus if callable(cpus) else lambda _: cpus
 
 
 def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
@@ -104,28 +76,29 @@ def _done(under_way: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
 def _on_ray(
     function: Callable[[T], R], items: Iterable[T], cpus: float | Callable[[T], float], gpus: float
 ) -> Iterator[tuple[T, R]]:
-    there = ray.cluster_resources()
-    shared, at_once = ray.put(function), max(1, int(there.get("CPU", 1) / (1.0 if callable(cpus) else cpus)))
+    there, shared, cores_of = ray.cluster_resources(), ray.put(function), _by_item(cpus)
     gpus = gpus if there.get("GPU") else 0.0
-    if gpus:
-        at_once = min(at_once, int(there["GPU"] / gpus))
 
     @ray.remote
-    def call(function: Callable[[T], R], item: T) -> R:
+    def call(function: Callable[[T], R], item: T, at_once: int) -> R:
         settle(Share(at_once))
         return function(item)
 
-    def begin(item: T) -> Any:
-        taken = cpus(item) if callable(cpus) else cpus
+    def begin(item: T) -> tuple[Any, float]:
+        """The task, and the share of the cluster that it takes."""
+        taken = cores_of(item)
+        at_once = max(1, int(there.get("CPU", 1) / taken))
+        if gpus:
+            at_once = min(at_once, int(there["GPU"] / gpus))
         task: Any = call.options(num_cpus=taken, num_gpus=gpus, max_retries=_TRIES)
-        return task.remote(shared, item)
+        return task.remote(shared, item, at_once), 1 / at_once
 
-    most = 2 * at_once
-    under_way: dict[Any, T] = {}
+    under_way: dict[Any, tuple[T, float]] = {}
     try:
         for item in items:
-            under_way[begin(item)] = item
-            if len(under_way) > most:
+            reference, share = begin(item)
+            under_way[reference] = item, share
+            if sum(share for _, share in under_way.values()) > 2:
                 yield from _collected(under_way)
         while under_way:
             yield from _collected(under_way)
@@ -134,9 +107,9 @@ def _on_ray(
             ray.cancel(reference)
 
 
-def _collected(under_way: dict[Any, T]) -> Iterator[tuple[T, R]]:
+def _collected(under_way: dict[Any, tuple[T, float]]) -> Iterator[tuple[T, R]]:
     (reference, *_), _ = ray.wait(list(under_way))
-    item = under_way.pop(reference)
+    item, _ = under_way.pop(reference)
     try:
         yield item, ray.get(reference)
     except RayTaskError as error:

@@ -263,6 +263,23 @@ def test_whole_numbers_are_scores_too(make: Any) -> None:
     assert [row for _, row in _kept(job)] == [0, 2, 0, 1]  # 5 3 2 2 1: the third, and what ties with it
 
 
+def test_a_threshold_that_moves_on_ray_comes_to_the_same(
+    make: Any, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmill.pipeline.running.narrow_table.MANY_PARTS", 1)
+    scores = np.random.default_rng(0).uniform(0, 1, (7, 40)).astype(np.float32)
+    parts = [{"similarity": scores[number]} for number in range(5)]
+    job = replace(make(parts), top_fraction=0.3, where=["row % 4 > 0"], address="local")
+    filter(job)
+    for more in (0.5 * scores[5], 1.0 - 0.2 * scores[6]):  # the threshold falls, and rises
+        parts.append({"similarity": more})
+        make(parts)
+        summary, fresh = filter(job), replace(job, out=f"{job.out}-{len(parts)}")
+        assert summary.parts_done_before < len(parts) - 2  # scores of others are passed
+        assert filter(fresh).funnel == summary.funnel
+        assert places(fresh) == places(job)
+
+
 def test_torch_is_not_loaded_for_a_filter_without_a_reference(make: Any) -> None:
     """It takes a second."""
     job = replace(make(), top_fraction=0.3)

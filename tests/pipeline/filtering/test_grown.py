@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clipmill.pipeline import FilterJob, FilterSummary, filter
 from clipmill.pipeline.dataset.dataset import Dataset
+from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.narrow import NARROW
+from clipmill.pipeline.dataset.output import Output
+from clipmill.pipeline.dataset.source import PART, source_of
 from clipmill.pipeline.dataset.subset import Subset
 from clipmill.pipeline.filtering import judging, moving
 from clipmill.pipeline.filtering.progress import COUNTS
@@ -150,6 +154,44 @@ def test_a_threshold_that_moves_adds_and_removes_single_rows(
         assert summary.parts_done_before < len(parts) - 4  # the others' rows changed
         assert breaks or judged == [Dataset.open(job.dataset).parts[-1]]
         check(job)
+
+
+@pytest.mark.parametrize("labelled", [False, True], ids=["alone", "labelled"])
+@pytest.mark.parametrize("rises", [False, True], ids=["falls", "rises"])
+def test_a_threshold_moves_past_rows_that_others_drop(
+    rises: bool, labelled: bool, make: Callable[..., FilterJob], tmp_path: Path, table: None
+) -> None:
+    """Of most parts nothing is kept, before or after; those in which nothing changes are not written again."""
+    parts, columns = [scattered(number) for number in range(12)], ["aesthetic:float64"]
+    conditions = ["row % 20 = 7", "shard NOT LIKE '%/00003.tar'"]
+    if labelled:
+        conditions.append("labels.label <> 'label 2'")
+    job = replace(make(parts, columns=columns), top_fraction=0.4, where=conditions)
+    if labelled:
+        job = replace(job, labels=labels_of(job, tmp_path / "labels"), columns=["label"])
+    filter(job)
+    counts = [len(pq.read_table(Path(job.out) / name)) for name in written(job)]
+    assert 2 < len(counts) < 11 and sum(counts) < 25
+    before = written(job)
+    make([*parts, scattered(12, 0.6) if rises else scattered(12, 0.0, 0.3)], columns=columns)
+    if labelled:
+        labels_of(job, tmp_path / "labels")
+    summary = filter(job)
+    assert summary.parts_done_before < 6  # scores of the others were passed
+    assert sum(before.get(name) == at for name, at in written(job).items()) > len(before) // 3
+    check(job)
+
+
+def labels_of(job: FilterJob, folder: Path) -> str:
+    """Labels of all rows that are there by now."""
+    dataset, output = Dataset.open(job.dataset), Output.at(str(folder)).prepare()
+    begin(output, "label", {"dataset": dataset.url, "fingerprint": dataset.settings.digest})
+    for part in dataset.parts:
+        own = dataset.read(part, ["key", "shard", "row", "error"])
+        labels = own.append_column("label", pa.array([f"label {row % 3}" for row in range(len(own))]))
+        with output.staged(f"data/{part}", replace=True) as path:
+            pq.write_table(labels.replace_schema_metadata({PART: source_of(dataset, part, None)}), path)
+    return output.url
 
 
 def then_broken(*asked: Any) -> Dataset:
