@@ -156,25 +156,25 @@ def test_a_threshold_that_moves_adds_and_removes_single_rows(
         check(job)
 
 
-@pytest.mark.parametrize("labelled", [False, True], ids=["alone", "labelled"])
+@pytest.mark.parametrize("by", [None, "similarity", "sure"], ids=["alone", "labelled", "by a label"])
 @pytest.mark.parametrize("rises", [False, True], ids=["falls", "rises"])
 def test_a_threshold_moves_past_rows_that_others_drop(
-    rises: bool, labelled: bool, make: Callable[..., FilterJob], tmp_path: Path, table: None
+    rises: bool, by: str | None, make: Callable[..., FilterJob], tmp_path: Path, table: None
 ) -> None:
     """Of most parts nothing is kept, before or after; those in which nothing changes are not written again."""
     parts, columns = [scattered(number) for number in range(12)], ["aesthetic:float64"]
     conditions = ["row % 20 = 7", "shard NOT LIKE '%/00003.tar'"]
-    if labelled:
+    if by:
         conditions.append("labels.label <> 'label 2'")
     job = replace(make(parts, columns=columns), top_fraction=0.4, where=conditions)
-    if labelled:
-        job = replace(job, labels=labels_of(job, tmp_path / "labels"), columns=["label"])
+    if by:
+        job = replace(job, labels=labels_of(job, tmp_path / "labels"), by=by, columns=["label"])
     filter(job)
     counts = [len(pq.read_table(Path(job.out) / name)) for name in written(job)]
     assert 2 < len(counts) < 11 and sum(counts) < 25
     before = written(job)
     make([*parts, scattered(12, 0.6) if rises else scattered(12, 0.0, 0.3)], columns=columns)
-    if labelled:
+    if by:
         labels_of(job, tmp_path / "labels")
     summary = filter(job)
     assert summary.parts_done_before < 6  # scores of the others were passed
@@ -189,6 +189,7 @@ def labels_of(job: FilterJob, folder: Path) -> str:
     for part in dataset.parts:
         own = dataset.read(part, ["key", "shard", "row", "error"])
         labels = own.append_column("label", pa.array([f"label {row % 3}" for row in range(len(own))]))
+        labels = labels.append_column("sure", dataset.read(part, ["similarity"])["similarity"])
         with output.staged(f"data/{part}", replace=True) as path:
             pq.write_table(labels.replace_schema_metadata({PART: source_of(dataset, part, None)}), path)
     return output.url
