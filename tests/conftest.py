@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import lent_workers
 import needs
 import pytest
 import s3
@@ -49,12 +50,14 @@ def cluster() -> Iterator[None]:
     import ray
     from clipmill.pipeline.running.cluster import connected
 
-    ray.cloudpickle.register_pickle_by_value(fakes)
+    for kit in (fakes, lent_workers):
+        ray.cloudpickle.register_pickle_by_value(kit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
         with connected("local"):
             yield
-    ray.cloudpickle.unregister_pickle_by_value(fakes)
+    for kit in (fakes, lent_workers):
+        ray.cloudpickle.unregister_pickle_by_value(kit)
 
 
 @pytest.fixture(scope="session")

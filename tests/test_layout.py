@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -241,7 +238,7 @@ def test_a_seam_is_the_only_place_that_imports_its_dependency(dependency: str) -
 
 
 def test_files_are_short() -> None:
-    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PRODUCT}
+    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in EVERYTHING}
     assert {path: count for path, count in lines.items() if count > MAX_FILE_LINES} == {}
 
 
@@ -273,24 +270,6 @@ def test_functions_take_few_parameters() -> None:
 def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return len(every) - (bool(every) and every[0].arg in ("self", "cls"))
-
-
-@pytest.mark.parametrize("module", ["clipmill.clipmodel.config", "clipmill.pipeline.records"])
-def test_importing_does_nothing(module: str, tmp_path: Path) -> None:
-    """Elsewhere than in the checkout, so that it is the installed package that is imported."""
-    script = f"""
-import json, logging, sys
-import {module}
-loggers = [logging.getLogger(), *(logging.getLogger(n) for n in logging.root.manager.loggerDict if "clipmill" in n)]
-handlers = [repr(h) for l in loggers for h in l.handlers if not isinstance(h, logging.NullHandler)]
-print(json.dumps({{"handlers": handlers, "ray": "ray" in sys.modules}}))
-"""
-    command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    assert json.loads(ran.stdout) == {"handlers": [], "ray": False}
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_folder_of_the_product_is_a_package() -> None:

@@ -38,24 +38,37 @@ def test_what_loading_would_refuse_by_name_is_refused_with_the_same_words(spec: 
     assert str(checked.value) == str(loaded.value)
 
 
+ELSEWHERE = "/elsewhere/w.pt"
+BUCKET = "s3://bucket/w.pt"
+
+
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "variant", "weights", "path"),
     [
-        *(
-            "tiny",
-            "ViT-B/32",
-            "ViT-B-32=laion2b_s34b_b79k",
-            "ViT-B-32=LAION2B-s34B-b79K",
-            "tiny=random",
-            "tiny=random:3",
-        ),
-        *("tiny=/elsewhere/weights.pt", "/elsewhere/weights.safetensors", "s3://bucket/weights.pt", "tiny=s3://b/w.pt"),
-        *("open_clip:ViT-B-32=openai", "open_clip:ViT-B-32=/elsewhere/w.pt", "open_clip:ViT-B-32=s3://b/w.pt"),
-        *("open_clip:ViT-B-32=random:3", "open_clip:org/repo", "open_clip:local-dir:/elsewhere"),
+        ("tiny", "tiny", None, None),
+        ("ViT-B/32", "ViT-B/32", None, None),
+        ("ViT-B-32=laion2b_s34b_b79k", "ViT-B-32", "laion2b_s34b_b79k", None),
+        ("ViT-B-32=LAION2B-s34B-b79K", "ViT-B-32", "LAION2B-s34B-b79K", None),
+        ("tiny=random", "tiny", "random", None),
+        ("tiny=random:3", "tiny", "random:3", None),
+        (f"tiny={ELSEWHERE}", "tiny", ELSEWHERE, ELSEWHERE),
+        (ELSEWHERE, None, ELSEWHERE, ELSEWHERE),
+        (BUCKET, None, BUCKET, BUCKET),
+        (f"tiny={BUCKET}", "tiny", BUCKET, BUCKET),
+        ("open_clip:ViT-B-32=openai", "open_clip:ViT-B-32", "openai", None),
+        (f"open_clip:ViT-B-32={ELSEWHERE}", "open_clip:ViT-B-32", ELSEWHERE, ELSEWHERE),
+        (f"open_clip:ViT-B-32={BUCKET}", "open_clip:ViT-B-32", BUCKET, BUCKET),
+        ("open_clip:ViT-B-32=random:3", "open_clip:ViT-B-32", "random:3", None),
+        ("open_clip:org/repo", "open_clip:org/repo", None, None),
+        ("open_clip:local-dir:/elsewhere", "open_clip:/elsewhere", None, "/elsewhere"),
     ],
 )
-def test_names_and_files_of_other_machines_pass(spec: str) -> None:
+def test_names_and_files_of_other_machines_pass_and_are_understood(
+    spec: str, variant: str | None, weights: str | None, path: str | None
+) -> None:
     check_spec(spec)
+    parsed = parse_spec(spec)
+    assert (parsed.variant, parsed.weights, parsed.path) == (variant, weights, path)
 
 
 @given(name=st.text(max_size=12), weights=st.text(max_size=12))

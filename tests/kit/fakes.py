@@ -12,8 +12,8 @@ import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,7 +38,7 @@ from clipmill.pipeline.embedding.encoder import ClipEncoder, Encoder, Vectors
 from clipmill.pipeline.embedding.shard_reader import ThreadedReader
 from clipmill.pipeline.embedding.together import Decoders, Together
 from clipmill.pipeline.errors import ModelError, ShardError, UserError
-from clipmill.pipeline.records import Decoded, Pixels, Sample, Shard, ShardStats, TokenIds, Vector
+from clipmill.pipeline.records import Decoded, Pixels, Shard, ShardStats, TokenIds, Vector
 from PIL import Image
 
 CONTEXT = 12  # tokens
@@ -207,92 +207,6 @@ def parts(out: str | Path) -> list[dict[str, Any]]:
     return [row for part in sorted(Path(out).glob("data/*.parquet")) for row in pq.read_table(part).to_pylist()]
 
 
-# --- decoders ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WatchedDecoder(Decoder):
-    """Writes down each chunk that it decodes. `dies`: kills its process at a chunk, once. `fails`: at one, once, for
-    what is nothing of the shard's. `pause`: seconds a chunk."""
-
-    folder: Path = Path()
-    dies: int | None = None
-    fails: int | None = None
-    pause: float = 0.0
-
-    @classmethod
-    def at(cls, folder: Path, dies: int | None = None, fails: int | None = None) -> WatchedDecoder:
-        decoder = fake_decoder()
-        return cls(decoder.preprocess, decoder.tokenizer, folder=folder, dies=dies, fails=fails)
-
-    def decode_batch(self, samples: Sequence[Sample], pool: Executor | None = None) -> list[Decoded]:
-        number = attempt(self.folder, "chunk")
-        if number == self.dies:
-            os._exit(1)
-        if number == self.fails:
-            raise OSError("the network is down")
-        time.sleep(self.pause)
-        return super().decode_batch(samples, pool)
-
-
-@dataclass
-class PillowEngines:
-    """Stands in for a GPU's JPEG engines: decodes with Pillow, and refuses every `refuses`-th file."""
-
-    refuses: int = 0
-    batches: list[int] = field(default_factory=list)  # files that were asked for at once
-
-    def decode(self, files: Sequence[Any], stream: int) -> list[Any]:
-        self.batches.append(len(files))
-        return [None if self.refuses and not i % self.refuses else _pixels(file) for i, file in enumerate(files)]
-
-
-def _pixels(file: Any) -> np.ndarray:
-    return np.array(Image.open(io.BytesIO(file.tobytes())).convert("RGB"))
-
-
-@dataclass(frozen=True)
-class ActorFactory:
-    """A factory of workers that others read for, and that embed for real with a fake model."""
-
-    output: Output
-    decoder: Decoder
-    engines: bool = False  # images stay encoded until they are at the worker
-
-    def __call__(self) -> ActorWorker:
-        from clipmill.pipeline.embedding.engine_reader import EngineReader
-        from clipmill.pipeline.embedding.gpu_decode import GpuDecoder
-        from clipmill.pipeline.running.reader_processes import ProcessReader
-
-        reader = ProcessReader(self.engines)
-        if not self.engines:
-            return ActorWorker(fake_tools(reader=reader), self.output, reader)
-        decoder = GpuDecoder("cpu", Decoders((self.decoder,)).ways, [PillowEngines(refuses=5)])
-        return ActorWorker(fake_tools(reader=EngineReader(reader, decoder)), self.output, reader)
-
-    def pool(self, placement: Any, seats: Any) -> Any:
-        """Who reads for them."""
-        from clipmill.pipeline.running.autoscaler import Demand
-        from clipmill.pipeline.running.reader_pool import ReaderPool
-        from clipmill.pipeline.running.reader_processes import ReaderSettings
-
-        settings = ReaderSettings(Decoders((self.decoder,)), FAKE_LAYOUT)
-        return ReaderPool(settings, placement, seats, Demand(lambda _: None))
-
-
-@dataclass
-class ActorWorker:
-    tools: ShardTools
-    output: Output
-    reader: Any
-
-    def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
-        return embed_shard(shard, self.tools, self.output, on_rows)
-
-    def lend(self, readers: Sequence[Any]) -> None:
-        self.reader.lend(readers)
-
-
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +251,6 @@ class FakeWorkers:
 @dataclass
 class FakeWorker:
     folder: Path
-    seen: list[str] = field(default_factory=list)
 
     def embed(self, shard: Shard, on_rows: Callable[[int, int], None]) -> ShardStats:
         name = PurePosixPath(shard.url).stem

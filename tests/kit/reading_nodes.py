@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import fakes
+import lent_workers
 import psutil
 import ray
 from clipmill.pipeline.dataset.output import Output
@@ -44,6 +45,7 @@ def main(tars: Path, out: Path, told: Path) -> None:
     output = Output.at(str(out)).prepare()
     reader_pool._LOOK = reader_pool._MACHINES = 1.0
     ray.cloudpickle.register_pickle_by_value(fakes)
+    ray.cloudpickle.register_pickle_by_value(lent_workers)
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(**NODE | {"num_cpus": 2}) for _ in range(3)]
@@ -53,7 +55,7 @@ def main(tars: Path, out: Path, told: Path) -> None:
         machines = {node["NodeID"] for node in ray.nodes()}
         chunks = told.parent / "chunks"
         chunks.mkdir()
-        factory = fakes.ActorFactory(output, replace(fakes.WatchedDecoder.at(chunks), pause=0.3))
+        factory = lent_workers.ActorFactory(output, replace(lent_workers.WatchedDecoder.at(chunks), pause=0.3))
         readers = partial(factory.pool, placement, partial(reader_seats, placement))
         events: list[Event] = []
         for event in run_shards(shards, factory, placement, RunOptions(Limits(pause=0.1), readers=readers)):

@@ -10,22 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 from clipmill.pipeline.deduplication import against as module
 from clipmill.pipeline.deduplication.dedup import DedupSummary, dedup
 from clipmill.pipeline.errors import InputError, UserError
 from clipmill.pipeline.job import DedupJob
 from made import make_dataset, unit_vectors
 
+pytestmark = pytest.mark.usefixtures("without_ray")
+
 DIM, ROWS = 32, 50
 Row = tuple[int, int]  # part, row
-
-
-@pytest.fixture(autouse=True)
-def without_ray(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "cluster" not in request.fixturenames:
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
 
 def near(vector: np.ndarray, cosine: float, seed: int) -> np.ndarray:

@@ -31,7 +31,8 @@ from clipmill.pipeline.embedding.gpu_decode import GpuDecoder, open_decoder
 from clipmill.pipeline.embedding.nvimagecodec import open_engines
 from clipmill.pipeline.embedding.together import Decoders
 from clipmill.pipeline.records import Decoded, Shard
-from fakes import Drawn, PillowEngines, fake_decoder, fake_tools, rows_of, threaded, write_pairs, write_tar
+from fakes import Drawn, fake_decoder, fake_tools, rows_of, threaded, write_pairs, write_tar
+from lent_workers import PillowEngines
 from picture_kit import files, plugged, turned_by_exif
 from PIL import Image
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from clipmill.clipmodel.download import sha256_of
 from clipmill.clipmodel.weights import Loaded
-from clipmill.clipmodel.zeroshot import classifier, probabilities
-from clipmill.pipeline import FilterJob, LabelJob, filter, label
+from clipmill.clipmodel.zeroshot import probabilities
+from clipmill.pipeline import LabelJob, label
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.labels import Labels
 from clipmill.pipeline.dataset.output import Output
-from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, Subset, begin_subset, finish_subset, write_subset_part
+from clipmill.pipeline.dataset.subset import IDENTITY, Funnel, begin_subset, finish_subset, write_subset_part
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.labelling import label as labelling
 from clipmill.pipeline.labelling.label import BACKGROUND, SUMMARY
@@ -28,51 +25,8 @@ from clipmill.pipeline.labelling.part import LabelCounts
 from clipmill.pipeline.records import Vectors
 from clipmill.pipeline.running.stages import Stage
 from fakes import files
+from label_kit import NAMES, NOTHING
 from made import make_dataset
-
-NAMES = ["red star", "blue fish", "grey crescent", "a house"]
-NOTHING = np.full((1, 256), np.nan, np.float32)
-
-
-@pytest.fixture(scope="session")
-def classes(sharp: Loaded) -> Vectors:
-    vectors: Vectors = classifier(sharp.model, sharp.tokenizer, NAMES, ["a drawing of a {}"]).numpy()
-    return vectors
-
-
-@pytest.fixture
-def parts(classes: Vectors) -> list[dict[str, Any]]:
-    """Embeddings near the classes' own; the third row of the first part failed."""
-    noise = np.random.default_rng(0).standard_normal((5, 256)).astype(np.float32) * 0.01
-    near = [classes[i] + noise[row] for row, i in enumerate([0, 1, 2, 3, 3])]
-    images = np.stack(near) / np.linalg.norm(near, axis=1, keepdims=True)
-    return [
-        {
-            "image_embedding": np.concatenate([images[:2], NOTHING, images[2:3]]),
-            "error": [None, None, "decode: no image", None],
-            "truth": ["red star", "blue fish", "a house", "red star"],
-            "number": [10, 20, 40, 10],
-        },
-        {"image_embedding": images[3:], "truth": ["a house", "something else"], "number": [40, 99]},
-    ]
-
-
-@pytest.fixture
-def make(parts: list[dict[str, Any]], sharp_weights: Path, tmp_path: Path) -> Callable[..., LabelJob]:
-    """A dataset of these parts, and the job that labels it."""
-    (tmp_path / "classes.csv").write_text("id,name\n" + "".join(f"{10 * n},{c}\n" for n, c in enumerate(NAMES, 1)))
-
-    sha256 = sha256_of([sharp_weights])
-
-    def made(parts: list[dict[str, Any]] = parts, **changes: Any) -> LabelJob:
-        columns, out = ["truth", "number:int64"], tmp_path / "dataset"
-        make_dataset(out, parts, dim=256, columns=columns, weights_sha256=sha256, **changes)
-        return LabelJob(
-            str(out), str(tmp_path / "labels"), str(tmp_path / "classes.csv"), "a drawing of a {}", top_k=3,
-            model=f"tiny={sharp_weights}",
-        )  # fmt: skip
-
-    return made
 
 
 def rows(job: LabelJob) -> list[dict[str, Any]]:
@@ -295,46 +249,3 @@ def test_on_ray_the_labels_are_the_same(make: Any) -> None:
     there = label(replace(job, out=job.out + "-ray", address="local"))
     assert rows(job) == rows(replace(job, out=job.out + "-ray"))
     assert (there.counts, there.accuracy) == (here.counts, here.accuracy)
-
-
-def test_labels_are_columns_of_a_filters_conditions(make: Any, tmp_path: Path) -> None:
-    job = make()
-    label(job)
-    wanted = FilterJob(
-        job.dataset,
-        str(tmp_path / "subset"),
-        where=["labels.label IN ('red star', 'a house')", "probability > 0"],
-        labels=job.out,
-        columns=["label", "labels", "truth"],
-    )
-    assert filter(wanted).funnel.kept == 3
-    subset = Subset.open(wanted.out)
-    found = [row for part in subset.parts for row in pq.read_table(subset.url_of(part)).to_pylist()]
-    assert [(row["row"], row["label"]) for row in found] == [(0, "red star"), (0, "a house"), (1, "a house")]
-    assert [row["truth"] for row in found] == ["red star", "a house", "something else"]
-    assert all(row["labels"][0] == row["label"] for row in found)
-    best = replace(wanted, where=(), by="margin", top_fraction=0.2, out=wanted.out + "2")
-    assert filter(best).funnel.kept == 2  # the second of five, counted from nought
-
-
-def test_labels_from_before_a_part_was_embedded_again_are_refused(make: Any, tmp_path: Path) -> None:
-    job = make()
-    label(job)
-    dataset = Dataset.open(job.dataset)
-    path = dataset.url_of(dataset.parts[1])
-    table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, "clipmill.shard": "changed"}), path)
-    wanted = FilterJob(job.dataset, str(tmp_path / "subset"), where=["label = 'a house'"], labels=job.out)
-    with pytest.raises(InputError, match="was labelled before it was embedded again; run `clipmill label` again"):
-        filter(wanted)
-    label(job)
-    assert filter(wanted).funnel.kept == 2
-
-
-def test_labels_are_compared_with_the_rows_own_columns(make: Any, tmp_path: Path) -> None:
-    job = make()
-    label(job)
-    wanted = FilterJob(job.dataset, str(tmp_path / "subset"), where=["labels.label = pairs.truth"], labels=job.out)
-    assert filter(wanted).funnel.kept == 3
-    with pytest.raises(UserError, match=r"--where labels\.lable = 'x': Binder Error"):
-        filter(replace(wanted, where=["labels.lable = 'x'"]))

@@ -28,7 +28,8 @@ from clipmill.pipeline.running.placement import Placement, Seat
 from clipmill.pipeline.running.reader_processes import CHUNKS_ON_THE_WAY, ProcessReader, ReaderProcess, ReaderSettings
 from clipmill.pipeline.running.readers import LentReader, ReadingFailed
 from clipmill.pipeline.running.run_options import RunOptions
-from fakes import FAKE_LAYOUT, ActorFactory, Drawn, WatchedDecoder, fake_decoder, fake_tools, rows_of, write_pairs
+from fakes import FAKE_LAYOUT, Drawn, fake_decoder, fake_tools, rows_of, write_pairs
+from lent_workers import ActorFactory, WatchedDecoder
 
 
 @pytest.fixture

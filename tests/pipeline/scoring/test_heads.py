@@ -11,23 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from clipmill.clipmodel import download
-from clipmill.clipmodel.sources import find
-from clipmill.pipeline import ScoreJob
-from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.errors import ModelError
 from clipmill.pipeline.scoring import presets
 from clipmill.pipeline.scoring.head_files import head_tensors
-from clipmill.pipeline.scoring.inputs import Embeddings
 from clipmill.pipeline.scoring.presets import PRESETS
-from clipmill.pipeline.scoring.scorers import Scorer, scorers_of
 from fsspec.implementations.memory import MemoryFileSystem
-from made import make_dataset, unit_vectors
-from onnx import TensorProto, helper, numpy_helper
+from made import unit_vectors
 from safetensors.torch import save_file
+from score_kit import scorer, values
 from torch import Tensor, nn
 
 
@@ -69,27 +63,6 @@ AUTHORS = {
     "laion-nsfw-l14": lambda: Detector(768, 64, 512, 256, 1),
     "laion-nsfw-b32": lambda: Detector(512, 32, 32, 1),
 }
-
-
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Dataset]:
-    """By width. Those of 768 and 512 numbers say that OpenAI's models made them."""
-    made = {}
-    for width, variant in ((4, "tiny"), (512, "ViT-B/32"), (768, "ViT-L/14")):
-        sha256 = find(variant, "openai")[1].sha256 if width > 4 else "0" * 64
-        out, models = tmp_path_factory.mktemp("heads") / "in", [("", variant)]
-        made[width] = make_dataset(out, [{}], dim=width, models=models, weights_sha256=str(sha256))
-    return made
-
-
-def scorer(dataset: Dataset, weights: Any, **changes: Any) -> Scorer:
-    job = ScoreJob(dataset.url, "unused", [f"s={weights}"])
-    (only,) = scorers_of(replace(job, **changes), dataset, Embeddings("image_embedding", dataset.model().dim))
-    return only
-
-
-def values(scorer: Scorer, vectors: Any) -> Any:
-    return np.stack(list(scorer(vectors).values()), axis=1)
 
 
 @pytest.mark.parametrize("name", AUTHORS)
@@ -252,51 +225,3 @@ def test_the_mean_and_deviation_count_whatever_their_names() -> None:
     }
     head = head_tensors(tensors).head("none", "none")
     assert head(np.array([[3.0, 6.0]], np.float32)).tolist() == [[2.0]]
-
-
-def graph(weight: Any, *, batch: Any = "n", outputs: tuple[str, ...] = ("y",), width: Any = 4) -> bytes:
-    """x @ weight, for each of the outputs."""
-    tensor, float_ = numpy_helper.from_array(np.asarray(weight, np.float32), "w"), TensorProto.FLOAT
-    made = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], [name]) for name in outputs],
-        "head",
-        [helper.make_tensor_value_info("x", float_, [batch, width])],
-        [helper.make_tensor_value_info(name, float_, [batch, tensor.dims[1]]) for name in outputs],
-        [tensor],
-    )
-    file = io.BytesIO()
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=8), file)
-    return file.getvalue()
-
-
-def test_an_onnx_graph_is_run(datasets: Any, tmp_path: Path) -> None:
-    weight = np.random.default_rng(0).standard_normal((4, 2)).astype(np.float32)
-    (path := tmp_path / "head.onnx").write_bytes(graph(weight))
-    vectors = unit_vectors(1, 20)
-    np.testing.assert_allclose(values(scorer(datasets[4], path), vectors), vectors @ weight, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"nothing", "no ONNX graph that can be run"),
-        (graph(np.ones((6, 1)), width=6), "reads embeddings of 6 numbers"),
-        (graph(np.ones((6, 1)), width="d"), "fails for embeddings of 4 numbers"),
-        (graph(np.ones((4, 1)), batch=1), "takes batches of exactly 1; export it with a dynamic first axis"),
-        (graph(np.ones((4, 1)), outputs=("y", "z")), "must have one output of floating-point numbers, and has y, z"),
-    ],
-)
-def test_an_onnx_graph_that_is_no_head_is_refused(
-    content: bytes, complaint: str, datasets: Any, tmp_path: Path
-) -> None:
-    (path := tmp_path / "head.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match=complaint):
-        scorer(datasets[4], path)
-
-
-def test_without_onnxruntime_it_says_how_to_get_it(datasets: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    (path := tmp_path / "head.onnx").write_bytes(graph(np.full((4, 1), 7)))
-    with pytest.raises(ModelError, match=r"pip install 'clipmill\[onnx\]'"):
-        scorer(datasets[4], path)

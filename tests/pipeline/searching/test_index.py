@@ -68,11 +68,6 @@ def test_every_kind_finds_what_exact_search_finds(job: IndexJob, dataset: Datase
     assert scores == sorted(scores, reverse=True) and len(scores) == 10
 
 
-def test_auto_goes_by_the_size() -> None:
-    assert [ann_cells.kind_for("auto", n, 512) for n in (10**3, 10**6, 10**8)] == ["flat", "ivf", "ivfpq"]
-    assert ann_cells.cells_for(50, 30, 512) == 30
-
-
 def test_pieces_give_the_same_index(job: IndexJob, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     index(job)
     whole = keys(dataset, job.out)
@@ -218,11 +213,6 @@ def test_the_fewest_vectors_are_enough(tmp_path: Path, kind: Any, vectors: int, 
     assert len(found) == vectors - 1
 
 
-def test_a_sample_has_a_vector_for_each_cell_at_least() -> None:
-    assert all(ann_cells.sample_size(n, 512) >= n for n in (1, 1000, 10**6, 10**9))
-    assert ann_cells.sample_size(1000, 512) == 64_000
-
-
 @pytest.mark.parametrize("kind", ["flat", "ivf", "ivfpq", "hnsw"])
 def test_rows_of_nan_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
     def spoilt(vectors: Any, dtype: Any) -> Any:
@@ -266,13 +256,6 @@ def test_what_is_wrong_is_one_line(job: IndexJob, change: dict[str, Any], said: 
     assert not Output.at(job.out).names()
 
 
-def test_too_few_vectors_for_codes_or_too_many_for_a_graph() -> None:
-    with pytest.raises(UserError, match="needs at least 256 vectors"):
-        ann_cells.kind_for("ivfpq", 100, 512)
-    with pytest.raises(UserError, match=r"GB of memory .* use --kind ivf or ivfpq"):
-        ann_cells.kind_for("hnsw", 10**11, 512)
-
-
 def test_without_faiss_the_extra_is_named(job: IndexJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     faiss.cache_clear()
@@ -295,13 +278,3 @@ def test_many_cells_are_trained_in_two_levels_and_found_by_a_graph(
     centroids = quantizer.reconstruct_n(0, 100)
     assert np.allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
     assert min(card.recall.values()) >= 0.97 and len(set(keys(dataset, job.out)) & set(keys(dataset, None))) >= 9
-
-
-def test_cells_go_by_the_advice_of_faiss_within_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann_cells, "memory", lambda: 1 << 40)
-    cells = [ann_cells.cells_for(None, 10**power, 512) for power in (0, 4, 6, 7, 8, 9)]
-    assert cells == [1, 400, 4000, 1 << 18, 1 << 20, 1 << 20]
-    assert ann_cells.sample_size(1 << 20, 512) == 64 << 20
-    monkeypatch.setattr(ann_cells, "memory", lambda: 24 << 30)
-    few = ann_cells.cells_for(None, 10**9, 512)
-    assert 30 <= ann_cells.sample_size(few, 512) / few < 31 and ann_cells.sample_size(few, 512) * 2048 < 4 << 30
