@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from ..specifications.specification import Specification
 
 SpecificationFile = Annotated[
-    Path, typer.Argument(metavar="JOB.yaml", help="A job specification; see docs/operate.md.")
+    str, typer.Argument(metavar="JOB.yaml", help="A job specification, a file or a URL; see docs/operate.md.")
 ]
 Variables = Annotated[
     list[str] | None,

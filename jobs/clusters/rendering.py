@@ -16,7 +16,7 @@ from ..specifications.templates import Values
 from .kuberay import cluster_manifest, manifests
 
 
-def render(path: Path, values: Values, cluster_only: bool = False, image: str | None = None) -> str:
+def render(path: Path | str, values: Values, cluster_only: bool = False, image: str | None = None) -> str:
     """YAML for `kubectl apply -f -`. image: in place of the specification's. The job is run with `values.vars`, as it
     is checked here. UserError for one with a secret in it, or among those: manifests are kept and shown."""
     variables = _shown(values.vars)

@@ -56,13 +56,14 @@ class Specification:
         return {"apiVersion": API_VERSION, "kind": "pipeline", "steps": [step.as_json() for step in self.steps]}
 
 
-def read_specification(path: Path, values: Values) -> Specification:
-    """UserError, `file: field: what is wrong; what to do`, for whatever is."""
+def read_specification(path: Path | str, values: Values) -> Specification:
+    """path: a local file's, or the URL of one in an object store. UserError, `file: field: what is wrong; what to do`,
+    for whatever is."""
     text = read_text(path)
     return replace(parse_specification(parse_yaml(text, path), values, str(path)), text=text)
 
 
-def check_specification(path: Path, values: Values) -> Specification:
+def check_specification(path: Path | str, values: Values) -> Specification:
     """As a cluster will read it: what its environment holds is not known here, so any name in it will do."""
     return read_specification(path, replace(values, env=_AnyEnvironment()))
 

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 from ...pipeline.errors import UserError, one_line
+from ...pipeline.inputs.entries import asking
+from ...pipeline.storage.urls import canonical_url, open_storage
 
 MOST_BYTES = 4 << 20  # of a file; a list of many shards goes into a file of its own, named as @FILE
 MOST_VALUES = 100_000  # in a file, those that aliases repeat included
@@ -15,18 +17,14 @@ _DEPTH = 64  # of lists and mappings within each other
 _LONGEST = 200  # characters of a number or date: PyYAML takes quadratic time for 1:1:1:…
 
 
-def read_yaml(path: Path) -> Any:
-    """UserError, which names the file, for one that cannot be read or is not YAML."""
+def read_yaml(path: Path | str) -> Any:
+    """UserError, which names the file or URL, for one that cannot be read or is not YAML."""
     return parse_yaml(read_text(path), path)
 
 
-def read_text(path: Path) -> str:
-    """UserError, which names the file, for one that cannot be read, is too large, or is not UTF-8."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+def read_text(path: Path | str) -> str:
+    """UserError, which names the file or URL, for one that cannot be read, is too large, or is not UTF-8."""
+    content = _from_storage(str(path)) if "://" in str(path) else _from_disk(Path(path))
     if len(content) > MOST_BYTES:
         raise UserError(
             f"{path}: larger than {MOST_BYTES >> 20} MiB, which no job specification needs: list many inputs in a file "
@@ -38,7 +36,22 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 text; a job specification is YAML in UTF-8") from error
 
 
-def parse_yaml(text: str, path: Path) -> Any:
+def _from_disk(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+
+
+def _from_storage(text: str) -> bytes:
+    url = canonical_url(text)
+    with asking(url), open_storage(url).open(url, "rb") as file:
+        content: bytes = file.read(MOST_BYTES + 1)
+        return content
+
+
+def parse_yaml(text: str, path: Path | str) -> Any:
     """UserError, which names the file that the text is of, for what is not YAML."""
     try:
         return yaml.load(text, Loader=_StrictLoader)

@@ -13,9 +13,11 @@ import yaml
 from clipmill.jobs.specifications.kinds import KINDS, json_schema, model_of
 from clipmill.jobs.specifications.specification import Specification, parse_specification, read_specification
 from clipmill.jobs.specifications.templates import Template, Values
+from clipmill.jobs.specifications.yaml_file import MOST_BYTES
 from clipmill.pipeline.errors import UserError
 from clipmill.pipeline.job import EmbedJob
 from console import Console, console
+from s3 import Bucket
 
 VALUES = Values("2026-11-25", {"HOME_BUCKET": "s3://b"})
 EMBED = {"inputs": ["a.tar"], "out": "out", "model": "tiny"}
@@ -169,6 +171,18 @@ def test_a_file_that_is_no_yaml_is_one_line(content: bytes, said: str, tmp_path:
     with pytest.raises(UserError, match=said) as error:
         read_specification(path, VALUES)
     assert "\n" not in str(error.value)
+
+
+def test_a_specification_may_lie_in_an_object_store(bucket: Bucket, clipmill: Console) -> None:
+    bucket.storage.pipe_file(bucket.url("job.yaml"), json.dumps(single()).encode())
+    bucket.storage.pipe_file(bucket.url("large.yaml"), b"x" * (MOST_BYTES + 1))
+    ran = clipmill("run", bucket.url("job.yaml"), "--dry-run", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["steps"][0]["embed"]["out"] == "out"
+    for name, complaint in (("gone.yaml", "no such file or folder"), ("large.yaml", "larger than 4 MiB")):
+        refused = clipmill("run", bucket.url(name), "--dry-run")
+        assert refused.code == 2 and refused.err.count("\n") <= 2
+        assert f"{bucket.url(name)}: {complaint}" in " ".join(refused.err.split())
 
 
 def test_the_schema_accepts_what_the_parser_does_and_refuses_misspelt_keys() -> None:
