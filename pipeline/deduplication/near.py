@@ -20,11 +20,10 @@ from .cells import Records, mapped, scratch_file
 from .compare import forest, forest_of_stretch
 from .components import Ids
 from .sketch import Axes
-from .sorted_files import Ranges, Slice
+from .sorted_files import IN_MEMORY, Ranges, Slice
 from .state import KEPT
 
 _NEAR = f"{KEPT}/near-"
-_IN_MEMORY = 64 << 20  # bytes of a piece, of which there is one a core
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def fetched(output: Output, slices: Sequence[Slice], record: np.dtype[np.void]) 
 @contextmanager
 def held(pieces: Iterable[bytes | memoryview], size: int, record: np.dtype[np.void]) -> Iterator[Records]:
     """Records of so many bytes, piece by piece: in memory, or on this machine's disk where they are many."""
-    if size <= _IN_MEMORY:
+    if size <= IN_MEMORY:
         yield np.frombuffer(b"".join(pieces), record)
         return
     with scratch_file() as file:

@@ -24,6 +24,7 @@ Slice = tuple[str, int, int]  # an object's name, and where in it a range begins
 
 _LEAST = 32 << 20  # bytes of an object or a range, where there are as many
 _AVERAGE = 1 << 20  # bytes that a request gets
+IN_MEMORY = 64 << 20  # bytes of a range, of which there is one a core; what has more lies on the disk
 _AT_ONCE = 8  # requests of a task: against latency
 _HELD = 1 << 22  # offsets of indexes in memory: 32 MiB
 _INDEX = ".npz"
@@ -32,6 +33,12 @@ _INDEX = ".npz"
 def fair(total: int) -> int:
     """How many bytes an object, or a range of buckets, may have where `total` bytes are shuffled."""
     return max(_LEAST, math.isqrt(total * _AVERAGE))
+
+
+def fair_range(total: int, objects: int) -> int:
+    """How many bytes a range of buckets may have, where `total` bytes lie in so many objects. Up to IN_MEMORY, larger
+    ranges cost nothing, and give a request the megabyte that small objects do not."""
+    return max(fair(total), min(IN_MEMORY, objects * _AVERAGE))
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class Ranges:
         sizes = np.zeros(buckets, np.int64)
         for index in found if kept is None else kept:
             sizes += np.diff(index.offsets)
-        cuts = cut(sizes, fair(int(sizes.sum())))
+        cuts = cut(sizes, fair_range(int(sizes.sum()), len(names)))
         return cls._over(names, indexes(output, names) if kept is None else kept, cuts)
 
     def divided(self, objects: int) -> tuple[Ranges, Ranges]:

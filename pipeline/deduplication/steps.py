@@ -36,6 +36,7 @@ EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --agains
 _AT_ONCE = 16  # files deleted
 _LIGHT = 4  # items of a core at once, where each is little more than requests
 _GPU = 0.25  # of one, for a comparison: while it computes, others read
+_SCREENED = 0.5  # cores of a comparison with sketches, which waits for many small ranges
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,16 @@ class Stages:
         return sorted_files.names_done(self.files)
 
     def do(
-        self, function: Callable[[T], Any], items: Iterable[T], total: int, name: tuple[str, str], gpus: float = 0
+        self,
+        function: Callable[[T], Any],
+        items: Iterable[T],
+        total: int,
+        name: tuple[str, str],
+        gpus: float = 0,
+        cpus: float = 1,
     ) -> None:
-        """All items, over the cluster. name: of the stage, and of what is counted."""
-        tasks = scatter(function, items, self.request.job.address, gpus=gpus)
+        """All items, over the cluster. name: of the stage, and of what is counted. cpus and gpus: as in `scatter`."""
+        tasks = scatter(function, items, self.request.job.address, cpus, gpus)
         for _ in counted(tasks, *name, total, self.on_stage):
             pass
 
@@ -134,7 +141,7 @@ class Stages:
         beside = [AssignRun.sketches_of(run) for run in before]
         axes = compare.axes if whole.issuperset(beside) else None  # other versions of clipmill write none
         both = Ranges.fitting(output, own + (beside if axes else earlier), cells)
-        most = sorted_files.fair(both.bytes)
+        most = sorted_files.fair_range(both.bytes, len(both.names))
         new, old = both.divided(len(own))
         sketches = old if axes else None
         if axes:
@@ -144,7 +151,8 @@ class Stages:
             every = pieces(new, old, most, size, sketches)
             return (piece for piece in every if compare.name_of(piece) not in self.files)
 
-        self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU)
+        cores = _SCREENED if sketches else 1
+        self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU, cores)
         output.write(compare.end, b"")
 
     def choose(self, pairs: Sequence[Slice]) -> tuple[Ranges, int]:

@@ -66,7 +66,8 @@ def compared(
     """The pairs of a generation, by the work that is committed piece by piece."""
     fetched = [f"{name}-sketches" for name in earlier] if axes else earlier
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sorted_files, "fair", lambda total: most)
+        patch.setattr(sorted_files, "_LEAST", most)
+        patch.setattr(sorted_files, "_AVERAGE", 0)
         new, old = Ranges.fitting(output, [*own, *fetched], CELLS).divided(len(own))
     compare = ComparePiece(output, record, threshold, generation, axes)
     sketches = old if axes else None
@@ -141,7 +142,7 @@ def test_by_sketches_a_generation_has_the_pairs_that_it_has_by_whole_vectors(
     names = written(output, vectors, of_cells, 7, axes)
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near, "_IN_MEMORY", memory)
+        patch.setattr(near, "IN_MEMORY", memory)
         for generation, by in enumerate((None, axes)):
             found.append(compared(output, names[6:], names[:6], most, generation, threshold, record, by))
     whole, sketched = (connect(np.arange(130), pairs) for pairs in found)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.deduplication import sorted_files
-from clipmill.pipeline.deduplication.sorted_files import Ranges, cut, fair
+from clipmill.pipeline.deduplication.sorted_files import IN_MEMORY, Ranges, cut, fair, fair_range
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +28,15 @@ def test_there_are_no_more_requests_than_megabytes(total: int) -> None:
     """That is so from a gigabyte on; below, there are at most a thousand or so."""
     objects = ranges = math.ceil(total / fair(total))
     assert objects * ranges <= max(1, total >> 20) * 1.1
+
+
+@pytest.mark.parametrize("objects", [1, 40, 142, 10_000])
+@pytest.mark.parametrize("total", [10**7, 10**9, 10**12])  # bytes
+def test_ranges_of_many_small_objects_are_as_large_as_memory_holds(total: int, objects: int) -> None:
+    size = fair_range(total, objects)
+    assert fair(total) <= size <= max(fair(total), IN_MEMORY)
+    in_memory = size >= IN_MEMORY
+    assert in_memory or size * total / (total * objects) >= 1 << 20 or size == fair(total)
 
 
 def test_every_record_is_read_in_its_bucket(tmp_path: Path) -> None:
