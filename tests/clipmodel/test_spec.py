@@ -110,8 +110,9 @@ def test_a_url_under_an_unknown_name_is_refused() -> None:
 def test_a_folder_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mymodel").mkdir()
     monkeypatch.chdir(tmp_path)
-    check_spec("mymodel")
-    check_spec("tiny=mymodel")
+    for spec in ("mymodel", "tiny=mymodel"):
+        check_spec(spec)
+        assert parse_spec(spec).path == "mymodel"
 
 
 def test_checking_imports_neither_torch_nor_a_hub() -> None:
