@@ -20,10 +20,11 @@ from ..dataset.subset import Subset, rows_within
 from . import sorted_files
 from .against import Found
 from .components import Ids
-from .sorted_files import Slice
+from .sorted_files import Ranges, Slice
 from .state import KEPT, PART, Numbering, Run
 
 BUCKETS = 1 << 12  # of keys, by their first bits
+_MARKS = np.uint64(1 << 22)  # of keys, by their last bits: 4 MiB
 PAIR = np.dtype([("id", "<i8"), ("other", "<i8")])
 
 _KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("id", "<i8")])
@@ -45,11 +46,9 @@ class Counts:
     embedded: int
 
     @classmethod
-    def of(cls, output: Output, names: Sequence[str]) -> Counts:
-        counts = np.zeros(5, np.int64)
-        for index in sorted_files.indexes(output, names):
-            counts += index.counts
-        return cls(*counts.tolist())
+    def of(cls, contents: Ranges) -> Counts:
+        """contents: what `ReadContents` wrote."""
+        return cls(*contents.counts.sum(axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,18 @@ class FindCopies:
     prefix: str
     numbering: Numbering
 
-    def name_of(self, number: int) -> str:
-        return f"{self.prefix}copies-{number:06d}"
+    def name_of(self, slices: Sequence[Slice]) -> str:
+        return f"{self.prefix}copies-{sorted_files.digest_of(slices)}"
 
-    def __call__(self, item: tuple[int, tuple[Slice, ...]]) -> None:
-        number, slices = item
+    def __call__(self, slices: Sequence[Slice]) -> None:
         copies = copies_in(sorted_files.records(self.output, slices, _KEY))
         copies, offsets = sorted_files.sort(copies, self.numbering.runs_of(copies["id"]), self.numbering.runs)
-        sorted_files.write(self.output, self.name_of(number), [copies], offsets)
+        sorted_files.write(self.output, self.name_of(slices), [copies], offsets)
 
 
 def copies_in(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """PAIR of every row whose key an earlier row has, and the first of these rows."""
+    keys = _repeated(keys)
     keys = keys[np.lexsort((keys["id"], keys["low"], keys["high"]))]
     begins = np.ones(len(keys), np.bool_)
     begins[1:] = (keys["high"][1:] != keys["high"][:-1]) | (keys["low"][1:] != keys["low"][:-1])
@@ -149,3 +148,13 @@ def copies_in(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
     copies = np.empty(len(keys), PAIR)
     copies["id"], copies["other"] = keys["id"], keys["id"][np.repeat(firsts, np.diff([*firsts, len(keys)]))]
     return copies[~begins]
+
+
+def _repeated(keys: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The keys that are there more than once, and a few others: so that few have to be sorted as a whole."""
+    high = np.sort(keys["high"])
+    repeated = high[1:][high[1:] == high[:-1]]
+    marked = np.zeros(_MARKS, np.bool_)
+    marked[repeated % _MARKS] = True
+    found: npt.NDArray[Any] = keys[marked[keys["high"] % _MARKS]]
+    return found

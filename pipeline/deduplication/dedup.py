@@ -12,7 +12,7 @@ from ..job.dedup import DedupJob
 from ..job.readable import Result
 from ..running import notebook
 from ..running.stages import OnStage
-from .contents import PAIR
+from .contents import PAIR, Counts
 from .groups import sizes
 from .request import Request
 from .sorted_files import Slice
@@ -60,8 +60,9 @@ def dedup(job: DedupJob, on_stage: OnStage = notebook.stages) -> DedupSummary:
 def _deduplicate(request: Request, on_stage: OnStage) -> Subset:
     stages = Stages.of(request, on_stage)
     there = stages.find_there()
-    counts = stages.read_contents(there)
-    equal, copies = stages.find_copies()
+    contents = stages.read_contents(there)
+    counts = Counts.of(contents)
+    equal, copies = stages.find_copies(contents)
     duplicates = copies.bytes // PAIR.itemsize
     near: list[Slice] = []
     if request.job.near and not request.job.only_against:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,20 @@ def assign(
 def device() -> torch.device:
     """The device for products of many vectors."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def cores_for(items: int) -> Iterator[None]:
+    """In threads of this process that start meanwhile, a product uses one core if there are at least as many items as
+    cores, and all cores otherwise. The threads of one product wait for each other actively, and keep their cores from
+    other items."""
+    before = torch.get_num_threads()
+    if items >= before:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def unit(vectors: Vectors) -> Vectors:

@@ -18,11 +18,10 @@ from ..dataset.output import Output
 from . import sorted_files
 from .components import Ids
 from .groups import GROUPS, SCHEMA
-from .sorted_files import Slice
+from .sorted_files import Ranges, Slice
 from .state import PART, Numbering, Run
 
 _RANGES = 256  # of the dataset's parts, by which groups are sorted: in the order of their lowest rows
-_GROUPS, _DROPPED = range(2)  # the counts of an index
 
 
 def ranges(dataset: Dataset) -> int:
@@ -110,23 +109,22 @@ class ChooseBest:
     prefix: str
     numbering: Numbering
 
-    def name_of(self, number: int) -> str:
-        return f"{self.prefix}dropped-{number:06d}"
+    def name_of(self, slices: Sequence[Slice]) -> str:
+        return f"{self.prefix}dropped-{sorted_files.digest_of(slices)}"
 
-    def groups_of(self, number: int) -> str:
-        return f"{self.prefix}groups-{number:06d}.parquet"
+    def groups_of(self, slices: Sequence[Slice]) -> str:
+        return f"{self.prefix}groups-{sorted_files.digest_of(slices)}.parquet"
 
-    def __call__(self, item: tuple[int, Sequence[Slice]]) -> None:
-        number, slices = item
+    def __call__(self, slices: Sequence[Slice]) -> None:
         tables = [pa.ipc.open_stream(data).read_all() for data in _streams(self.output, slices)]
         groups = _grouped(pa.concat_tables(tables))
-        with self.output.staged(self.groups_of(number), replace=True) as path:
+        with self.output.staged(self.groups_of(slices), replace=True) as path:
             pq.write_table(groups.select(SCHEMA.names).cast(SCHEMA), path, compression="zstd")
         ids = groups["id"].to_numpy()[~groups["kept"].to_numpy()]
         ids = self.numbering.numbered(ids)
         count = groups["group"][-1].as_py() + 1
         records, offsets = sorted_files.sort(ids, self.numbering.runs_of(ids), self.numbering.runs)
-        sorted_files.write(self.output, self.name_of(number), [records], offsets, [count, len(ids)])
+        sorted_files.write(self.output, self.name_of(slices), [records], offsets, [count, len(ids)])  # groups, rows
 
 
 def _streams(output: Output, slices: Sequence[Slice]) -> Iterator[Any]:
@@ -151,16 +149,16 @@ def _grouped(members: pa.Table) -> pa.Table:
         return grouped.to_arrow_table()
 
 
-def write_groups(choose: ChooseBest, numbers: Sequence[int]) -> int:
-    """The file of all groups, of those of each range, which follow each other. The number of rows that go."""
-    output, dropped, before = choose.output, 0, 0
-    indexes = sorted_files.indexes(output, [choose.name_of(number) for number in numbers])
+def write_groups(choose: ChooseBest, grouped: Ranges, dropped: Ranges) -> int:
+    """The file of all groups, of those of each range, which follow each other. The number of rows that go.
+    dropped: the files of rows that go, of the same ranges in the same order."""
+    output, before, rows = choose.output, 0, 0
     with output.staged(GROUPS, replace=True) as path, pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for number, index in zip(numbers, indexes, strict=True):
-            with output.open(choose.groups_of(number)) as file:
+        for slices, (groups, gone) in zip(grouped.all(), dropped.counts.tolist(), strict=True):
+            with output.open(choose.groups_of(slices)) as file:
                 for batch in pq.ParquetFile(file).iter_batches(1 << 17):
                     renumbered = pc.add(batch["group"], before)
                     writer.write_batch(batch.set_column(batch.schema.get_field_index("group"), "group", renumbered))
-            before += int(index.counts[_GROUPS])
-            dropped += int(index.counts[_DROPPED])
-    return dropped
+            before += groups
+            rows += gone
+    return rows

@@ -31,30 +31,32 @@ class Piece:
     """A piece of work: cells that follow each other; or of one large cell, a stretch of its rows against themselves and
     all after them."""
 
-    number: int
     slices: tuple[Slice, ...]  # of the generation's own runs first
     fresh: int  # bytes of these
     stretch: int | None = None  # bytes; None for whole cells
     sketches: tuple[Slice, ...] = ()  # of the same records as the slices of earlier runs; none to fetch these whole
+
+    @property
+    def digest(self) -> str:
+        """Of the rows that it compares."""
+        return sorted_files.digest_of(self.slices, self.fresh, self.stretch)
 
 
 def pieces(own: Ranges, earlier: Ranges, most: int, record: int, sketches: Ranges | None = None) -> Iterator[Piece]:
     """All pieces of work of a generation. own, earlier: the same ranges of cells in its own runs and in all before;
     sketches: of the latter. most: bytes of a stretch, in records of so many bytes."""
     stretch = max(1, most // record) * record
-    number = 0
     for place in range(len(own)):
-        slices, beside = (*own.of(place), *earlier.of(place)), sketches.of(place) if sketches else ()
+        slices, beside = (*own.of(place), *earlier.of(place)), sketches.of(place) if sketches is not None else ()
         fresh = _size(own.of(place))
         size = fresh + _size(beside or earlier.of(place))
         if not fresh:
             continue
         for start in range(0, fresh, stretch) if size > stretch * 3 // 2 else (None,):
             if start is None:
-                yield Piece(number, slices, fresh, sketches=beside)
+                yield Piece(slices, fresh, sketches=beside)
             else:
-                yield Piece(number, _from(slices, start), fresh - start, stretch, beside)
-            number += 1
+                yield Piece(_from(slices, start), fresh - start, stretch, beside)
 
 
 def _size(slices: Sequence[Slice]) -> int:
@@ -84,7 +86,7 @@ class ComparePiece:
 
     def name_of(self, piece: Piece) -> str:
         """The file: pairs of ids, int64 [k, 2]."""
-        return f"{_NEAR}{self.generation:05d}-{piece.number:06d}"
+        return f"{_NEAR}{self.generation:05d}-{piece.digest}"
 
     @property
     def end(self) -> str:

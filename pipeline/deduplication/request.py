@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dataset.columns import check_column_names
 from ..dataset.dataset import Dataset
-from ..dataset.layout import OWN
 from ..dataset.output import Output
 from ..dataset.side_table import check_sides, identity_of
 from ..dataset.subset import Subset, version_of
 from ..errors import InputError
 from ..job.dedup import DedupJob
 from .against import Reference
-
-SCRATCH = f"{OWN}/dedup-"  # prefix of files that are deleted when the subset is finished
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,6 @@ class Request:
             "within": self.within.identity if self.within else None,
             "against": [other.dataset.version for other in self.references],
         }
-
-    @property
-    def scratch(self) -> str:
-        """Prefix of this run's own files; another one once the dataset has grown."""
-        return f"{SCRATCH}{hashlib.sha256(self.dataset.version.encode()).hexdigest()[:12]}-"
 
 
 def _sortable(dataset: Dataset, column: str) -> str:

@@ -7,6 +7,7 @@ requests as there are megabytes, however large the dataset.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,7 @@ Slice = tuple[str, int, int]  # an object's name, and where in it a range begins
 
 _LEAST = 32 << 20  # bytes of an object or a range, where there are as many
 _AVERAGE = 1 << 20  # bytes that a request gets
-IN_MEMORY = 64 << 20  # bytes of a range, of which there is one a core; what has more lies on the disk
+IN_MEMORY = 64 << 20  # bytes of a range, of which there are one or two a core; what has more lies on the disk
 _AT_ONCE = 8  # requests of a task: against latency
 _HELD = 1 << 22  # offsets of indexes in memory: 32 MiB
 _INDEX = ".npz"
@@ -35,10 +36,10 @@ def fair(total: int) -> int:
     return max(_LEAST, math.isqrt(total * _AVERAGE))
 
 
-def fair_range(total: int, objects: int) -> int:
-    """How many bytes a range of buckets may have, where `total` bytes lie in so many objects. Up to IN_MEMORY, larger
-    ranges cost nothing, and give a request the megabyte that small objects do not."""
-    return max(fair(total), min(IN_MEMORY, objects * _AVERAGE))
+def fair_range(total: int, objects: int, held: int = IN_MEMORY) -> int:
+    """How many bytes a range of buckets may have, where `total` bytes lie in so many objects. Up to `held`, ranges are
+    as large as gives a request two megabytes, which small objects do not."""
+    return max(fair(total), min(held, 2 * objects * _AVERAGE))
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Index:
 def index_name(name: str) -> str:
     """The index is written last: where it is, the object is whole."""
     return f"{name}{_INDEX}"
+
+
+def digest_of(slices: Sequence[Slice], *more: object) -> str:
+    """12 hex digits: part of the name of a file that is made from these slices and from what else is told. Where ranges
+    are cut in another way, files of other names are made."""
+    return hashlib.sha256(repr((tuple(slices), more)).encode()).hexdigest()[:12]
 
 
 def names_done(files: Iterable[str]) -> set[str]:
@@ -109,10 +116,12 @@ def cut(sizes: npt.NDArray[np.int64], most: int) -> Ids:
 
 @dataclass(frozen=True)
 class Ranges:
-    """The same ranges of buckets in several objects. bounds: int64 [objects, ranges + 1], in bytes."""
+    """The same ranges of buckets in several objects. bounds: int64 [objects, ranges + 1], in bytes; counts: int64
+    [objects, counts], what their writers counted."""
 
     names: tuple[str, ...]
     bounds: Ids
+    counts: Ids
 
     @classmethod
     def over(cls, output: Output, names: Sequence[str], cuts: Ids) -> Ranges:
@@ -121,30 +130,33 @@ class Ranges:
 
     @classmethod
     def _over(cls, names: Sequence[str], found: Iterable[Index], cuts: Ids) -> Ranges:
-        bounds = [index.offsets[cuts] for index in found]
-        return cls(tuple(names), np.array(bounds, np.int64).reshape(len(names), len(cuts)))
+        bounds, counts = np.empty((len(names), len(cuts)), np.int64), []
+        for place, index in enumerate(found):
+            bounds[place] = index.offsets[cuts]
+            counts.append(index.counts)
+        return cls(tuple(names), bounds, np.array(counts, np.int64))
 
     @classmethod
-    def fitting(cls, output: Output, names: Sequence[str], buckets: int) -> Ranges:
-        """Ranges of a fair size. Indexes are read once where all fit into memory, and else a second time."""
+    def fitting(cls, output: Output, names: Sequence[str], buckets: int, held: int = IN_MEMORY) -> Ranges:
+        """Ranges of a fair size, see `fair_range`. Where not all indexes fit into memory, they are read twice."""
         found = indexes(output, names)
         kept = list(found) if len(names) * buckets <= _HELD else None
         sizes = np.zeros(buckets, np.int64)
         for index in found if kept is None else kept:
             sizes += np.diff(index.offsets)
-        cuts = cut(sizes, fair_range(int(sizes.sum()), len(names)))
+        cuts = cut(sizes, fair_range(int(sizes.sum()), len(names), held))
         return cls._over(names, indexes(output, names) if kept is None else kept, cuts)
 
     def divided(self, objects: int) -> tuple[Ranges, Ranges]:
         """Of the first so many objects, and of the others."""
         return (
-            Ranges(self.names[:objects], self.bounds[:objects]),
-            Ranges(self.names[objects:], self.bounds[objects:]),
+            Ranges(self.names[:objects], self.bounds[:objects], self.counts[:objects]),
+            Ranges(self.names[objects:], self.bounds[objects:], self.counts[objects:]),
         )
 
     def beside(self, names: Sequence[str], size: int, other: int) -> Ranges:
         """The same records in other objects, in the same order: of `size` bytes here, of `other` bytes there."""
-        return Ranges(tuple(names), self.bounds // size * other)
+        return Ranges(tuple(names), self.bounds // size * other, self.counts)
 
     def __len__(self) -> int:
         return self.bounds.shape[1] - 1
@@ -163,8 +175,9 @@ class Ranges:
     def bytes(self) -> int:
         return sum(stop - start for _, start, stop in self.whole())
 
-    def all(self) -> Iterator[tuple[int, tuple[Slice, ...]]]:
-        return ((number, self.of(number)) for number in range(len(self)))
+    def all(self) -> Iterator[tuple[Slice, ...]]:
+        """What there is of each range that has any."""
+        return filter(None, map(self.of, range(len(self))))
 
 
 def read(output: Output, slices: Sequence[Slice]) -> Iterator[bytes]:

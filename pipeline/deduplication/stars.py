@@ -66,7 +66,7 @@ class Graph:
 
     def _stage(self, task: MakeStars, names: Sequence[str], done: set[str]) -> list[str]:
         ranges = Ranges.over(self.output, names, np.arange(task.partitions + 1))
-        return self._run(task, len(ranges), ranges.all(), done)
+        return self._run(task, len(ranges), enumerate(map(ranges.of, range(len(ranges)))), done)
 
     def _run(
         self, task: ConnectAll | Spread | MakeStars, count: int, items: Iterable[Item], done: set[str]

@@ -23,6 +23,7 @@ from . import sorted_files
 from .components import Ids
 
 KEPT = f"{OWN}/cells"
+SCRATCH = f"{OWN}/dedup-"  # prefix of files that are deleted when the subset is finished
 PART = 32  # bits of a row's id below its part's number; a row's own number is an int32
 
 _GENERATION = "generation-"
@@ -122,6 +123,14 @@ class State:
         numbered = np.array([places[part] for run in self.runs for _, part in run.parts], np.int64)
         run_of_part = np.repeat([run.number for run in self.runs], [len(run.parts) for run in self.runs])
         return Numbering(numbered, run_of_part)
+
+    def scratch(self, version: str) -> str:
+        """Prefix of a run's own files, by the dataset's version and the numbers of its parts: both change when it has
+        grown; the numbers may change, too, when what is kept was deleted."""
+        digest = hashlib.sha256(version.encode())
+        for run in self.runs:
+            digest.update(f"\n{run.generation} {' '.join(part for _, part in run.parts)}".encode())
+        return f"{SCRATCH}{digest.hexdigest()[:12]}-"
 
     def files(self) -> dict[str, int]:
         """What is kept, by name in the output, and how many bytes each has."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -16,17 +17,17 @@ from ..dataset.output import Output
 from ..dataset.subset import Funnel
 from ..running.scatter import scatter
 from ..running.stages import OnStage, counted
-from . import sorted_files
+from . import kmeans, sorted_files
 from .against import FindRun, Found
 from .centroids import CENTROIDS, TrainCells
 from .contents import BUCKETS, Counts, FindCopies, ReadContents
 from .members import ChooseBest, ReadMembers, ranges, write_groups
 from .near import ComparePiece, Piece, pieces
 from .parts import AssignRun, Candidates, WriteRun
-from .request import SCRATCH, Request
+from .request import Request
 from .sorted_files import Ranges, Slice
 from .stars import Graph
-from .state import Numbering, State
+from .state import SCRATCH, Numbering, State
 
 T = TypeVar("T")
 
@@ -36,28 +37,36 @@ EQUAL_THERE, NEAR_THERE = "equal to a row of --against", "near a row of --agains
 _AT_ONCE = 16  # files deleted
 _LIGHT = 4  # items of a core at once, where each is little more than requests
 _GPU = 0.25  # of one, for a comparison: while it computes, others read
-_SCREENED = 0.5  # cores of a comparison with sketches, which waits for many small ranges
+
+# Of comparisons of few new rows with many earlier ones' sketches: these wait for many small ranges.
+_SHARE = 8  # times the new rows, at least, are the earlier ones: then sketches are most of what is read
+_SKETCHES = 256 << 20  # bytes of a range
+_SCREENED = 0.5  # cores
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Of one request. files: what was there when it began, by name, and how many bytes each has."""
+    """Of one request. scratch: prefix of its own files; files: what was there when it began, by name, and how many
+    bytes each has."""
 
     request: Request
     state: State
     numbering: Numbering
+    scratch: str
     files: dict[str, int]
     on_stage: OnStage
 
     @classmethod
     def of(cls, request: Request, on_stage: OnStage) -> Stages:
         output, job = request.output, request.job
-        clear(output, but=request.scratch)
         state = State.begin(output, request.dataset, request.kept_settings, grows=job.near and job.cells is None)
+        scratch = state.scratch(request.dataset.version)
+        clear(output, but=scratch)
         there = {f"{OWN}/{name}": size for name, size in output.sizes(OWN).items()}
-        return cls(request, state, state.numbering(request.dataset), {**there, **state.files()}, on_stage)
+        files = {**there, **state.files()}
+        return cls(request, state, state.numbering(request.dataset), scratch, files, on_stage)
 
-    @property
+    @cached_property
     def done(self) -> set[str]:
         """The objects that were whole when it began."""
         return sorted_files.names_done(self.files)
@@ -73,14 +82,26 @@ class Stages:
     ) -> None:
         """All items, over the cluster. name: of the stage, and of what is counted. cpus and gpus: as in `scatter`."""
         tasks = scatter(function, items, self.request.job.address, cpus, gpus)
-        for _ in counted(tasks, *name, total, self.on_stage):
-            pass
+        with kmeans.cores_for(total):
+            for _ in counted(tasks, *name, total, self.on_stage):
+                pass
 
     def do_light(self, function: Callable[[T], Any], items: Iterable[T], total: int, name: tuple[str, str]) -> None:
         """The same where an item is a few small requests: several at once on each core, against latency."""
         tasks = scatter(AtOnce(function), _together(items, _LIGHT), self.request.job.address)
         for _ in counted(tasks, *name, total, self.on_stage, weigh=lambda task: len(task[0])):
             pass
+
+    def do_ranges(self, function: FindCopies | ChooseBest, ranges: Ranges, stage: str) -> None:
+        """The ranges that are not done yet."""
+
+        def left() -> Iterator[tuple[Slice, ...]]:  # one at a time: each names a range of every run
+            return (slices for slices in ranges.all() if function.name_of(slices) not in self.done)
+
+        self.do(function, left(), sum(1 for _ in left()), (stage, "ranges"))
+
+    def by_run(self, names: Sequence[str]) -> Ranges:
+        return Ranges.over(self.request.output, names, np.arange(self.numbering.runs + 1))
 
     def find_there(self) -> Found | None:
         """Rows that other datasets have."""
@@ -94,23 +115,20 @@ class Stages:
         self.do(find, todo, len(todo), ("comparing with other datasets", "runs"), _GPU if job.near else 0)
         return found
 
-    def read_contents(self, there: Found | None) -> Counts:
+    def read_contents(self, there: Found | None) -> Ranges:
+        """Keys of the rows that are embedded, and all counts."""
         request = self.request
         column = request.content if request.job.exact and not request.job.only_against else None
         read = ReadContents(request.dataset, column, request.output, request.within, there)
         todo = [run for run in self.state.runs if read.name_of(run) not in self.done]
         self.do(read, todo, len(todo), ("reading", "runs"))
-        return Counts.of(request.output, [read.name_of(run) for run in self.state.runs])
+        return Ranges.fitting(request.output, [read.name_of(run) for run in self.state.runs], BUCKETS)
 
-    def find_copies(self) -> tuple[list[Slice], Ranges]:
+    def find_copies(self, contents: Ranges) -> tuple[list[Slice], Ranges]:
         """Pairs of equal rows, and the same by run."""
-        output = self.request.output
-        found = Ranges.fitting(output, [ReadContents.name_of(run) for run in self.state.runs], BUCKETS)
-        find = FindCopies(output, self.request.scratch, self.numbering)
-        names = [find.name_of(number) for number in range(len(found))]
-        left = [number for number, name in enumerate(names) if name not in self.done]
-        self.do(find, ((number, found.of(number)) for number in left), len(left), ("finding equal rows", "ranges"))
-        by_run = Ranges.over(output, names, np.arange(self.numbering.runs + 1))
+        find = FindCopies(self.request.output, self.scratch, self.numbering)
+        self.do_ranges(find, contents, "finding equal rows")
+        by_run = self.by_run([*map(find.name_of, contents.all())])
         return by_run.whole(), by_run
 
     def find_near(self, there: Found | None, copies: Ranges, count: int) -> list[Slice]:
@@ -139,9 +157,11 @@ class Stages:
         before = [run for run in self.state.runs if run.generation < compare.generation]
         earlier = [AssignRun.name_of(run) for run in before]
         beside = [AssignRun.sketches_of(run) for run in before]
-        axes = compare.axes if whole.issuperset(beside) else None  # other versions of clipmill write none
-        both = Ranges.fitting(output, own + (beside if axes else earlier), cells)
-        most = sorted_files.fair_range(both.bytes, len(both.names))
+        axes = compare.axes if beside and whole.issuperset(beside) else None  # other versions of clipmill write none
+        few = _SHARE * self.state.sizes[compare.generation] <= sum(self.state.sizes[: compare.generation])
+        held, cores = (_SKETCHES, _SCREENED) if axes and few else (sorted_files.IN_MEMORY, 1.0)
+        both = Ranges.fitting(output, own + (beside if axes else earlier), cells, held)
+        most = sorted_files.fair_range(both.bytes, len(both.names), held)
         new, old = both.divided(len(own))
         sketches = old if axes else None
         if axes:
@@ -151,14 +171,14 @@ class Stages:
             every = pieces(new, old, most, size, sketches)
             return (piece for piece in every if compare.name_of(piece) not in self.files)
 
-        cores = _SCREENED if sketches else 1
         self.do(compare, todo(), sum(1 for _ in todo()), ("comparing in cells", "pieces"), _GPU, cores)
         output.write(compare.end, b"")
 
     def choose(self, pairs: Sequence[Slice]) -> tuple[Ranges, int]:
         """Groups of all rows that pairs connect, written down; the rows that go, by run, and their number."""
-        request, output, scratch = self.request, self.request.output, self.request.scratch
-        graph = Graph(output, scratch, self.numbering, request.job.address)
+        request, output, scratch = self.request, self.request.output, self.scratch
+        pairs = sorted(pairs)
+        graph = Graph(output, f"{scratch}{sorted_files.digest_of(pairs)}-", self.numbering, request.job.address)
         members = graph.members(pairs, self.done)
         shards = tuple(request.dataset.shards())
         read = ReadMembers(request.dataset, request.keep_by, output, scratch, self.numbering, shards)
@@ -168,12 +188,9 @@ class Stages:
         names = [read.name_of(run) for run in self.state.runs]
         grouped = Ranges.fitting(output, names, ranges(request.dataset))
         best = ChooseBest(output, scratch, self.numbering)
-        numbers = [number for number in range(len(grouped)) if grouped.of(number)]
-        left = [number for number in numbers if best.name_of(number) not in self.done]
-        self.do(best, ((number, grouped.of(number)) for number in left), len(left), ("choosing", "ranges"))
-        dropped = write_groups(best, numbers)
-        by_run = np.arange(self.numbering.runs + 1)
-        return Ranges.over(output, [best.name_of(number) for number in numbers], by_run), dropped
+        self.do_ranges(best, grouped, "choosing")
+        dropped = self.by_run([*map(best.name_of, grouped.all())])
+        return dropped, write_groups(best, grouped, dropped)
 
     def write(self, there: Found | None, dropped: Ranges) -> None:
         request, runs = self.request, self.state.runs

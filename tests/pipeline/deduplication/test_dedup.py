@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,9 +18,12 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.derived import begin
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.dataset.subset import Funnel, Subset, begin_subset, finish_subset, write_subset_part
-from clipmill.pipeline.deduplication import sorted_files
+from clipmill.pipeline.deduplication import sorted_files, stars
+from clipmill.pipeline.deduplication.contents import FindCopies
 from clipmill.pipeline.deduplication.dedup import DedupSummary, dedup
+from clipmill.pipeline.deduplication.members import ChooseBest
 from clipmill.pipeline.deduplication.near import ComparePiece
+from clipmill.pipeline.deduplication.stars import Spread
 from clipmill.pipeline.errors import InputError, PlanMismatchError, UserError
 from clipmill.pipeline.job import DedupJob
 from clipmill.pipeline.running.stages import Stage
@@ -38,7 +42,7 @@ def planted(parts: int = 3) -> tuple[list[dict[str, Any]], list[set[Row]], list[
     3, 13, … have failed; all else is apart."""
     count = parts * ROWS
     vectors = unit_vectors(11, count, DIM)
-    sha256 = [f"{i:064x}" for i in range(count)]
+    sha256 = [hashlib.sha256(bytes([i])).hexdigest() for i in range(count)]
     similarity = np.random.default_rng(2).random(count).astype(np.float32).round(2)
     free = [i for i in np.random.default_rng(5).permutation(count).tolist() if i % 10 != 3]
     exact, near = [], []
@@ -174,13 +178,13 @@ def test_what_was_compared_before_a_crash_is_not_compared_again(
     monkeypatch.setattr(sorted_files, "_AVERAGE", 0)
     job = replace(job, cells=12)
     whole = dedup(replace(job, out=str(tmp_path / "whole")))
-    compared: list[int] = []
+    compared: list[str] = []
     compare = ComparePiece.__call__
 
     def dies(self: ComparePiece, piece: Any) -> None:
         if len(compared) == 5:
             raise OSError("the disk is gone")
-        compared.append(piece.number)
+        compared.append(piece.digest)
         compare(self, piece)
 
     monkeypatch.setattr(ComparePiece, "__call__", dies)
@@ -191,12 +195,41 @@ def test_what_was_compared_before_a_crash_is_not_compared_again(
     stages: list[Stage] = []
     done, compared = set(compared), []
     monkeypatch.setattr(
-        ComparePiece, "__call__", lambda self, piece: (compared.append(piece.number), compare(self, piece))
+        ComparePiece, "__call__", lambda self, piece: (compared.append(piece.digest), compare(self, piece))
     )
     resumed = dedup(job, stages.append)
     assert done and not done & set(compared)
     assert [stage.total for stage in stages if stage.name == "assigning to cells"] == [0]
     assert contents(resumed.out) == contents(whole.out)
+
+
+@pytest.mark.parametrize(("task", "most"), [(FindCopies, 5), (ComparePiece, 30), (Spread, 2), (ChooseBest, 1)])
+def test_what_was_done_before_a_crash_fits_ranges_that_are_cut_otherwise(
+    task: type, most: int, job: DedupJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another version of clipmill may cut them."""
+    monkeypatch.setattr(stars, "_AT_ONCE", 0)
+    monkeypatch.setattr(stars, "_partition", lambda total: 40)
+    monkeypatch.setattr(sorted_files, "_AVERAGE", 0)
+    monkeypatch.setattr(sorted_files, "_LEAST", 100)
+    job = replace(job, cells=12)
+    whole = dedup(replace(job, out=str(tmp_path / "whole")))
+    do, done = task.__call__, []
+
+    def dies(self: Any, item: Any) -> None:
+        if len(done) == most:
+            raise OSError("the disk is gone")
+        done.append(item)
+        do(self, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "__call__", dies)
+        with pytest.raises(OSError, match="gone"):
+            dedup(job)
+    monkeypatch.setattr(sorted_files, "_LEAST", 2000)
+    resumed = dedup(job)
+    assert canonical(groups_of(resumed)) == canonical(groups_of(whole))
+    assert kept_of(resumed) == kept_of(whole) and resumed.funnel == whole.funnel
 
 
 def test_a_dataset_that_has_grown_is_done_again(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.dataset.output import Output
 from clipmill.pipeline.deduplication import centroids, sorted_files
 from clipmill.pipeline.deduplication.dedup import DedupSummary, dedup
+from clipmill.pipeline.deduplication.members import ReadMembers
 from clipmill.pipeline.job import DedupJob
 from clipmill.pipeline.running.stages import Stage
 from made import make_dataset, unit_vectors
@@ -140,6 +141,23 @@ def test_without_the_cells_that_were_kept_it_is_the_same(job: Callable[..., Dedu
     dedup(job(0, 1))
     shutil.rmtree(Path(job().out) / CELLS)
     every = job(0, 1, 2, 3)
+    assert contents(dedup(every).out) == contents(anew(every, "anew", kept=False).out)
+
+
+def test_what_a_crash_left_is_not_taken_for_that_of_other_numbers_of_parts(
+    job: Callable[..., DedupJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dedup(job(1, 2, 3))
+    every = job(0, 1, 2, 3)  # the last number goes to the first part
+
+    def dies(*_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadMembers, "__call__", dies)
+        with pytest.raises(OSError, match="gone"):
+            dedup(every)
+    shutil.rmtree(Path(every.out) / CELLS)
     assert contents(dedup(every).out) == contents(anew(every, "anew", kept=False).out)
 
 

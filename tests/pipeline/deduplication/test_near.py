@@ -183,7 +183,10 @@ def test_pieces_cover_every_new_row_once_and_stay_small(sizes: list[tuple[int, i
     """In records of one byte, so many new and old ones in each cell."""
     new, old = (sorted_files.offsets_of(np.array(some)) for some in zip(*sizes, strict=True))
     cuts = sorted_files.cut(np.diff(new) + np.diff(old), most)
-    own, earlier = Ranges(("new",), new[None, cuts]), Ranges(("old",), old[None, cuts])
+    own, earlier = (
+        Ranges((name,), offsets[None, cuts], np.empty((1, 0), np.int64))
+        for name, offsets in (("new", new), ("old", old))
+    )
     covered: list[int] = []
     for piece in near.pieces(own, earlier, most, 1):
         rows = {name: range(start, stop) for name, start, stop in piece.slices}
