@@ -42,7 +42,9 @@ _CACHED_LETTERS = 64  # of a word; longer ones are seldom seen again
 _MENDED_ANYWAY, _MENDED_A_TOKEN = 4096, 16
 _NESTED_MOST = 16  # levels of `&amp;amp;…`: ftfy takes them off one by one, each in a pass over the text
 _NESTED = re.compile(rf"&(?:amp;|#0{{0,9}}38;|#x0{{0,9}}26;){{{_NESTED_MOST + 1},}}", re.IGNORECASE)
-_BLANK_RUNS = re.compile(r"([ \t\r\n])\1{3,}")
+# blanks of which ftfy makes nothing else: U+0085 becomes a word, U+001C and its like vanish between two words
+_BLANK_RUNS = re.compile(r"[ \t\r\n\x0c\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]{5,}")
+_LINE_ENDS = re.compile(r"[\r\n\u2028\u2029]")
 _LONG_NUMBER = re.compile(r"(?<=&#)[0-9]{20,}")  # Python refuses to read numbers of more than 4,300 digits
 
 TokenIds = npt.NDArray[np.int32]
@@ -67,7 +69,8 @@ class Tokenizer:
 
         Of a text beyond `most_mended` characters that is not printable ASCII, or has entities, only the beginning is
         read: the ids up to the context length are those of the full text (unless ftfy repairs its encoding, which it
-        judges by whole lines), and their number is a lower bound. Entities nested more than 16 deep count as 16 deep.
+        judges by whole lines, or the beginning is entities of blanks and control characters, of which nothing is left),
+        and their number is a lower bound. Entities nested more than 16 deep count as 16 deep.
         """
         if len(self._known) > _CACHED_WORDS:  # replaced, never emptied: another thread may be reading it
             self._known = _Words(self.vocab_size)
@@ -134,15 +137,21 @@ def clean(text: str, most: int | None = None) -> str:
 def _mended(text: str, most: int) -> str:
     """By ftfy: the text, or where it is longer at most `most` characters of it, its runs of blanks shortened."""
     if len(text) > most:
-        text = _BLANK_RUNS.sub(r"\1", text)
+        text = _BLANK_RUNS.sub(_few_blanks, text)
     if len(text) <= most:
         return ftfy.fix_text(text)
-    *before, _partial = text[:most].rsplit(None, 1)
+    before = text[:most].rsplit(None, 1)[:-1]
     beginning = before[0] if before else text[:most]
     if "<" not in text[len(beginning) :].partition("\n")[0]:
         return ftfy.fix_text(beginning)
     lines, newline, last = beginning.rpartition("\n")  # ftfy leaves entities alone in a line that holds a tag
     return ftfy.fix_text(lines + newline) + ftfy.fix_text(last, unescape_html=False)
+
+
+def _few_blanks(run: re.Match[str]) -> str:
+    """A line stays a line. The first three stay what they are: they may be bytes of a letter before them that was
+    decoded wrongly."""
+    return run[0][:3] + ("\n" if _LINE_ENDS.search(run[0]) else " ")
 
 
 def _unescape(text: str) -> str:

@@ -34,6 +34,7 @@ def captions() -> list[str]:
         *("&amp;" + "amp;" * 200_000, "&#38;" + "#38;" * 200_000, "é&amp;" + "amp;" * 200_000),
         *("&lt;" * 200_000, "&" * 800_000, "<&amp;amp;" * 80_000, "Ã\x83Â" * 250_000, "â€™" * 250_000),
         *("é" * 800_000, "é " * 400_000, "\n" * 800_000 + "é", "&#" * 400_000, "&#x" * 270_000, "\x1b[31m" * 160_000),
+        *("\n\t" * 400_000 + "é", "\x85" * 800_000, "\xa0\x85" * 400_000, "\u2028" * 800_000, "\x1c" * 800_000),
         *("x" * 800_000, "x " * 400_000, "!" * 800_000, "'" * 800_000, "<|endoftext|>" * 60_000, "👩‍👩‍👧‍👦" * 100_000),
     ],
     ids=lambda text: ascii(text)[1:16],
@@ -91,7 +92,19 @@ def test_long_captions_of_any_words_and_blanks_keep_their_first_tokens(words: li
 
 
 def clean_blanks(text: str) -> str:
-    return module._BLANK_RUNS.sub(r"\1", text)
+    return module._BLANK_RUNS.sub(module._few_blanks, text)
+
+
+@pytest.mark.parametrize("blanks", ["\n\t", "\t ", "\u3000", "\xa0", " \xa0", "\u2003\r\n", "\u2028", "\x0c"])
+@pytest.mark.parametrize("before", ["", "é ", "Ã", "à\xa0"])
+def test_words_after_thousands_of_blanks_of_any_kinds_are_read(before: str, blanks: str) -> None:
+    assert_the_first_are_the_references(OURS, before + blanks * 5000 + "a café; l'été")
+
+
+@settings(QUIET)
+@given(st.text(st.sampled_from(" \t\r\n\x0b\x0c\x1c\x1f\x85\xa0\u1680\u2003\u2028\u202f\u3000\ufeff"), min_size=1))
+def test_a_long_text_of_blanks_alone_is_read(blanks: str) -> None:
+    assert_the_first_are_the_references(OURS, blanks * (1 + 12_000 // len(blanks)))
 
 
 def test_the_bound_holds_a_contexts_longest_tokens() -> None:
