@@ -14,6 +14,8 @@ JOB_PATH = f"{_MOUNT}/job.yaml"
 ENTRYPOINT = f"clipmill run {JOB_PATH}"
 _USER = 1000  # as in infra/docker/Dockerfile
 _METRICS = 8080
+# as in infra/docker/Dockerfile, for images that are built otherwise; the root folder is read-only
+_ENVIRONMENT = {"HOME": "/tmp", "RAY_USAGE_STATS_ENABLED": "0", "GRPC_ENABLE_FORK_SUPPORT": "0"}
 # as Google's and Azure's clouds, and Karpenter's examples on Amazon's, call them
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "spot")
 
@@ -147,7 +149,7 @@ def _pod(
         "image": cluster.image,
         "resources": resources,
         "ports": [{"name": "metrics", "containerPort": _METRICS}],
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}],
+        "env": [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()],
         "envFrom": [{"secretRef": {"name": name}} for name in cluster.secrets],
         "securityContext": {**_LOCKED_DOWN, "readOnlyRootFilesystem": True},
         "volumeMounts": [

@@ -17,8 +17,10 @@ from .cluster_address import wants_token
 from .local_ray import guarded, local_options
 from .placement import Placement, Seat, divide, seats
 
-# In Ray's errors, where it waits for half a minute and then gives up.
-_TOO_SLOW = ("Initialization failure from server", "node timed out during startup")
+# In Ray's errors, where it may go well the next time: a head whose server for a client crashed in a fork, as gRPC does
+# now and then (ray issue 63202), or was too slow; a machine that was too slow to start a cluster.
+_CLIENT_FAILED, _START_FAILED = "Initialization failure from server", "node timed out during startup"
+_REMEDY = ": try again; a head that is started with GRPC_ENABLE_FORK_SUPPORT=0 has no such failures"
 _KIND = "accelerator_type:"  # Ray's resource of the machines that have such an accelerator
 
 
@@ -72,16 +74,16 @@ def _connect(address: str) -> None:
     try:
         _join(address, options)
     except Exception as error:  # Ray raises many kinds, and Exception itself when its processes are slow to start
-        raise InfrastructureError(f"{failure}: {one_line(error)}") from error
+        remedy = _REMEDY if _CLIENT_FAILED in str(error) else ""
+        raise InfrastructureError(f"{failure}: {one_line(error)}{remedy}") from error
 
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
-    """Ask once more where a machine was too busy for Ray's half a minute: a head that starts a server for a client (or
-    stumbles over what another client's had left), or this machine where it starts a cluster."""
+    """Ask once more where that may help."""
     try:
         ray.init(address, **options)
     except Exception as error:
-        if not any(reason in str(error) for reason in _TOO_SLOW):
+        if not any(reason in str(error) for reason in (_CLIENT_FAILED, _START_FAILED)):
             raise
         ray.init(address, **options)
 

@@ -55,7 +55,8 @@ def ray_head(folder: Path, with_clipmill: bool = False, **environment: str) -> I
     command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=134217728"]
     short = tempfile.mkdtemp(prefix="ray-")  # a socket's path may not be long
     env = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "token", **environment}
-    env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": short}
+    # the last as in the image: without it a server for Ray Client now and then crashes as it starts
+    env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_TMPDIR": short, "GRPC_ENABLE_FORK_SUPPORT": "0"}
     env.pop("RAY_ADDRESS", None)
     log = folder / "ray.log"
     with log.open("wb") as said:
