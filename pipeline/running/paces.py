@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 TIMES = 10.0  # as long as recent shards took
 SHARDS = 2  # one after the other: a single one may be large
+SECONDS = 1.0  # a shard that takes less is not slow: of milliseconds, chance decides
 
 
 class Paces:
@@ -17,7 +18,7 @@ class Paces:
     def done(self, worker: Hashable, machine: str, seconds: float, usual: float | None) -> float | None:
         """A worker of that machine has done a shard. How many times as long as others it took, once for a machine of
         which a worker is slow."""
-        if not usual or seconds < TIMES * usual:
+        if not usual or seconds < max(TIMES * usual, SECONDS):
             self._slow.pop(worker, None)
             return None
         self._slow[worker] += 1

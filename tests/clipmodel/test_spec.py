@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clipmill.clipmodel import formats
 from clipmill.clipmodel.errors import ModelError
 from clipmill.clipmodel.formats import check_file
 from clipmill.clipmodel.spec import check_spec, parse_spec, spec_of
@@ -150,5 +151,8 @@ def test_a_file_that_is_no_checkpoint_is_told_by_its_first_bytes(
 
 
 @pytest.mark.parametrize("spec", ["tiny", "ViT-B/32", "tiny=random:3", "tiny=s3://bucket/a.pt", "tiny=./nowhere.pt"])
-def test_what_is_no_file_here_is_left_to_others(spec: str) -> None:
+def test_what_is_no_file_here_is_left_to_others(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(formats, "format_of", read.append)
     check_file(spec)
+    assert not read

@@ -37,6 +37,8 @@ from clipmill.pipeline.running.run_options import RunOptions
 from ray.cluster_utils import Cluster
 
 NODES, PAUSE = 8, 0.1
+UNHURRIED = 5  # times as long a shard takes until the machines that fail are known, so that no run ends before
+LEFT_OUT = {"starts", "fails"}
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Worker:
 
     kinds: dict[str, str]  # of machines
     kills: Path  # a file for each good worker that is to be killed
+    known: Path  # a file that is there once the machines that fail are left out
     kind: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class Worker:
                 with suppress(FileNotFoundError):  # another one was first
                     kill.unlink()
                     os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(PAUSE * (20 if self.kind == "slow" else 1))
+        time.sleep(PAUSE * (20 if self.kind == "slow" else 1 if self.known.exists() else UNHURRIED))
         on_rows(1, 0)
         return ShardStats(shard.url, 1, 1)
 
@@ -71,14 +74,15 @@ class Worker:
 class Factory:
     kinds: dict[str, str]
     kills: Path
+    known: Path
 
     def __call__(self) -> Worker:
-        return Worker(self.kinds, self.kills)
+        return Worker(self.kinds, self.kills, self.known)
 
 
 def main(count: int, kills: int, told: Path, kinds: list[str]) -> None:
     crew._LEAST_SILENT = 5.0
-    folder = told.parent / "kills"
+    folder, known = told.parent / "kills", told.parent / "known"
     folder.mkdir()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
@@ -90,9 +94,14 @@ def main(count: int, kills: int, told: Path, kinds: list[str]) -> None:
         placement, shards = Placement(NODES, 1, 0.0), [Shard(f"/{i:05d}.tar") for i in range(count)]
         bad = dict(zip(nodes, kinds, strict=False))
         options = RunOptions(Limits(pause=0.1), workers=lambda: room(placement))
+        awaited = {node for node, kind in bad.items() if kind in LEFT_OUT}
         events = []
-        for event in run_shards(shards, Factory(bad, folder), placement, options):
+        for event in run_shards(shards, Factory(bad, folder, known), placement, options):
             events.append(event)
+            if isinstance(event, MachineLeftOut):
+                awaited.discard(event.machine)
+            if not awaited:
+                known.touch()
             done = sum(isinstance(each, ShardDone) for each in events)
             if kills and isinstance(event, ShardDone) and done % (count // (kills + 1)) == 0:
                 (folder / str(done)).touch()

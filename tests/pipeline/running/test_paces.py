@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clipmill.pipeline.running.paces import SHARDS, TIMES, Paces
+from clipmill.pipeline.running.paces import SECONDS, SHARDS, TIMES, Paces
 
 
 def test_a_machine_with_a_slow_worker_is_told_of_once() -> None:
@@ -27,3 +27,8 @@ def test_one_large_shard_or_the_first_ones_of_a_run_tell_nothing(usual: float | 
 def test_machines_are_told_of_apart() -> None:
     paces = Paces()
     assert [paces.done(machine, machine, 90.0, 3.0) for machine in "abab"] == [None, None, 30.0, 30.0]
+
+
+def test_shards_of_milliseconds_tell_nothing() -> None:
+    paces = Paces()
+    assert [paces.done("w", "a", 0.9 * SECONDS, SECONDS / 1000) for _ in range(SHARDS + 3)] == [None] * (SHARDS + 3)
