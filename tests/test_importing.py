@@ -21,7 +21,7 @@ handlers = [repr(h) for l in loggers for h in l.handlers if not isinstance(h, lo
 print(json.dumps({{"handlers": handlers, "ray": "ray" in sys.modules}}))
 """
     command = [sys.executable, "-c", script]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert json.loads(ran.stdout) == {"handlers": [], "ray": False}

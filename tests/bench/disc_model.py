@@ -28,7 +28,7 @@ MOST_CUT = 0.05  # of a side, what training leaves out at most
 CONFIG, NAME = variant("tiny"), "tiny"
 BATCH, SEED = 256, 1
 SHOWN_EVERY = 100  # steps
-TRAINING = TrainConfig(steps=500, learning_rate=1e-3, warmup_steps=100, precision="bf16")
+TRAINING = TrainConfig(steps=500, learning_rate=1e-3, warmup_steps=100)
 
 Pixels = npt.NDArray[np.uint8]
 

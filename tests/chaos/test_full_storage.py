@@ -32,7 +32,7 @@ def mounted(folder: Path, options: str, command: str) -> subprocess.CompletedPro
     folder.mkdir()
     inside = ["sh", "-c", f"mount -t tmpfs -o {options} none {folder} && {command}"]
     ran = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", *inside], capture_output=True, text=True, timeout=180
+        ["unshare", "--user", "--map-root-user", "--mount", *inside], capture_output=True, text=True, timeout=400
     )
     if ran.stderr.startswith("unshare:") and may_skip():
         pytest.skip("needs user namespaces")

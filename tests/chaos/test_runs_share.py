@@ -89,7 +89,7 @@ def said(many: Many) -> str:
 
 def test_two_share_all_shards(many: Many) -> None:
     with many.runs(2) as processes:
-        assert [process.wait(120) for process in processes] == [0, 0], said(many)
+        assert [process.wait(300) for process in processes] == [0, 0], said(many)
     begun = many.begun()
     assert Counter(name for _, name in begun) == {f"{number:05d}.tar": 1 for number in range(SHARDS)}
     many.check_whole()
@@ -97,14 +97,14 @@ def test_two_share_all_shards(many: Many) -> None:
 
 def test_of_five_one_is_killed_in_the_middle(many: Many) -> None:
     with many.runs(5) as processes:
-        assert until(lambda: len(many.begun()) >= SHARDS // 4, 120), said(many)
+        assert until(lambda: len(many.begun()) >= SHARDS // 4, 300), said(many)
         ((busiest, _),) = Counter(process for process, _ in many.begun()).most_common(1)
         (killed,) = [process for process in processes if process.pid == busiest]
         killed.kill()
         killed.wait(30)
         at_its_death = [name for process, name in many.begun() if process == killed.pid]
         others = [process for process in processes if process is not killed]
-        assert [process.wait(120) for process in others] == [0] * 4, said(many)
+        assert [process.wait(300) for process in others] == [0] * 4, said(many)
     times = Counter(name for _, name in many.begun())
     again = {name for name, count in times.items() if count > 1}
     assert len(times) == SHARDS and sum(times.values()) == SHARDS + len(again)

@@ -83,7 +83,7 @@ def test_the_pairs_kept_are_the_best_and_the_right_ones(first: Ran, folder: Path
 def test_the_command_to_try_works_as_printed(first: Ran, tmp_path: Path) -> None:
     """In a shell, in another folder, as somebody who copies the line does."""
     (line,) = (line for line in first.out.splitlines() if "import duckdb" in line)
-    ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "caption_is_right" in ran.stdout and ran.stdout.count("false") >= 4  # the worst fit is wrong captions
 
@@ -92,7 +92,7 @@ def test_the_command_to_try_works_as_printed(first: Ran, tmp_path: Path) -> None
 def test_the_command_works_whatever_the_folder_is_called(name: str, first: Ran, folder: Path, tmp_path: Path) -> None:
     (tmp_path / name).symlink_to(folder / "embeddings")
     command = example_query(tmp_path / name)
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

@@ -30,7 +30,7 @@ def executable() -> str:
 def loaded(page: Path, profile: Path, *options: str) -> str:
     """The page's HTML once its scripts have run."""
     command = [executable(), *SWITCHES, f"--user-data-dir={profile}", *options, "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 @dataclass

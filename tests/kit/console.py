@@ -52,5 +52,5 @@ def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def started(*arguments: Any, **settings: Any) -> Ran:
     """Runs the console script in a process of its own."""
     command = [str(EXECUTABLE), *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, **settings)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, **settings)
     return Ran(ran.returncode, ran.stdout, ran.stderr)

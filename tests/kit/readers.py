@@ -40,7 +40,7 @@ def read_together(
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=seconds + 120)[0] for process in running]
+    answers = [process.communicate(timeout=seconds + 300)[0] for process in running]
     return [Read(**json.loads(answer)) for answer in answers]
 
 

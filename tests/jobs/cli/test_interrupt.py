@@ -127,7 +127,7 @@ def finish(shards: Path, out: Path) -> None:
 def test_ctrl_c_says_how_to_go_on_and_running_again_completes(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with running(shards, out) as run:
-        assert until(lambda: len(committed(out)) >= 1, 120)
+        assert until(lambda: len(committed(out)) >= 1, 300)
         run.look()
         assert "raylet" in run.alive()
         os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: to everyone
@@ -147,7 +147,7 @@ def test_ctrl_c_says_how_to_go_on_and_running_again_completes(shards: Path, tmp_
 def test_a_killed_driver_takes_its_workers_along_and_running_again_completes(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with running(shards, out) as run:
-        assert until(lambda: len(committed(out)) >= 2, 120)
+        assert until(lambda: len(committed(out)) >= 2, 300)
         run.look()
         run.process.send_signal(signal.SIGKILL)
         run.process.wait(timeout=10)

@@ -150,7 +150,7 @@ def test_a_killed_job_is_resumed_by_the_next_and_overlapping_ones_do_no_harm(
     )
     _until(lambda: len(out.parts()) > first)
     overlapping = submitted(path, head, tmp_path)
-    said, _ = second.communicate(timeout=200)
+    said, _ = second.communicate(timeout=400)
     assert second.returncode == 0, said
     assert overlapping.code == 0
     outs = (said, overlapping.out)  # either may have been first at the lock: workers of the killed one make parts, too
@@ -202,7 +202,7 @@ def _words(process: psutil.Process) -> list[str]:
     return words if "run" in words else []
 
 
-def _until(true: object, seconds: float = 120) -> None:
+def _until(true: object, seconds: float = 300) -> None:
     assert callable(true)
     end = time.monotonic() + seconds
     while not true():

@@ -136,7 +136,7 @@ def test_a_process_that_is_sent_files_and_card_makes_the_same_rows(embedded: Emb
     subprocess.run(
         [sys.executable, "-c", WORKER, str(tmp_path / "sent"), str(tmp_path / "made.npz")],
         env=os.environ | {"PYTHONPATH": str(open_clip_kit.FOLDER)},
-        timeout=120,
+        timeout=300,
         check=True,
     )
     dataset = Dataset.open(embedded.job.out)

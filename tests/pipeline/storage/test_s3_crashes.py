@@ -43,7 +43,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / f"clipmill-{os.getuid()}"
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> None:
+def until(true: Callable[[], Any], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "in vain"
@@ -127,7 +127,7 @@ def test_a_living_writer_whose_upload_is_cleared_away_begins_again(
         until(lambda: bucket.uploads() == [f"out/{PART}"])
         Output.at(bucket.url("out")).prepare()  # another driver's, which cannot know
         net.faults = Faults()
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
     assert sum(each.method == "POST" and each.query == "uploads" for each in net.seen) == 2
     assert bucket.objects() == {f"out/{PART}": b"x" * 3 * PIECE}
     assert bucket.uploads() == [] and list(scratch.iterdir()) == []

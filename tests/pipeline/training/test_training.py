@@ -267,7 +267,7 @@ def in_two_processes(shards: Path, out: Path, stop: int) -> list[int]:
         meeting["GLOO_SOCKET_IFNAME"] = "lo"  # not every machine can look its own name up
     command = [sys.executable, "-c", RANK, shards, out, str(stop)]
     ranks = [subprocess.Popen(command, env={**os.environ, **meeting, "RANK": str(rank)}) for rank in range(2)]
-    return [rank.wait(timeout=120) for rank in ranks]
+    return [rank.wait(timeout=400) for rank in ranks]
 
 
 @pytest.mark.long
