@@ -16,7 +16,7 @@ from .scatter import scatter
 from .stages import OnStage, counted
 
 # A dataset that has less than either gets no table: reading its parts costs little.
-MANY_PARTS = 256
+MANY_PARTS = 16
 MANY_BYTES = 8 << 30
 
 _LEAST, _MOST, _FILES = 256 << 20, 4 << 30, 16  # bytes of the parts that become a file, and how many files, about

@@ -274,7 +274,7 @@ def test_within_a_subset_that_stays_only_new_parts_are_judged(make: Callable[...
 def test_a_run_that_is_killed_goes_on_about_where_it_was(
     make: Callable[..., FilterJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = [spread(number) for number in range(20)]
+    parts = [spread(number) for number in range(15)]
     job = replace(make(parts[:6]), where=["row % 2 = 0"])
     filter(job)
     make(parts)
@@ -284,7 +284,7 @@ def test_a_run_that_is_killed_goes_on_about_where_it_was(
 
     def dies(self: Any, run: Any) -> Any:
         calls.append(run)
-        if len(calls) == 12:
+        if len(calls) == 8:
             raise Killed
         return keep(self, run)
 
