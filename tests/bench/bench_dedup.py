@@ -3,7 +3,7 @@
 A counting proxy with latency stands before a real S3 server (Ceph's; see tests/kit/s3.py), which holds the output; the
 dataset lies on this machine's disk. Then the same is done with the output on the disk, too. What is found is compared
 with what all pairs of rows say. CLIPMILL_BENCH_ROWS and CLIPMILL_BENCH_FOLDER choose another size, and where the data
-go; above 100,000 rows all pairs are left out.
+go; above 100,000 rows all pairs are left out. Rows of S3 are printed as soon as they are known.
 """
 
 from __future__ import annotations
@@ -54,10 +54,14 @@ def measure(quick: bool) -> list[Row]:
             bucket = Bucket.fresh(server)
             stored = _grown(last, lambda: DEDUP.on_s3(bucket, net, str(folder / "in"), "out"))
             missed = _missed(bucket, folder / "in") if rows <= ALL_PAIRS else None
+        told = (
+            "" if missed is None else f"; of rows that have a near one {missed:.3%} were not dropped, as all pairs say"
+        )
+        on_s3 = _rows(rows, "", *stored, told)
+        print(*on_s3, sep="\n", flush=True)
         local = _grown(last, lambda: DEDUP.on_disk(folder / "in", folder / "out"))
     expect([cost.dropped for cost in stored] == [cost.dropped for cost in local], "the same rows are dropped")
-    told = "" if missed is None else f"; of rows that have a near one {missed:.3%} were not dropped, as all pairs say"
-    return [*_rows(rows, "", *stored, told), *_rows(rows, ", on a disk", *local)]
+    return [*on_s3, *_rows(rows, ", on a disk", *local)]
 
 
 def _rows(rows: int, where: str, first: Cost, more: Cost, told: str = "") -> list[Row]:
