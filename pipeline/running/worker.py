@@ -24,6 +24,7 @@ from ..embedding.embed_shard import OnRows, ShardTools, embed_shard
 from ..embedding.encoder import AdaptedEncoder, ClipEncoder, backend_for, encoder_of
 from ..embedding.engine_reader import EngineReader
 from ..embedding.feed import OnBusy
+from ..embedding.freed_memory import keep_freed_memory
 from ..embedding.gpu_decode import GpuDecoder, open_decoder
 from ..embedding.leaving_out import LeavingOut
 from ..embedding.settings import DatasetSettings
@@ -114,6 +115,8 @@ class ClipWorker:
             clock=clock,
             leaving_out=LeavingOut.of(self._output),
         )
+        if settings.device == "cpu":
+            keep_freed_memory()
 
     def embed(self, shard: Shard, on_rows: OnRows) -> ShardStats:
         return embed_shard(shard, self._tools, self._output, on_rows)

@@ -120,6 +120,13 @@ def test_normalise_is_scale_then_mean_then_deviation(dtype: torch.dtype, toleran
     np.testing.assert_allclose(result.to(torch.float64), expected, atol=tolerance)
 
 
+def test_normalise_equals_torchvisions_arithmetic_to_the_last_bit() -> None:
+    config = PreprocessConfig()
+    pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3), dtype=np.uint8))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
+    assert torch.equal(normalise(pixels, config), (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std)
+
+
 def test_normalise_leaves_its_input_alone_and_works_after_inference_mode() -> None:
     pixels = torch.full((1, 2, 2, 3), 9, dtype=torch.uint8)
     config = PreprocessConfig(mean=(0.1, 0.2, 0.3))
