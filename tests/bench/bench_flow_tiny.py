@@ -31,7 +31,7 @@ FEW = 2  # shards of the short run: as many as there are workers, who all have t
 
 
 def measure(quick: bool) -> list[Row]:
-    spec = PairsSpec(1, 20) if quick else PairsSpec(10, 500)
+    spec = PairsSpec(1, 20) if quick else PairsSpec(40, 500)
     starts = {"ours": clipmill("tiny"), "Ray Data": ray_data("together"), "Ray Data, decoding apart": ray_data("apart")}
     if quick:
         del starts["Ray Data"]
