@@ -7,33 +7,25 @@ with weights packed in advance. They are called only where this build of torch h
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .cpu import cpuinfo, is_amd_with_avx512
 
 
 def has_mkl() -> bool:
     return torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
 
 
-@cache
 def prefers_onednn() -> bool:
-    """Whether oneDNN's float32 products are faster than MKL's on this machine's processor."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and is_amd_with_avx512(info.read_text(errors="replace"))
+    """Whether oneDNN's float32 products are faster than MKL's on this machine's processor.
 
-
-def is_amd_with_avx512(cpuinfo: str) -> bool:
-    """MKL leaves AVX-512 alone on AMD's processors, and oneDNN does not: on Zen 4 oneDNN's products are 13 % faster. On
+    MKL leaves AVX-512 alone on AMD's processors, and oneDNN does not: on Zen 4 oneDNN's products are 13 % faster. On
     Zen 3, which has AVX2 alone, they are 17 % slower. On Intel's processors MKL comes close to the peak, and oneDNN was
     not measured.
-
-    cpuinfo: what Linux's /proc/cpuinfo says.
     """
-    return "AuthenticAMD" in cpuinfo and "avx512f" in cpuinfo
+    return is_amd_with_avx512(cpuinfo())
 
 
 def has_mkldnn(dtype: torch.dtype) -> bool:

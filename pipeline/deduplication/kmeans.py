@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...clipmodel.cpu import openblas_kernels
 from ..records import Vectors
 
 _BLOCK = 1 << 26  # cosines held at once: 256 MiB
@@ -81,7 +82,8 @@ def train_fast(vectors: Vectors, cells: int, seed: int = 0, rounds: int = 20) ->
 
 def _faiss() -> Any:
     try:
-        import faiss
+        with openblas_kernels():
+            import faiss
     except ImportError:
         return None
     return faiss

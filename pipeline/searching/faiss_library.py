@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...clipmodel.cpu import openblas_kernels
 from ..errors import UserError
 from ..records import Vectors
 
@@ -18,7 +19,8 @@ Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # scores and numb
 def faiss() -> Any:
     """FAISS's module. UserError where it is not installed."""
     try:
-        import faiss
+        with openblas_kernels():
+            import faiss
     except ImportError as error:
         raise UserError("indexes need FAISS: pip install 'clipmill[search]'") from error
     return faiss

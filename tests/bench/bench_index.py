@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import benchkit
-import faiss
 import numpy as np
 from bench_search import COLUMN, Clusters, K
 from benchkit import Row, Spread, compared, expect, in_turn
@@ -20,12 +19,14 @@ from clipmill.clipmodel import load
 from clipmill.pipeline import IndexJob, IndexSummary, index
 from clipmill.pipeline.dataset.dataset import Dataset
 from clipmill.pipeline.records import Vectors
+from clipmill.pipeline.searching import faiss_library
 from clipmill.pipeline.searching.ann import Index
 from clipmill.pipeline.searching.ann_cells import sample_size
 from clipmill.pipeline.searching.numbered_rows import NumberedRows
 from clipmill.pipeline.searching.search import Space
 from searched import Parts, dataset_of
 
+faiss = faiss_library.faiss()  # by hand it computes with the same instructions
 _QUERIES = 200  # that no index was trained on
 _ROW_GROUP = 4096  # rows, as `embed` writes them
 
