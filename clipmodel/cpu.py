@@ -48,4 +48,4 @@ def openblas_kernels() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ[_CHOICE]
+        os.environ.pop(_CHOICE, None)  # another thread may have imported the library, too

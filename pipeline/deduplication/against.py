@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from ...clipmodel.products import products
 from ..dataset.dataset import Dataset, stored_vectors, vectors_of
 from ..dataset.output import Output
 from ..dataset.subset import Subset, rows_within
@@ -141,6 +142,6 @@ def _near(vectors: Vectors, reference: Vectors, threshold: float) -> npt.NDArray
     near = torch.zeros(len(rows), dtype=torch.bool, device=target)
     for start in range(0, len(reference), _TILE):
         tile = torch.from_numpy(unit(reference[start : start + _TILE].astype(np.float32))).to(target)
-        near |= (rows @ tile.T).amax(dim=1) >= threshold
+        near |= products(rows, tile).amax(dim=1) >= threshold
     found: npt.NDArray[np.bool_] = near.cpu().numpy()
     return found

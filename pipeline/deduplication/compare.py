@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...clipmodel.products import products
 from ..records import Vectors
 from .cells import Records
 from .components import Ids, connect, spanning
@@ -96,9 +97,9 @@ def near(left: Block, right: Block, threshold: float, origin: Ids, first: Ids) -
     """int64 [k, 2]: pairs of things whose cosine reaches the threshold, and that `first` does not connect yet. origin:
     the first thing of either block."""
     if left.half is None or right.half is None:
-        found = torch.nonzero(left.exact @ right.exact.T >= threshold)
+        found = torch.nonzero(products(left.exact, right.exact) >= threshold)
         return _apart(found.cpu().numpy() + origin, first)
-    candidates = torch.nonzero(left.half @ right.half.T >= threshold - HALF_ERROR)
+    candidates = torch.nonzero(products(left.half, right.half) >= threshold - HALF_ERROR)
     if len(candidates) * _MANY > len(left.exact) * len(right.exact):
         return near(Block(left.exact, None), Block(right.exact, None), threshold, origin, first)
     pairs = _apart(candidates.cpu().numpy() + origin, first)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ...clipmodel.cpu import openblas_kernels
+from ...clipmodel.products import products
 from ..records import Vectors
 
 _BLOCK = 1 << 26  # cosines held at once: 256 MiB
@@ -99,13 +100,13 @@ def assign(
     """
     probes = min(probes, len(centroids))
     target = device()
-    columns = torch.from_numpy(centroids).to(target).T
+    means = torch.from_numpy(centroids).to(target)
     cells = np.empty((len(vectors), probes), np.int32)
     cosines = np.empty((len(vectors), probes), np.float32)
     rows = max(1, _BLOCK // len(centroids))
     for start in range(0, len(vectors), rows):
         block = slice(start, start + rows)
-        best = torch.topk(torch.from_numpy(vectors[block]).to(target) @ columns, probes)
+        best = torch.topk(products(torch.from_numpy(vectors[block]).to(target), means), probes)
         cells[block], cosines[block] = best.indices.cpu().numpy(), best.values.cpu().numpy()
     return cells, cosines
 

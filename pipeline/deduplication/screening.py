@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ...clipmodel.products import products
 from ..dataset.output import Output
 from . import sorted_files
 from .cells import Records
@@ -44,7 +45,7 @@ def survivors(own: Records, sketches: Records, axes: Axes, threshold: float) -> 
 def _mark(found: Chosen, sketches: Records, order: Ids, seekers: Tensor, least: float) -> None:
     for start in range(0, len(order), _TILE):
         some = order[start : start + _TILE]
-        bounds = columns(sketches[some]) @ seekers.T
+        bounds = products(columns(sketches[some]), seekers)
         found[some] |= (bounds.amax(dim=1) >= least).cpu().numpy()
 
 
