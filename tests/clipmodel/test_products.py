@@ -7,7 +7,7 @@ import torch
 from clipmill.clipmodel.fused import has_mkldnn
 from clipmill.clipmodel.products import products
 
-SHAPES = [(1, 1, 1), (300, 7, 512), (2048, 2049, 64), (5, 0, 8), (0, 5, 8), (2, 3, 0)]
+SHAPES = [(1, 1, 1), (300, 7, 512), (2048, 2049, 64), (129, 256, 16), (700, 200, 33), (5, 0, 8), (0, 5, 8), (2, 3, 0)]
 
 
 @pytest.fixture(params=["onednn", "torch"], autouse=True)
@@ -30,6 +30,20 @@ def test_views_are_taken_as_they_lie() -> None:
     random = torch.Generator().manual_seed(1)
     left, right = torch.randn(64, 20, generator=random).T, torch.randn(30, 128, generator=random)[::2, ::2]
     torch.testing.assert_close(products(left, right), left @ right.T)
+
+
+def test_onednn_sees_few_shapes_for_each_of_which_it_keeps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: set[tuple[int, int]] = set()
+
+    def recorded(left: torch.Tensor, right: torch.Tensor, bias: None) -> torch.Tensor:
+        shapes.add((len(left), len(right)))
+        return left @ right.T
+
+    monkeypatch.setattr("clipmill.clipmodel.products.pointwise", recorded)
+    monkeypatch.setattr("clipmill.clipmodel.products.prefers_onednn", lambda: True)
+    for n in range(1, 1025, 7):
+        assert products(torch.ones(n, 2), torch.ones(1025 - n, 2)).shape == (n, 1025 - n)
+    assert 0 < len(shapes) <= 16
 
 
 def test_other_types_are_torchs() -> None:
